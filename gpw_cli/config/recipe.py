@@ -1,0 +1,56 @@
+"""A training recipe: everything that changes what a run of the training loop computes.
+
+The two shipped recipes live in ``conf/train``; ``paper`` is the schedule of papers/000
+(200 epochs, batch 128, SGD, weight decay 1e-4), ``fast`` a one-cycle schedule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves: constant steps down, or one rise and one fall."""
+
+    step = "step"
+    onecycle = "onecycle"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the forward and backward pass; ``auto`` is bf16 where the device is faster."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Padding(StrEnum):
+    """What stands around a picture before the random crop."""
+
+    zero = "zero"
+    reflect = "reflect"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training schedule; part of the cache key of the stage that uses it."""
+
+    name: str = "fast"
+    epochs: int = 50
+    batch_size: int = 128
+    schedule: Schedule = Schedule.onecycle
+    lr: float = 0.2  # onecycle: the peak
+    warmup: float = 0.2  # onecycle: share of the steps that rise to the peak
+    milestones: list[int] = field(default_factory=list)  # step: epochs at which lr drops
+    gamma: float = 0.1  # step: factor of each drop
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    decay_norm: bool = False  # also decay batch-norm parameters and biases
+    label_smoothing: float = 0.0
+    precision: Precision = Precision.auto
+    crop: int = 4  # random crop after padding by this many pixels; 0: none
+    padding: Padding = Padding.reflect
+    flip: bool = True
+    eval_every: int = 5  # epochs between evaluations; the last epoch is always evaluated

@@ -1,0 +1,98 @@
+"""Pictures in memory: uint8 arrays in N,H,W,C order, labels, and the normalisation of their set.
+
+    data = load_pictures(cfg.data, root)     # see gpw_cli/data/registry.py
+    x, y = batch(data.train, rows, data.mean, data.std, augment, generator)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: uint8 [N, H, W, C]; labels: int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    def to(self, device: torch.device) -> Split:
+        """The same pictures on ``device``."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A data set: two splits, class names, per-channel mean and std (of pixels in 0..1)."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str  # sha256 over pixels and labels: the first link of every cache key
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random crop (after padding by ``crop`` pixels) and horizontal flip; the identity by default."""
+
+    crop: int = 0
+    reflect: bool = True
+    flip: bool = False
+
+
+def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 [B, H, W, C] -> float32 [B, C, H, W], (x/255 - mean) / std, channels_last in memory."""
+    device = pixels.device
+    scale = 1.0 / (255.0 * torch.tensor(std, device=device))
+    shift = torch.tensor(mean, device=device) / torch.tensor(std, device=device)
+    return (pixels.float() * scale - shift).permute(0, 3, 1, 2)
+
+
+def batch(
+    split: Split, rows: Tensor, pictures: Pictures, augment: Augment, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The pictures ``rows`` (int64 [B]) augmented and normalised: ([B, C, H, W] float32, [B] int64).
+
+    Crop and flip are one gather: each picture's own row and column indices, reflected at the
+    border (or masked to zero) by arithmetic, so that no padded copy of the data set is kept.
+    """
+    pixels = _cropped(split.images, rows, augment, generator)
+    return normalise(pixels, pictures.mean, pictures.std), split.labels[rows]
+
+
+def _cropped(images: Tensor, rows: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+    if augment.crop == 0 and not augment.flip:
+        return images[rows]
+    count, device = len(rows), images.device
+    _, height, width, _ = images.shape
+
+    def draw(high: int) -> Tensor:
+        return torch.randint(high, (count, 1), generator=generator).to(device)
+
+    y = draw(2 * augment.crop + 1) - augment.crop + torch.arange(height, device=device)
+    x = draw(2 * augment.crop + 1) - augment.crop + torch.arange(width, device=device)
+    if augment.flip:
+        x = torch.where(draw(2) == 1, x.flip(1), x)
+    pixels = images[rows[:, None, None], _reflect(y, height)[:, :, None], _reflect(x, width)[:, None]]
+    if augment.reflect:
+        return pixels
+    inside = (_inside(y, height)[:, :, None] & _inside(x, width)[:, None]).unsqueeze(-1)
+    return pixels * inside
+
+
+def _reflect(index: Tensor, size: int) -> Tensor:
+    index = index.abs()
+    return torch.where(index >= size, 2 * (size - 1) - index, index)
+
+
+def _inside(index: Tensor, size: int) -> Tensor:
+    return (index >= 0) & (index < size)

@@ -1,0 +1,101 @@
+"""The CIFAR ResNets of He et al. 2016 (section 4.2): 6n+2 layers, 16/32/64 channels.
+
+    net = cifar_resnet(depth=20, classes=10, shortcut="A")
+    logits = net(torch.zeros(1, 3, 32, 32))        # [1, 10]
+
+Parameter names follow the common public implementation (``conv1``, ``layer1.0.conv1``, ``linear``),
+so that its checkpoints load unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+DEPTHS = (20, 32, 44, 56)
+Shortcut = Literal["A", "B"]
+
+
+class PadShortcut(nn.Module):
+    """Option A: every second pixel, channels padded with zeros on both sides; no parameters."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.before = (out_channels - in_channels) // 2
+        self.after = out_channels - in_channels - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, ceil(H/stride), ceil(W/stride)]."""
+        sampled = x[:, :, :: self.stride, :: self.stride]
+        return nn.functional.pad(sampled, (0, 0, 0, 0, self.before, self.after))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm around a shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.relu2 = nn.ReLU()
+        self.shortcut = _shortcut(in_channels, channels, stride, shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, channels, H/stride, W/stride]."""
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.relu2(out + self.shortcut(x))  # type: ignore[no-any-return]
+
+
+def _shortcut(in_channels: int, channels: int, stride: int, option: Shortcut) -> nn.Module:
+    if stride == 1 and in_channels == channels:
+        return nn.Identity()
+    if option == "A":
+        return PadShortcut(in_channels, channels, stride)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+    )
+
+
+class CifarResNet(nn.Module):
+    """ResNet for 32x32 pictures: a 3x3 stem, three stages, global average, one linear layer."""
+
+    def __init__(self, depth: int, classes: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        blocks = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.relu = nn.ReLU()
+        self.layer1 = _stage(16, 16, 1, blocks, shortcut)
+        self.layer2 = _stage(16, 32, 2, blocks, shortcut)
+        self.layer3 = _stage(32, 64, 2, blocks, shortcut)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.linear = nn.Linear(64, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] float -> logits [N, classes]."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(torch.flatten(self.pool(x), 1))  # type: ignore[no-any-return]
+
+
+def _stage(
+    in_channels: int, channels: int, stride: int, blocks: int, shortcut: Shortcut
+) -> nn.Sequential:
+    first = BasicBlock(in_channels, channels, stride, shortcut)
+    rest = [BasicBlock(channels, channels, 1, shortcut) for _ in range(blocks - 1)]
+    return nn.Sequential(first, *rest)
+
+
+def cifar_resnet(depth: int, classes: int, shortcut: Shortcut = "A") -> CifarResNet:
+    """The network of ``depth`` 20, 32, 44 or 56; option A is the published CIFAR form."""
+    return CifarResNet(depth, classes, shortcut)

@@ -1,0 +1,28 @@
+"""Accuracy in fp32, one view of each picture, no test-time augmentation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gpw_cli.data.pictures import Pictures, Split, normalise
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, split: Split, pictures: Pictures, batch_size: int = 500) -> Tensor:
+    """float32 [N, classes] on the CPU, for every picture of ``split`` in its order."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    parts = [
+        model(normalise(chunk.to(device), pictures.mean, pictures.std)).float().cpu()
+        for chunk in split.images.split(batch_size)
+    ]
+    model.train(was_training)
+    return torch.cat(parts)
+
+
+def accuracy(model: nn.Module, split: Split, pictures: Pictures) -> float:
+    """Top-1 in percent over all of ``split``."""
+    correct = logits(model, split, pictures).argmax(1) == split.labels.cpu()
+    return 100.0 * int(correct.sum()) / len(split)

@@ -1,0 +1,173 @@
+"""The training loop: uint8 pictures on the device, one checkpoint an epoch, resumable to the bit.
+
+    history = fit(model, pictures, recipe, FitOptions(stage="pretrain", seed=0, device=device),
+                  checkpoint=work / "last.safetensors", on_epoch=print)
+
+Killed at any moment and called again with the same arguments it continues from the last finished
+epoch and ends with the same bits as an uninterrupted run on the same device and thread count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gpw_cli.config.recipe import Padding, Precision, Recipe
+from gpw_cli.data.pictures import Augment, Pictures, Split, batch
+from gpw_cli.errors import DivergedError
+from gpw_cli.training import resume
+from gpw_cli.training.evaluate import accuracy
+from gpw_cli.training.randomness import generator
+from gpw_cli.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One row of ``metrics.jsonl``. ``test_accuracy`` is None where it was not evaluated."""
+
+    epoch: int  # from 1
+    loss: float  # mean training loss of the epoch
+    train_accuracy: float  # percent, on the augmented pictures as they were seen
+    test_accuracy: float | None
+    lr: float  # of the last step
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What identifies the run's random stream, and where it computes."""
+
+    stage: str
+    seed: int
+    device: torch.device
+
+
+def bf16_is_faster(device: torch.device) -> bool:
+    """Whether bf16 convolutions have hardware behind them here (CPU: AVX512-BF16 or AMX)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def resolved_precision(recipe: Recipe, device: torch.device) -> Precision:
+    """``auto`` made concrete for ``device``."""
+    if recipe.precision is not Precision.auto:
+        return recipe.precision
+    return Precision.bf16 if bf16_is_faster(device) else Precision.fp32
+
+
+def fit(
+    model: nn.Module,
+    pictures: Pictures,
+    recipe: Recipe,
+    options: FitOptions,
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> list[EpochRecord]:
+    """Train ``model`` in place and return one record an epoch (those before a resume included).
+
+    masks: parameter name -> bool tensor of the parameter's shape; False entries are zeroed at the
+    start and stay exactly zero, as do their gradients and momenta.
+    Raises DivergedError when the loss is not finite.
+    """
+    run = _Run(model, pictures, recipe, options, masks or {})
+    history = resume.load(checkpoint, model, run.optimizer, EpochRecord) if checkpoint else []
+    for epoch in range(len(history), recipe.epochs):
+        record = run.epoch(epoch)
+        history.append(record)
+        if checkpoint is not None:
+            resume.save(checkpoint, model, run.optimizer, [asdict(row) for row in history])
+        if on_epoch is not None:
+            on_epoch(record)
+    return history
+
+
+class _Run:
+    """The state of one call of ``fit``."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pictures: Pictures,
+        recipe: Recipe,
+        options: FitOptions,
+        masks: Mapping[str, Tensor],
+    ) -> None:
+        self.model = model.to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.pictures, self.recipe, self.options = pictures, recipe, options
+        self.train: Split = pictures.train.to(options.device)
+        self.autocast = resolved_precision(recipe, options.device) is Precision.bf16
+        self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.augment = Augment(recipe.crop, recipe.padding is Padding.reflect, recipe.flip)
+        self.optimizer = _optimizer(model, recipe)
+        named = dict(model.named_parameters())
+        self.masked = [(named[k], m.to(options.device, named[k].dtype)) for k, m in masks.items()]
+        with torch.no_grad():
+            for weight, mask in self.masked:
+                weight.mul_(mask)
+
+    def epoch(self, epoch: int) -> EpochRecord:
+        start = time.perf_counter()
+        stream = generator(self.options.seed, self.options.stage, epoch)
+        order = torch.randperm(len(self.train), generator=stream).to(self.options.device)
+        size = min(self.recipe.batch_size, len(order))
+        steps = len(order) // size  # the last, smaller batch is dropped: every step weighs the same
+        self.model.train()
+        totals = torch.zeros(2, dtype=torch.float64, device=self.options.device)
+        lr = 0.0
+        for step in range(steps):
+            lr = learning_rate(self.recipe, epoch * steps + step, steps)
+            totals += self._step(order[step * size : (step + 1) * size], lr, stream)
+        loss, correct = (totals / steps).tolist()
+        if not torch.isfinite(totals).all():
+            raise DivergedError(self.options.stage, epoch + 1, lr)
+        last = epoch + 1 == self.recipe.epochs
+        test = None
+        if last or (epoch + 1) % self.recipe.eval_every == 0:
+            test = accuracy(self.model, self.pictures.test, self.pictures)
+        seconds = time.perf_counter() - start
+        return EpochRecord(epoch + 1, loss, 100.0 * correct / size, test, lr, seconds)
+
+    def _step(self, rows: Tensor, lr: float, stream: torch.Generator) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        x, y = batch(self.train, rows, self.pictures, self.augment, stream)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            out = self.model(x)
+        loss = self.loss(out.float(), y)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        # A masked gradient keeps the momentum at zero too, and weight decay of a zero is zero:
+        # the weight stays exactly zero without a second multiplication.
+        for weight, mask in self.masked:
+            if weight.grad is not None:
+                weight.grad.mul_(mask)
+        self.optimizer.step()
+        correct = (out.argmax(1) == y).sum()
+        return torch.stack([loss.detach().double(), correct.double()])
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    decayed, plain = [], []
+    for parameter in model.parameters():
+        (decayed if recipe.decay_norm or parameter.ndim > 1 else plain).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        foreach=True,
+    )

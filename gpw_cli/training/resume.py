@@ -1,0 +1,52 @@
+"""The checkpoint of an unfinished run: weights, momenta and history, in one safetensors file.
+
+Written beside its final name and moved over it, so that a kill at any moment leaves either the
+previous epoch's checkpoint or this one's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+Row = TypeVar("Row")
+
+
+def save(
+    path: Path, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict[str, Any]]
+) -> None:
+    """Commit the state after an epoch (weights and buffers, SGD momenta, one dict an epoch)."""
+    tensors = {f"model/{k}": v.detach().contiguous() for k, v in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        momentum = optimizer.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum/{name}"] = momentum.contiguous()
+    partial = path.with_suffix(".tmp")
+    save_file(tensors, partial, metadata={"history": json.dumps(history)})
+    os.replace(partial, path)
+
+
+def load(path: Path, model: nn.Module, optimizer: torch.optim.SGD, row: type[Row]) -> list[Row]:
+    """Restore the state and return its history; an absent or unreadable checkpoint starts anew."""
+    try:
+        with safe_open(path, framework="pt") as stored:  # type: ignore[no-untyped-call]
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}
+            history = json.loads(stored.metadata()["history"])
+    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+        return []
+    weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
+    model.load_state_dict(weights)
+    for name, parameter in model.named_parameters():
+        momentum = tensors.get(f"momentum/{name}")
+        if momentum is not None:
+            # the layout of the parameter (channels_last): a step must read the same memory order
+            state = torch.empty_like(parameter).copy_(momentum)
+            optimizer.state[parameter]["momentum_buffer"] = state
+    return [row(**fields) for fields in history]

@@ -1,0 +1,21 @@
+"""Learning-rate schedules as pure functions of the position in the run."""
+
+from __future__ import annotations
+
+from gpw_cli.config.recipe import Recipe, Schedule
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """The rate of optimizer step ``step`` (from 0).
+
+    ``step``: ``lr`` times ``gamma`` for every milestone epoch already begun. ``onecycle``: linear
+    from lr/25 to lr over the first ``warmup`` of all steps, then linear down to nearly zero.
+    """
+    if recipe.schedule is Schedule.step:
+        epoch = step // steps_per_epoch
+        return recipe.lr * recipe.gamma ** sum(epoch >= mark for mark in recipe.milestones)
+    total = recipe.epochs * steps_per_epoch
+    peak = recipe.warmup * total
+    if step < peak:
+        return recipe.lr * (0.04 + 0.96 * step / peak)
+    return recipe.lr * (total - step) / (total - peak)

@@ -1,0 +1,245 @@
+"""The integer network: what an NPU with 32-bit accumulators and shifts computes, node by node.
+
+    graph = quantize_graph(float_graph, ranges, cfg, fused=True)   # gpw_cli/quantization/quantize.py
+    for node in graph.nodes: ...                                   # topological order
+    logits = run(graph, x)                                         # gpw_cli/quantization/reference.py
+
+Every tensor is int8 [C, H, W] a picture, except the network's output, which may have 16 or 32 bits.
+The accumulators are int32 and wrap around; a result is clipped, then stored as its low ``out_bits``
+bits (VTA's store truncates), so a rescale that does not clip (``FULL_RANGE``) stores modulo 2^bits.
+Scales: real value = integer * scale; they are bookkeeping, no node reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Shift = int | Int32  # one shift a tensor, or int32 [C], one a channel
+Shape = tuple[int, int, int]
+Pair = tuple[int, int]
+Scale = float
+
+FULL_RANGE = (-(2**31), 2**31 - 1)  # low and high of a rescale that does not clip
+
+
+@dataclass(frozen=True, eq=False)
+class Rescale:
+    """clip((acc + (2^(n-1) if rounding and n > 0)) >> n, low, high); n < 0 shifts left, n = 0 clips.
+
+    ``shift``: n, one integer or int32 [C]. ``>>`` is arithmetic (floors).
+    """
+
+    shift: Shift
+    rounding: bool
+    low: int
+    high: int
+
+    @property
+    def clips(self) -> bool:
+        """Whether the result is clipped at all (``FULL_RANGE``: the store only truncates)."""
+        return (self.low, self.high) != FULL_RANGE
+
+
+@dataclass(frozen=True, eq=False)
+class IntInput:
+    """The picture, quantized on the host: int8 [C, H, W], real value = integer * ``scale``."""
+
+    name: str
+    shape: Shape
+    scale: Scale
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """None: the only node without one."""
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class IntConv:
+    """Convolution, bias, optional shortcut, optional ReLU and rescale, all on the accumulators.
+
+    weight int8 [O, I, KH, KW], bias int32 [O] at the accumulator's scale, without rounding term.
+    acc = conv(x, weight) + bias; acc += shortcut(residual, residual_shift); relu: max(acc, 0);
+    out = rescale(acc) stored in ``out_bits`` (16 and 32: the network's output only).
+    ``residual_shift`` s: ``residual << s``; s < 0: (residual + 2^(-s-1)) >> -s. An array [O] of
+    shifts is never negative. A linear layer is a convolution whose kernel is the whole picture.
+    """
+
+    name: str
+    input: str
+    weight: Int8
+    bias: Int32
+    stride: Pair
+    padding: Pair  # zeros on both sides of rows, of columns
+    residual: str | None
+    residual_shift: Shift
+    relu: bool
+    rescale: Rescale
+    out_bits: int
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The picture and, when fused, the shortcut."""
+        return (self.input,) if self.residual is None else (self.input, self.residual)
+
+
+@dataclass(frozen=True, eq=False)
+class IntAdd:
+    """rescale(acc) of acc = (a << shift_a) + (b << shift_b), max(acc, 0) first when ``relu``.
+
+    The shifts are never negative.
+    """
+
+    name: str
+    a: str
+    b: str
+    shift_a: int
+    shift_b: int
+    relu: bool
+    rescale: Rescale
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Both summands."""
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, eq=False)
+class IntRelu:
+    """rescale(max(x, 0)): a ReLU that was not fused."""
+
+    name: str
+    input: str
+    rescale: Rescale
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """One tensor."""
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class IntMaxPool:
+    """Maximum over a window; what stands around the picture is -128, so it never wins."""
+
+    name: str
+    input: str
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """One tensor."""
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class IntAvgPool:
+    """rescale(sum over the window of k values); zeros around the picture are counted.
+
+    The division by k is bookkeeping: output scale = input scale * 2^shift / k.
+    """
+
+    name: str
+    input: str
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    rescale: Rescale
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """One tensor."""
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class IntPad:
+    """Option-A shortcut: every ``stride``-th pixel from 0, zero channels before and after."""
+
+    name: str
+    input: str
+    stride: Pair
+    before: int
+    after: int
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """One tensor."""
+        return (self.input,)
+
+
+IntNode = IntInput | IntConv | IntAdd | IntRelu | IntMaxPool | IntAvgPool | IntPad
+
+
+@dataclass(frozen=True, eq=False)
+class IntGraph:
+    """Nodes in topological order, the first an ``IntInput``; ``output`` names the logits' node.
+
+    ``scales``: tensor name -> real value of one unit (a per-tensor quantity even where the weights
+    have one scale a channel). ``mean``, ``std``: the normalisation the input scale assumes.
+    """
+
+    nodes: tuple[IntNode, ...]
+    output: str
+    scales: Mapping[str, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def input(self) -> IntInput:
+        """The first node."""
+        first = self.nodes[0]
+        assert isinstance(first, IntInput)
+        return first
+
+    def node(self, name: str) -> IntNode:
+        """The node called ``name``; KeyError if there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def consumers(self, name: str) -> Iterator[IntNode]:
+        """Every node that reads the tensor ``name``, in order."""
+        return (node for node in self.nodes if name in node.inputs)
+
+
+def wrap_int32(value: Int64) -> Int64:
+    """``value`` modulo 2^32 in -2^31 .. 2^31-1: what a 32-bit accumulator holds."""
+    return ((value + 2**31) & (2**32 - 1)) - 2**31
+
+
+def shift_right(value: Int64, shift: Shift, *, rounding: bool) -> Int64:
+    """int64 [..., C, H, W] shifted right arithmetically by n (left for n < 0), rounded half up."""
+    n = np.asarray(shift, np.int64)
+    n = n.reshape(-1, 1, 1) if n.ndim else n
+    right, left = np.maximum(n, 0), np.maximum(-n, 0)
+    half = np.where(right > 0, np.left_shift(1, np.maximum(right - 1, 0)), 0) if rounding else 0
+    return wrap_int32(wrap_int32(value + half) >> right << left)
+
+
+def apply_rescale(acc: Int64, rescale: Rescale) -> Int64:
+    """``Rescale`` on int64 accumulators [..., C, H, W] that hold int32 values."""
+    return shift_right(acc, rescale.shift, rounding=rescale.rounding).clip(
+        rescale.low, rescale.high
+    )
+
+
+def store(value: Int64, bits: int) -> Int64:
+    """The low ``bits`` bits of ``value`` as a signed number: what a truncating store leaves."""
+    return ((value + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))

@@ -1,8 +1,8 @@
 """The integer network: what an NPU with 32-bit accumulators and shifts computes, node by node.
 
-    graph = quantize_graph(float_graph, ranges, cfg, fused=True)   # gpw_cli/quantization/quantize.py
+    graph = quantize_graph(float_graph, ranges, cfg, fused=True)   # quantization/quantize.py
     for node in graph.nodes: ...                                   # topological order
-    logits = run(graph, x)                                         # gpw_cli/quantization/reference.py
+    logits = run(graph, x)                                         # quantization/reference.py
 
 Every tensor is int8 [C, H, W] a picture, except the network's output, which may have 16 or 32 bits.
 The accumulators are int32 and wrap around; a result is clipped, then stored as its low ``out_bits``
@@ -31,9 +31,10 @@ FULL_RANGE = (-(2**31), 2**31 - 1)  # low and high of a rescale that does not cl
 
 @dataclass(frozen=True, eq=False)
 class Rescale:
-    """clip((acc + (2^(n-1) if rounding and n > 0)) >> n, low, high); n < 0 shifts left, n = 0 clips.
+    """clip((acc + 2^(n-1)) >> n, low, high); without the 2^(n-1) unless ``rounding`` and n > 0.
 
-    ``shift``: n, one integer or int32 [C]. ``>>`` is arithmetic (floors).
+    ``shift``: n, one integer or int32 [C]; n < 0 shifts left, n = 0 only clips. ``>>`` is
+    arithmetic (floors).
     """
 
     shift: Shift

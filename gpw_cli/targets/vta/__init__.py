@@ -1,0 +1,1 @@
+"""VTA, the open vector-engine NPU of Apache TVM."""

@@ -1,0 +1,1 @@
+"""The typed schema, composing it, and the sweep grammar."""

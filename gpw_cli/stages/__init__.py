@@ -1,0 +1,1 @@
+"""The pipeline: each stage turns its configuration and upstream artifact into an artifact."""

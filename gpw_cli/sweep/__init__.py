@@ -1,0 +1,1 @@
+"""Expanding a grid and running its points."""

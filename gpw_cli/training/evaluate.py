@@ -16,7 +16,7 @@ def logits(model: nn.Module, split: Split, pictures: Pictures, batch_size: int =
     model.eval()
     parts = [
         model(normalise(chunk.to(device), pictures.mean, pictures.std)).float().cpu()
-        for chunk in split.images.split(batch_size)
+        for chunk in torch.split(split.images, batch_size)
     ]
     model.train(was_training)
     return torch.cat(parts)

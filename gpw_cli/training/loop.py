@@ -157,7 +157,8 @@ class _Run:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in model.parameters():
         (decayed if recipe.decay_norm or parameter.ndim > 1 else plain).append(parameter)
     groups = [

@@ -1,0 +1,106 @@
+"""Talk goes to stderr, results to stdout. Bars on a terminal; one line an event otherwise."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from gpw_cli.stages.services import Listener
+    from gpw_cli.training.loop import EpochRecord
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(value: Any) -> None:
+    """A result as JSON on stdout."""
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def listener() -> Listener:
+    """Bars when stderr is a terminal, lines otherwise."""
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+def epoch_text(record: EpochRecord, epochs: int) -> str:
+    """``epoch 3/10  loss 0.412  train 86.1 %  test 88.20 %  52 s``."""
+    parts = [f"epoch {record.epoch}/{epochs}", f"loss {record.loss:.3f}"]
+    parts.append(f"train {record.train_accuracy:.1f} %")
+    if record.test_accuracy is not None:
+        parts.append(f"test {record.test_accuracy:.2f} %")
+    return "  ".join([*parts, f"{record.seconds:.1f} s"])
+
+
+class Lines:
+    """For logs: a line an epoch, a line a message, a line every few seconds of a download."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
+        """Print the epoch."""
+        say(f"{stage}  {epoch_text(record, epochs)}")
+
+    def message(self, text: str) -> None:
+        """Print the line."""
+        say(text)
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """Print at most one line in five seconds, and the last one."""
+        if time.monotonic() < self._next and done != total:
+            return
+        self._next = time.monotonic() + 5
+        say(f"{what}  {done:,}" + (f" of {total:,}" if total else ""))
+
+
+class Bars:
+    """For terminals: one rich bar for training, one for a download."""
+
+    def __init__(self) -> None:
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def _progress(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self._bars is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+            self._bars = Progress(*columns, console=Console(stderr=True))
+            self._bars.start()
+        return self._bars
+
+    def _update(self, name: str, text: str, done: int, total: int | None) -> None:
+        bars = self._progress()
+        if name not in self._tasks:
+            self._tasks[name] = bars.add_task(text, total=total)
+        bars.update(self._tasks[name], description=text, completed=done, total=total)
+        if done == total:  # a finished bar leaves; what matters is also said in a line
+            bars.remove_task(self._tasks.pop(name))
+            if not self._tasks:
+                bars.stop()
+                self._bars = None
+
+    def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
+        """Advance the stage's bar."""
+        self._update(stage, f"{stage}  {epoch_text(record, epochs)}", record.epoch, epochs)
+        if record.epoch == epochs:
+            say(f"{stage}  {epoch_text(record, epochs)}")
+
+    def message(self, text: str) -> None:
+        """Print above the bars."""
+        if self._bars is None:
+            say(text)
+        else:
+            self._bars.console.print(text, markup=False, highlight=False)
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """Advance the bar of ``what``."""
+        self._update(what, what, done, total)

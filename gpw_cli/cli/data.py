@@ -1,0 +1,56 @@
+"""``gpw data``: list, fetch and check data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gpw_cli.cli.arguments import Json
+from gpw_cli.cli.console import emit, listener
+
+app = typer.Typer(no_args_is_help=True, help="List, fetch and check data sets.")
+
+Name = Annotated[str, typer.Argument(help="cifar10, digits or imagefolder")]
+Folder = Annotated[
+    Path | None, typer.Option("--root", help="A folder that already holds the pictures.")
+]
+Root = Annotated[Path, typer.Option("--store", help="runtime.root: where gpw keeps its data.")]
+
+
+@app.command("ls")
+def ls(json: Json = False) -> None:
+    """The data sets, their size and where they come from."""
+    from gpw_cli.data.registry import describe
+
+    rows = describe()
+    if json:
+        emit(rows)
+        return
+    for row in rows:
+        print(f"{row['name']:12} {row['text']}")
+
+
+@app.command("fetch")
+def fetch(name: Name, root: Folder = None, store: Root = Path(".gpw"), json: Json = False) -> None:
+    """Fetch and verify a data set; nothing to do when it is there."""
+    from gpw_cli.data.registry import fetch as fetch_data
+
+    _print(fetch_data(name, root, store / "data", listener().progress), json)
+
+
+@app.command("check")
+def check(name: Name, root: Folder = None, store: Root = Path(".gpw"), json: Json = False) -> None:
+    """Verify pictures and labels of a data set that is there."""
+    from gpw_cli.data.registry import check as check_data
+
+    _print(check_data(name, root, store / "data"), json)
+
+
+def _print(result: dict[str, object], json: bool) -> None:
+    if json:
+        emit(result)
+    else:
+        for key, value in result.items():
+            print(f"{key:8} {value}")

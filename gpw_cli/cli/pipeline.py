@@ -1,0 +1,80 @@
+"""``gpw run`` and one command a stage: everything up to and including it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
+from gpw_cli.cli.console import emit, listener, say
+
+EPILOG = "example: gpw {name} data=digits scheme=gpw sparsity=0.7"
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``run`` and the stage commands to ``app``."""
+    from gpw_cli.stages.names import STAGES
+
+    app.command("run", epilog=EPILOG.format(name="run"))(
+        _command(STAGES[-1], "The whole pipeline.")
+    )
+    for name in STAGES:
+        text = f"Up to and including {name}; earlier stages come from the store or are run."
+        app.command(name, epilog=EPILOG.format(name=name))(_command(name, text))
+
+
+def _command(until: str, text: str) -> Callable[..., None]:
+    def command(
+        overrides: Overrides = None,
+        json: Json = False,
+        dry_run: DryRun = False,
+        config_dir: ConfigDir = None,
+    ) -> None:
+        from gpw_cli.config.compose import compose
+        from gpw_cli.stages.pipeline import plan, run
+        from gpw_cli.stages.services import open_services
+
+        config = compose(overrides or [], config_dir)
+        services = open_services(config, listener())
+        if dry_run:
+            _dry_run(plan(config, until), services.store, json)
+            return
+        artifacts = run(config, services, until)
+        if json:
+            emit({n: {"key": a.key, "metrics": a.metrics} for n, a in artifacts.items()})
+            return
+        for name, artifact in artifacts.items():
+            print(f"{name:9} {artifact.key}  {_shown(artifact.metrics)}")
+        say(f"artifacts: {services.store.root}")
+
+    command.__doc__ = text
+    return command
+
+
+def _shown(metrics: dict[str, Any]) -> str:
+    parts = []
+    if "test_accuracy" in metrics:
+        parts.append(f"{metrics['test_accuracy']:.2f} % of {metrics['n_test']:,} test pictures")
+    if metrics.get("recipe"):
+        parts.append(f"recipe {metrics['recipe']}, {metrics['epochs']} epochs, one seed")
+    if "groups_total" in metrics:
+        parts.append(f"{metrics['groups_removed']} of {metrics['groups_total']} groups removed")
+    return "; ".join(parts)
+
+
+def _dry_run(steps: list[Any], store: Any, json: bool) -> None:
+    rows = [
+        {
+            "stage": step.stage.name,
+            "key": step.key,
+            "stored": store.find(step.stage.name, step.key) is not None,
+        }
+        for step in steps
+    ]
+    if json:
+        emit(rows)
+        return
+    for row in rows:
+        print(f"{row['stage']:9} {row['key']}  {'stored' if row['stored'] else 'to run'}")

@@ -1,0 +1,119 @@
+"""``gpw sweep`` and ``gpw report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
+from gpw_cli.cli.console import emit, listener, say
+
+if TYPE_CHECKING:
+    from gpw_cli.stages.pipeline import Step
+    from gpw_cli.stages.services import Listener
+    from gpw_cli.store.store import Store
+    from gpw_cli.sweep.plan import Sweep
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands to ``app``."""
+    app.command("sweep", epilog="example: gpw sweep sparsity=0.5:0.9 data=digits")(sweep)
+    app.command("report", epilog="example: gpw report paper_gpw")(report)
+
+
+def sweep(
+    overrides: Overrides = None,
+    name: Annotated[
+        str | None, typer.Option(help="Folder below results/; default: named by its content.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the points.")] = 1,
+    json: Json = False,
+    dry_run: DryRun = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """A grid: lo:hi[:step] inclusive, comma lists; default axis: block against gpw."""
+    from gpw_cli.sweep.plan import Request, plan_sweep
+    from gpw_cli.sweep.run import run_sweep
+
+    talk = listener()
+    planned = plan_sweep(Request(overrides or [], name, config_dir))
+    if dry_run:
+        _dry_run(planned, talk, json)
+        return
+    axes = ", ".join(f"{key}: {' '.join(found)}" for key, found in planned.axes.items())
+    say(f"{len(planned.points)} points ({axes}) -> {planned.folder}")
+    outcome = run_sweep(planned, talk, jobs)
+    files = _write_report(planned.folder, talk)
+    if json:
+        result = {"folder": str(planned.folder), "ran": outcome.ran, "stored": outcome.hits}
+        emit({**result, "failed": outcome.failed, "report": files})
+    else:
+        print(
+            f"{outcome.ran} points run, {outcome.hits} from the store, {len(outcome.failed)} failed"
+        )
+        print(f"results: {planned.folder / 'results.csv'}")
+        print(f"page:    {planned.folder / 'report.html'}")
+    for point, error in outcome.failed.items():
+        say(f"failed: {point}: {error}")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _write_report(folder: Path, talk: Listener) -> list[str]:
+    from gpw_cli.report.fresh import is_fresh, mark_fresh
+
+    if is_fresh(folder):
+        return []
+    talk.message("drawing the report")
+    from gpw_cli.report.build import build_report
+
+    files = build_report(folder)
+    mark_fresh(folder)
+    return [str(path) for path in files]
+
+
+def _dry_run(planned: Sweep, talk: Listener, json: bool) -> None:
+    from gpw_cli.stages.services import open_services
+
+    store = open_services(planned.points[0].config, talk).store
+    rows = {
+        point.id: {step.stage.name: _state(store, step) for step in point.steps}
+        for point in planned.points
+    }
+    if json:
+        emit({"folder": str(planned.folder), "points": rows})
+        return
+    print(f"{len(rows)} points -> {planned.folder}")
+    for point, stages in rows.items():
+        print(f"{point}  {'  '.join(f'{stage}: {state}' for stage, state in stages.items())}")
+
+
+def _state(store: Store, step: Step) -> str:
+    return "stored" if store.find(step.stage.name, step.key) is not None else "to run"
+
+
+def report(
+    sweep: Annotated[
+        str | None, typer.Argument(help="A sweep's name or folder; default: every sweep found.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="The folder that holds the sweeps.")] = Path(
+        "results"
+    ),
+    json: Json = False,
+) -> None:
+    """Every table and figure again, from the stored results alone."""
+    from gpw_cli.report.build import build_report
+    from gpw_cli.report.fresh import mark_fresh, sweep_folders
+
+    written: list[str] = []
+    for folder in sweep_folders(results, sweep):
+        files = build_report(folder)
+        mark_fresh(folder)
+        written += [str(path) for path in files]
+        say(f"{folder}: {len(files)} files")
+    if json:
+        emit(written)
+    else:
+        print("\n".join(written))

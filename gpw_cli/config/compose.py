@@ -1,0 +1,150 @@
+"""Overrides to a frozen ``Config`` through Hydra's Compose API (one call site, version_base 1.3).
+
+    compose(["sparsity=0.7", "train=paper"]).finetune.train.epochs      # 200
+
+Short forms, rewritten before Hydra sees them: ``sparsity=`` and ``scope=``, ``criterion=`` for
+``pruning.*``, ``scheme=`` for the group ``pruning=``, ``train=`` for both recipes, and
+``pretrain.train=`` / ``finetune.train=`` for one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from gpw_cli.config.paths import conf_dir, options
+from gpw_cli.config.schema import Config
+from gpw_cli.errors import UsageError
+
+SHORT: Mapping[str, tuple[str, ...]] = {
+    "sparsity": ("pruning.sparsity",),
+    "scope": ("pruning.scope",),
+    "criterion": ("pruning.criterion",),
+    "scheme": ("pruning",),
+    "train": ("train@pretrain.train", "train@finetune.train"),
+    "pretrain.train": ("train@pretrain.train",),
+    "finetune.train": ("train@finetune.train",),
+}
+
+
+def expanded(override: str) -> list[str]:
+    """One override with its short form written out; others unchanged."""
+    name, sign, value = override.partition("=")
+    return [f"{full}={value}" for full in SHORT.get(name, (name,))] if sign else [override]
+
+
+def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
+    """The configuration that ``overrides`` resolve to; UsageError names what is wrong with them.
+
+    config_dir: a folder of the user's own options, searched before ``conf/``.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    ConfigStore.instance().store(name="schema", node=_writable(OmegaConf.structured(Config)))
+    full = [part for override in overrides for part in expanded(override)]
+    for override in full:
+        _check_override(override)
+    if config_dir is not None:
+        full.append(f"hydra.searchpath=[file://{config_dir.resolve()}]")
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="gpw"):
+            config = cast(Config, OmegaConf.to_object(hydra_compose("config", full)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_explain(error, full)) from error
+    return validate(config)
+
+
+def validate(config: Config) -> Config:
+    """Ranges that types cannot say; all violations in one message."""
+    wrong = []
+    sparsity = config.pruning.sparsity
+    if not 0 <= sparsity < 1:
+        wrong.append(f"sparsity={sparsity:g} is outside [0, 1): try sparsity=0.7")
+    for stage in (config.pretrain, config.finetune):
+        recipe, name = stage.train, type(stage).__name__.removesuffix("Config").lower()
+        for field, low in (("epochs", 0), ("batch_size", 1), ("eval_every", 1), ("crop", 0)):
+            value = getattr(recipe, field)
+            if value < low:
+                wrong.append(f"{name}.train.{field}={value} must be at least {low}")
+    if config.model.shortcut not in ("A", "B"):
+        wrong.append(f"model.shortcut={config.model.shortcut}: expected A or B")
+    if config.runtime.threads < 0:
+        wrong.append(f"runtime.threads={config.runtime.threads} must be at least 0 (0: automatic)")
+    if wrong:
+        raise UsageError("; ".join(wrong))
+    return config
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses, enums and lists as plain dicts, strings and lists: what JSON and keys hold."""
+    if is_dataclass(value):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return getattr(value, "value", value)
+
+
+def _writable(node: Any) -> Any:
+    """The schema without its read-only flags: OmegaConf takes `frozen` as "may not be merged"."""
+    from omegaconf import DictConfig, OmegaConf
+
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            _writable(child)
+    return node
+
+
+def _check_override(override: str) -> None:
+    name, sign, value = override.partition("=")
+    if not sign and not override.startswith("~"):
+        raise UsageError(
+            f"'{override}' is no override: write key=value; `gpw config` shows the keys"
+        )
+    name = name.lstrip("+~")
+    if name.startswith("hydra"):
+        raise UsageError(f"'{override}': hydra's own settings have no effect here")
+    if ("," in value and value[:1] not in "[{'\"") or value.startswith(("choice(", "range(")):
+        raise UsageError(f"'{override}' has several values: use `gpw sweep {override}`")
+    if override[:1] in "+~" or name.startswith("train@") or name in GROUPS:
+        return
+    known = list(_keys(Config()))
+    if name not in known:
+        close = difflib.get_close_matches(name, [*SHORT, *GROUPS, *known], 1, 0.5)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise UsageError(f"unknown key '{name}' in '{override}'{hint} `gpw config` shows all keys")
+
+
+GROUPS = ("model", "data", "pruning", "train", "quantizer", "target", "runtime", "experiment")
+
+
+def _keys(value: Any, prefix: str = "") -> Iterator[str]:
+    for field in fields(value):
+        name, inner = prefix + field.name, getattr(value, field.name)
+        yield name
+        if is_dataclass(inner):
+            yield from _keys(inner, name + ".")
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """The first lines of the error and its cause; for an unknown option the ones there are."""
+    for override in overrides:
+        group, _, value = override.partition("=")
+        name = group.split("@")[0]
+        if name in GROUPS and name != "runtime" and value not in options(name):
+            close = difflib.get_close_matches(value, options(name), 1, 0.4)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            return f"no {name} '{value}': expected one of {', '.join(options(name))}{hint}"
+    lines = [str(error).strip().splitlines()[0]]
+    if error.__cause__ is not None and str(error.__cause__).strip():
+        lines.append(str(error.__cause__).strip().splitlines()[0])
+    return ": ".join(dict.fromkeys(lines)) + " (`gpw config` shows the keys and their values)"

@@ -1,0 +1,96 @@
+"""The sweep grammar: ``lo:hi[:step]`` in exact decimals and comma lists, expanded to points.
+
+    >>> expand(["sparsity=0.5:0.7", "scheme=block,gpw"])[1]
+    {'scheme': ['block', 'gpw'], 'sparsity': ['0.5', '0.6', '0.7']}
+
+Hydra's own float ``range`` is not used: its number of points changes with its version.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from gpw_cli.errors import UsageError
+
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+RANGE = re.compile(rf"({NUMBER}):({NUMBER})(?::({NUMBER}))?")
+DEFAULT_GRID: Mapping[str, list[str]] = {"scheme": ["block", "gpw"]}
+MAX_POINTS = 10_000
+
+
+def decimal_range(text: str) -> list[str]:
+    """``lo:hi`` or ``lo:hi:step``, both ends included; default step: one unit of lo's last digit.
+
+    Raises UsageError for hi < lo, a step that is not positive, or one that misses hi.
+    """
+    match = RANGE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"'{text}' is no range: write lo:hi or lo:hi:step, as in 0.5:0.9:0.1")
+    low, high = Decimal(match[1]), Decimal(match[2])
+    digits = min(_exponent(low), _exponent(high))
+    step = Decimal(match[3]) if match[3] else Decimal(1).scaleb(digits)
+    if high < low or step <= 0:
+        raise UsageError(f"'{text}': needs lo <= hi and a step above 0, as in 0.5:0.9:0.1")
+    count, rest = divmod(high - low, step)
+    if rest:
+        last = low + count * step
+        raise UsageError(
+            f"'{text}': step {step} misses {high} (last point {last}); write {low}:{last}:{step}"
+        )
+    if count >= MAX_POINTS:
+        raise UsageError(f"'{text}' has {count + 1} points; at most {MAX_POINTS} are allowed")
+    return [plain(low + index * step) for index in range(int(count) + 1)]
+
+
+def _exponent(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0
+
+
+def plain(value: Decimal) -> str:
+    """Without exponent or trailing zeros: 0.50 -> '0.5', 1E+1 -> '10'."""
+    text = format(value.normalize(), "f")
+    return "0" if text == "-0" else text
+
+
+def values(text: str) -> list[str]:
+    """All values of one override's right-hand side, in order, without repeats."""
+    if text[:1] in "[{'\"" or "(" in text:
+        return [text]
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"'{text}' has an empty value between its commas")
+    found = [v for part in parts for v in (decimal_range(part) if _is_range(part) else [part])]
+    return list(dict.fromkeys(found))
+
+
+def _is_range(text: str) -> bool:
+    return ":" in text and re.match(rf"{NUMBER}:", text) is not None
+
+
+def expand(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """(fixed overrides, axes): what has one value, and what is swept, default axis first.
+
+    The default grid (block against gpw) is added unless ``scheme`` or ``pruning`` is given.
+    """
+    fixed: list[str] = []
+    axes: dict[str, list[str]] = {}
+    given = {o.partition("=")[0] for o in overrides}
+    if not given & {"scheme", "pruning", "pruning.scheme"}:
+        axes.update(DEFAULT_GRID)
+    for override in overrides:
+        name, sign, text = override.partition("=")
+        found = values(text) if sign else [text]
+        if len(found) > 1:
+            axes[name] = found
+        else:
+            fixed.append(f"{name}={found[0]}" if sign else override)
+    return fixed, axes
+
+
+def product(axes: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    """Every combination, the last axis fastest."""
+    return [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]

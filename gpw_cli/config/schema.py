@@ -1,0 +1,114 @@
+"""The typed configuration: what ``conf/`` fills in and every stage receives, frozen.
+
+    config = compose(["sparsity=0.7", "model=resnet56"])     # gpw_cli/config/compose.py
+    config.pruning.sparsity                                  # 0.7
+
+A stage's cache key holds only its own part (gpw_cli/stages); ``runtime`` is in none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gpw_cli.config.recipe import Recipe
+
+
+class Scheme(StrEnum):
+    """What one pruning group is (design of the groups: gpw_cli/pruning/groups.py)."""
+
+    fine = "fine"
+    vector = "vector"
+    gpw = "gpw"
+    block = "block"
+    channel = "channel"
+
+
+# Over which set the smallest groups are chosen. Functional form: "global" is a Python keyword, and
+# OmegaConf takes an enum member by its name.
+Scope = StrEnum("Scope", ["layer", "global"])
+
+
+class Criterion(StrEnum):
+    """The norm that scores a group."""
+
+    l1 = "l1"
+    l2 = "l2"
+
+
+class Device(StrEnum):
+    """Where training and evaluation compute; ``auto`` prefers a GPU."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network; ``gpw ls`` lists the names."""
+
+    name: str = "resnet20"
+    shortcut: str = "A"  # CIFAR ResNets: A (zero padding) or B (1x1 convolution)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The pictures. ``root`` is only where they lie: the key holds their fingerprint instead."""
+
+    name: str = "cifar10"
+    root: str | None = None
+    size: int = 0  # height and width in pixels; 0: what the network takes
+    channels: int = 0  # 1 or 3; 0: what the network takes
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """``source``: auto (bundled where shipped, else scratch), bundled, scratch, or a file."""
+
+    source: str = "auto"
+    train: Recipe = field(default_factory=Recipe)
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """Which weights go. ``tile_out`` and ``tile_in`` 0 take the target's GEMM tile."""
+
+    scheme: Scheme = Scheme.gpw
+    sparsity: float = 0.5
+    scope: Scope = Scope.layer
+    criterion: Criterion = Criterion.l1
+    include_first: bool = False
+    include_last: bool = False
+    tile_out: int = 0
+    tile_in: int = 0
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Training with the mask held."""
+
+    train: Recipe = field(default_factory=Recipe)
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """How and where to compute; changes no result's identity."""
+
+    device: Device = Device.auto
+    threads: int = 0  # CPU threads of one process; 0: the cores divided by the jobs
+    root: str = ".gpw"  # the artifact store and fetched data
+    results: str = "results"  # where sweeps leave their folders
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole tree."""
+
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    pruning: PruningConfig = field(default_factory=PruningConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -1,0 +1,31 @@
+"""The weights that gpw ships, each with a manifest that says how they were trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent / "weights"
+
+
+def bundled_weights(model: str, shortcut: str, data: str) -> Path | None:
+    """The shipped safetensors file for this network on this data set, or None."""
+    file = FOLDER / f"{model}-{shortcut}-{data}.safetensors"
+    return file if file.is_file() else None
+
+
+def bundled_names() -> list[str]:
+    """``model-shortcut-data`` of everything shipped."""
+    return sorted(file.stem for file in FOLDER.glob("*.safetensors"))
+
+
+def bundled_manifest(weights: Path) -> dict[str, Any]:
+    """How shipped weights were trained (recipe, epochs, seed, commit); {} for any other file."""
+    manifest = weights.with_suffix(".json")
+    if weights.parent != FOLDER or not manifest.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(manifest.read_text())
+    return {name: content[name] for name in ("recipe", "epochs", "seed", "precision")} | {
+        "trained_commit": content["commit"]
+    }

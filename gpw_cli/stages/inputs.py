@@ -1,0 +1,85 @@
+"""What each stage's cache key is made from: its own sub-configuration, nothing of ``runtime``.
+
+Imports no torch: keys of a whole sweep are computed in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gpw_cli.config.compose import to_plain
+from gpw_cli.config.schema import Config
+from gpw_cli.config.tile import pruning_tile
+from gpw_cli.data.identity import data_identity
+from gpw_cli.errors import CheckpointError, UsageError
+from gpw_cli.models.bundled import bundled_names, bundled_weights
+from gpw_cli.models.inputs import model_input
+from gpw_cli.store.store import checksum
+
+SOURCES = "auto, bundled, scratch, or the path of a checkpoint file"
+
+
+def picture_shape(config: Config) -> tuple[int, int]:
+    """(channels, size in pixels) of the pictures: what the data group says, else the network's."""
+    channels, size = model_input(config.model.name)
+    return config.data.channels or channels, config.data.size or size
+
+
+def pretrain(config: Config) -> Mapping[str, Any]:
+    """Network, pictures, and either a recipe with its seed or the checksum of given weights."""
+    channels, size = picture_shape(config)
+    root = Path(config.data.root) if config.data.root else None
+    return {
+        "model": to_plain(config.model),
+        "data": data_identity(config.data.name, root, size, channels),
+        **_source(config),
+    }
+
+
+def _source(config: Config) -> Mapping[str, Any]:
+    file = weights_file(config)
+    if file is None:
+        return {"train": to_plain(config.pretrain.train), "seed": config.seed}
+    try:
+        return {"weights": _checksum(file)}
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CheckpointError(
+            f"pretrain.source={config.pretrain.source}: {reason}; expected {SOURCES}"
+        ) from None
+
+
+@cache
+def _checksum(file: Path) -> str:
+    return checksum(file)
+
+
+def weights_file(config: Config) -> Path | None:
+    """The file that the pre-trained weights come from; None: train from scratch."""
+    source = config.pretrain.source
+    if source == "scratch":
+        return None
+    if source in ("auto", "bundled"):
+        shipped = bundled_weights(config.model.name, config.model.shortcut, config.data.name)
+        if shipped is None and source == "bundled":
+            raise UsageError(
+                f"pretrain.source=bundled: no weights are shipped for {config.model.name} on "
+                f"{config.data.name} (shipped: {', '.join(bundled_names()) or 'none'}); "
+                "use pretrain.source=scratch"
+            )
+        return shipped
+    return Path(source)
+
+
+def prune(config: Config) -> Mapping[str, Any]:
+    """The whole pruning group with the tile made concrete."""
+    tile_out, tile_in = pruning_tile(config)
+    return {**to_plain(config.pruning), "tile_out": tile_out, "tile_in": tile_in}
+
+
+def finetune(config: Config) -> Mapping[str, Any]:
+    """The recipe and the seed."""
+    return {"train": to_plain(config.finetune.train), "seed": config.seed}

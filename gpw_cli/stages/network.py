@@ -1,0 +1,75 @@
+"""Networks in artifacts: weights in safetensors, the architecture in ``network.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from safetensors.torch import load_file, save_file
+
+from gpw_cli.models.registry import build_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from gpw_cli.config.schema import Config
+    from gpw_cli.stages.pipeline import Job
+    from gpw_cli.store.store import Artifact
+
+WEIGHTS, NETWORK, MASKS, HISTORY = (
+    "model.safetensors",
+    "network.json",
+    "masks.safetensors",
+    "metrics.jsonl",
+)
+
+
+def fresh_network(
+    config: Config, classes: int, channels: int
+) -> tuple[nn.Module, dict[str, object]]:
+    """A newly initialised network and the description that rebuilds it."""
+    described: dict[str, object] = {
+        "name": config.model.name,
+        "classes": classes,
+        "in_channels": channels,
+        "shortcut": config.model.shortcut,
+    }
+    return build_model(config.model.name, classes, channels, config.model.shortcut), described
+
+
+def save_network(work: Path, model: nn.Module, described: Mapping[str, object]) -> None:
+    """Write weights and description."""
+    save_weights(work / WEIGHTS, model.state_dict())
+    (work / NETWORK).write_text(json.dumps(described, indent=1))
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file of contiguous CPU tensors (channels_last memory order is not kept)."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def load_network(artifact: Artifact) -> tuple[nn.Module, dict[str, object]]:
+    """The network of an artifact, on the CPU, and its description."""
+    described = json.loads(artifact.file(NETWORK).read_text())
+    model = build_model(
+        described["name"], described["classes"], described["in_channels"], described["shortcut"]
+    )
+    model.load_state_dict(load_file(artifact.file(WEIGHTS)))
+    return model, described
+
+
+def load_masks(artifact: Artifact) -> dict[str, Tensor]:
+    """Parameter name -> bool mask."""
+    return load_file(artifact.file(MASKS))
+
+
+def evaluate(job: Job, model: nn.Module) -> dict[str, object]:
+    """Test accuracy (percent, fp32) and the number of pictures it was measured on."""
+    from gpw_cli.training.evaluate import accuracy
+
+    pictures = job.services.pictures(job.config)
+    value = accuracy(model.to(job.services.device()), pictures.test, pictures)
+    return {"test_accuracy": round(value, 4), "n_test": len(pictures.test)}

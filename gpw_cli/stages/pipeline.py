@@ -1,0 +1,118 @@
+"""The pipeline as a literal list: what each stage's key holds, and where its code is.
+
+    for step in plan(config): print(step.stage.name, step.key)      # nothing runs, no torch
+    artifacts = run(config, until="finetune", services=services)    # {"pretrain": Artifact, ...}
+
+A stage is a module with ``build(job: Job) -> metrics``, imported only when it has to run. Raise
+``version`` by hand when a stage computes something else from the same inputs (hashing sources
+would rerun everything for every changed comment).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpw_cli.config.compose import to_plain
+from gpw_cli.config.schema import Config
+from gpw_cli.errors import UsageError
+from gpw_cli.stages import inputs
+from gpw_cli.stages.provenance import provenance
+from gpw_cli.store.keys import stage_key
+from gpw_cli.store.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from gpw_cli.stages.services import Services
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One link of the chain. ``inputs``: its own part of the key, plain data."""
+
+    name: str
+    version: int
+    inputs: Callable[[Config], Mapping[str, Any]]
+    module: str
+
+
+PIPELINE = (
+    Stage("pretrain", 1, inputs.pretrain, "gpw_cli.stages.pretrain"),
+    Stage("prune", 1, inputs.prune, "gpw_cli.stages.prune"),
+    Stage("finetune", 1, inputs.finetune, "gpw_cli.stages.finetune"),
+)
+NAMES = tuple(stage.name for stage in PIPELINE)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage with its key for one configuration."""
+
+    stage: Stage
+    key: str
+    parent: str | None
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage's ``build`` gets: configuration, earlier artifacts, and a directory to fill."""
+
+    config: Config
+    upstream: Mapping[str, Artifact]
+    work: Path
+    services: Services
+
+
+def plan(config: Config, until: str = NAMES[-1]) -> list[Step]:
+    """Every stage up to and including ``until`` with its key; runs nothing."""
+    if until not in NAMES:
+        raise UsageError(f"no stage '{until}': expected one of {', '.join(NAMES)}")
+    steps: list[Step] = []
+    parent = None
+    for stage in PIPELINE[: NAMES.index(until) + 1]:
+        own = to_plain(stage.inputs(config))
+        parent_key, parent = parent, stage_key(stage.name, stage.version, own, parent)
+        steps.append(Step(stage, parent, parent_key, own))
+    return steps
+
+
+def cached(store: Store, steps: list[Step]) -> dict[str, Artifact] | None:
+    """All artifacts of ``steps`` if every one is in the store, else None."""
+    found = {step.stage.name: store.find(step.stage.name, step.key) for step in steps}
+    complete = {name: artifact for name, artifact in found.items() if artifact is not None}
+    return complete if len(complete) == len(found) else None
+
+
+def run(
+    config: Config, services: Services, until: str = NAMES[-1], *, wait: bool = True
+) -> dict[str, Artifact]:
+    """Run what is missing, in order; raises store.Busy when not waiting for another process."""
+    done: dict[str, Artifact] = {}
+    for step in plan(config, until):
+        done[step.stage.name] = _make(step, config, services, done, wait)
+    return done
+
+
+def _make(
+    step: Step, config: Config, services: Services, done: Mapping[str, Artifact], wait: bool
+) -> Artifact:
+    stage = step.stage
+
+    def build(work: Path) -> Mapping[str, Any]:
+        module = importlib.import_module(stage.module)
+        job = Job(config, dict(done), work, services)
+        metrics: Mapping[str, Any] = module.build(job)
+        return metrics
+
+    content = {
+        "version": stage.version,
+        "parent": step.parent,
+        "inputs": step.inputs,
+        "seed": config.seed,
+        "config": to_plain(config),
+        "provenance": provenance(services.device_name, services.threads),
+    }
+    return services.store.make(stage.name, step.key, content, build, wait=wait)

@@ -1,0 +1,62 @@
+"""prune: masks from the pre-trained weights, and the accuracy before any fine-tuning."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gpw_cli.config.compose import to_plain
+from gpw_cli.config.tile import pruning_tile
+from gpw_cli.pruning.bits import kept_bits
+from gpw_cli.pruning.masks import PruneResult, apply_masks, prunable_layers, prune_masks
+from gpw_cli.stages.network import MASKS, evaluate, load_network, save_network, save_weights
+from gpw_cli.stages.pipeline import Job
+
+LAYERS = "layers.json"
+MAX_BITS = 65_536  # groups of a layer whose mask is listed bit by bit in layers.json
+
+
+def build(job: Job) -> dict[str, Any]:
+    """Masked weights, the masks, and each layer's counts."""
+    model, described = load_network(job.upstream["pretrain"])
+    pruning = job.config.pruning
+    names = prunable_layers(model, pruning.include_first, pruning.include_last)
+    result = prune_masks(
+        dict(model.named_parameters()),
+        names,
+        scheme=pruning.scheme.value,
+        sparsity=repr(pruning.sparsity),
+        scope=pruning.scope.value,
+        criterion=pruning.criterion.value,
+        tile=pruning_tile(job.config),
+    )
+    for warning in result.warnings:
+        job.services.listener.message(warning)
+    apply_masks(model, result.masks)
+    save_network(job.work, model, described)
+    save_weights(job.work / MASKS, result.masks)
+    (job.work / LAYERS).write_text(json.dumps(_layers(result)))
+    return {
+        **to_plain(pruning),
+        "groups_total": result.groups_total,
+        "groups_removed": result.groups_removed,
+        "sparsity_prunable": result.sparsity_prunable,
+        "sparsity_network": result.sparsity_network,
+        "warnings": list(result.warnings),
+        **evaluate(job, model),
+    }
+
+
+def _layers(result: PruneResult) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": layer.name,
+            "shape": list(layer.shape),
+            "grid": list(layer.grid),
+            "groups": layer.groups,
+            "removed": layer.removed,
+            "sparsity": layer.sparsity,
+            "kept": kept_bits(layer.kept) if layer.groups <= MAX_BITS else None,
+        }
+        for layer in result.layers
+    ]

@@ -1,0 +1,103 @@
+"""What stages need beside their configuration: store, device, pictures, and a listener."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from gpw_cli.config.schema import Config, Device, RuntimeConfig
+from gpw_cli.errors import UsageError
+from gpw_cli.store.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from gpw_cli.data.pictures import Pictures
+    from gpw_cli.training.loop import EpochRecord
+
+
+class Listener(Protocol):
+    """Where progress goes; the CLI draws it, tests and workers may ignore it."""
+
+    def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
+        """An epoch of training has ended."""
+
+    def message(self, text: str) -> None:
+        """One line worth reading."""
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """A download or conversion has advanced (units as in ``what``)."""
+
+
+class Silent:
+    """A listener that ignores everything."""
+
+    def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
+        """Ignored."""
+
+    def message(self, text: str) -> None:
+        """Ignored."""
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """Ignored."""
+
+
+def thread_count(runtime: RuntimeConfig, jobs: int = 1) -> int:
+    """CPU threads of one process: as configured, else the usable cores divided by the jobs."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return runtime.threads or max(1, cores // jobs)
+
+
+@dataclass
+class Services:
+    """One per process; pictures and device are prepared at first use."""
+
+    store: Store
+    runtime: RuntimeConfig
+    threads: int
+    listener: Listener = field(default_factory=Silent)
+    _pictures: dict[tuple[object, ...], Pictures] = field(default_factory=dict)
+    _device: torch.device | None = None
+
+    @property
+    def device_name(self) -> str:
+        """As configured, or as found once something has computed."""
+        return self._device.type if self._device is not None else self.runtime.device.value
+
+    def device(self) -> torch.device:
+        """The device to compute on; sets the thread count of this process."""
+        import torch
+
+        if self._device is None:
+            torch.set_num_threads(self.threads)
+            wanted = self.runtime.device
+            if wanted is Device.cuda and not torch.cuda.is_available():
+                raise UsageError("runtime.device=cuda: no CUDA device here; use runtime.device=cpu")
+            auto = "cuda" if torch.cuda.is_available() else "cpu"
+            self._device = torch.device(auto if wanted is Device.auto else wanted.value)
+        return self._device
+
+    def pictures(self, config: Config) -> Pictures:
+        """The data set of ``config``, loaded once a process."""
+        from gpw_cli.data.registry import load_pictures
+        from gpw_cli.stages.inputs import picture_shape
+
+        channels, size = picture_shape(config)
+        root = Path(config.data.root) if config.data.root else None
+        key = (config.data.name, root, size, channels)
+        if key not in self._pictures:
+            cache = Path(self.runtime.root) / "data"
+            self._pictures[key] = load_pictures(
+                config.data.name, root, cache, size, channels, self.listener.progress
+            )
+        return self._pictures[key]
+
+
+def open_services(config: Config, listener: Listener, jobs: int = 1) -> Services:
+    """Services for ``config`` with its store below ``runtime.root``."""
+    store = Store(Path(config.runtime.root) / "store", listener.message)
+    return Services(store, config.runtime, thread_count(config.runtime, jobs), listener)

@@ -1,0 +1,121 @@
+"""A sweep as data: its points, each with the keys of its artifacts, and the folder it lives in.
+
+sweep = plan_sweep(Request(["sparsity=0.5:0.9"]))
+sweep.folder            # results/resnet20-cifar10-3f2a9c01: named by its content
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpw_cli.config.compose import compose
+from gpw_cli.config.grid import expand, product
+from gpw_cli.config.schema import Config
+from gpw_cli.errors import UsageError
+from gpw_cli.stages.pipeline import NAMES, Step, plan
+from gpw_cli.store.keys import digest
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination: ``overrides`` rebuild its configuration in any process."""
+
+    id: str
+    axes: dict[str, str]
+    overrides: tuple[str, ...]
+    config: Config
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; enough to plan the same sweep in another process."""
+
+    overrides: list[str]
+    name: str | None = None
+    config_dir: Path | None = None
+    until: str = NAMES[-1]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Every point of a grid, in order."""
+
+    request: Request
+    name: str
+    folder: Path
+    overrides: list[str]
+    axes: dict[str, list[str]]
+    points: list[Point]
+
+    def manifest(self) -> dict[str, Any]:
+        """The content of ``sweep.json``: no clock, no path of this machine."""
+        points = [
+            {
+                "id": point.id,
+                "axes": point.axes,
+                "keys": {step.stage.name: step.key for step in point.steps},
+            }
+            for point in self.points
+        ]
+        return {
+            "version": VERSION,
+            "name": self.name,
+            "overrides": self.overrides,
+            "grid": self.axes,
+            "points": points,
+        }
+
+
+def plan_sweep(request: Request) -> Sweep:
+    """Expand the grid, compose every point and compute every key; nothing runs."""
+    fixed, axes = expand(request.overrides)
+    points = [_point(fixed, axis, request) for axis in product(axes)]
+    first = points[0].config
+    shown = [text for text in fixed if not text.startswith(("runtime.", "data.root"))]
+    content = digest({"keys": [point.steps[-1].key for point in points], "axes": axes})
+    default = f"{first.model.name}-{first.data.name}-{content[:8]}"
+    name = _checked(request.name) if request.name else default
+    return Sweep(request, name, Path(first.runtime.results) / name, shown, axes, points)
+
+
+def _point(fixed: list[str], axis: dict[str, str], request: Request) -> Point:
+    overrides = [*fixed, *(f"{key}={value}" for key, value in axis.items())]
+    config = compose(overrides, request.config_dir)
+    shown = ",".join(f"{key}={value}" for key, value in axis.items()) or "point"
+    safe = re.sub(r"[^A-Za-z0-9=,._+-]", "_", shown)
+    return Point(safe, axis, tuple(overrides), config, tuple(plan(config, request.until)))
+
+
+def _checked(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+        raise UsageError(f"--name {name}: use letters, digits, '.', '_', '+' and '-' only")
+    return name
+
+
+def claim_folder(sweep: Sweep) -> None:
+    """Write ``sweep.json``, or refuse a folder that holds another sweep's points.
+
+    The same sweep, and one that only adds points, may use the folder again.
+    """
+    from gpw_cli.store.files import write_json
+
+    file = sweep.folder / "sweep.json"
+    try:
+        old = {point["id"] for point in json.loads(file.read_text())["points"]}
+    except FileNotFoundError:
+        old = set()
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{file} is no sweep of ours; choose another --name") from None
+    if lost := old - {point.id for point in sweep.points}:
+        raise UsageError(
+            f"{sweep.folder} holds another sweep ({len(lost)} of its points, like {min(lost)}, are "
+            "not in this one); choose another --name"
+        )
+    write_json(file, sweep.manifest())

@@ -1,0 +1,81 @@
+"""What a finished point leaves in ``results/<sweep>/points``: all that the report needs, no clock.
+
+The same point always gives the same bytes: timings stay in the store's manifests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpw_cli.config.compose import to_plain
+from gpw_cli.store.files import write_json
+from gpw_cli.store.store import Artifact
+from gpw_cli.sweep.plan import Point
+
+# file in an artifact -> name in the record
+LISTS = {"layers.json": "layers"}
+HISTORY = "metrics.jsonl"
+
+
+def point_file(folder: Path, point: Point) -> Path:
+    """Where the record of ``point`` lies."""
+    return folder / "points" / f"{point.id}.json"
+
+
+def write_done(folder: Path, point: Point, artifacts: Mapping[str, Artifact]) -> None:
+    """Record a finished point from its artifacts."""
+    stages = {name: _stage(artifact) for name, artifact in artifacts.items()}
+    counted = [stage["metrics"].get("n_test") for stage in stages.values()]
+    record: dict[str, Any] = {"status": "done", "error": None, "n_test": counted[-1]}
+    record["stages"] = stages
+    write_json(point_file(folder, point), {**_head(point), **record})
+
+
+def write_failed(folder: Path, point: Point, error: str) -> None:
+    """Record a failed point; the next sweep tries it again."""
+    record: dict[str, Any] = {"status": "failed", "error": error, "n_test": None, "stages": {}}
+    write_json(point_file(folder, point), {**_head(point), **record})
+
+
+def status(folder: Path, point: Point) -> tuple[str, str | None]:
+    """("done" | "failed" | "open", error) of a point's record."""
+    try:
+        record = json.loads(point_file(folder, point).read_text())
+        return str(record["status"]), record["error"]
+    except (OSError, ValueError, KeyError):
+        return "open", None
+
+
+def _head(point: Point) -> dict[str, Any]:
+    config = point.config
+    axes = {
+        **point.axes,
+        "scheme": config.pruning.scheme.value,
+        "sparsity": config.pruning.sparsity,
+        "scope": config.pruning.scope.value,
+        "seed": config.seed,
+    }
+    shown = to_plain(config)
+    del shown["runtime"], shown["data"]["root"]
+    return {"id": point.id, "axes": axes, "config": shown}
+
+
+def _stage(artifact: Artifact) -> dict[str, Any]:
+    provenance = artifact.manifest["provenance"]
+    record: dict[str, Any] = {
+        "key": artifact.key,
+        "commit": provenance["commit"],
+        "device": provenance["device"],
+        "threads": provenance["threads"],
+        "metrics": artifact.metrics,
+    }
+    for file, name in LISTS.items():
+        if artifact.file(file).is_file():
+            record[name] = json.loads(artifact.file(file).read_text())
+    if artifact.file(HISTORY).is_file():
+        rows = [json.loads(line) for line in artifact.file(HISTORY).read_text().splitlines()]
+        record["history"] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    return record

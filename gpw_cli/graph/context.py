@@ -1,0 +1,95 @@
+"""What tracing has found so far, and how to read an exported operator's arguments.
+
+context = Context(model)
+source = context.source(op)              # the node whose tensor ``op`` reads first
+stride = pair(argument(op, "stride", 1))
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import fx, nn
+
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.ir import Float, Node, Pair
+
+
+class Context:
+    """The tensors made so far: ``names`` maps each operator to the tensor that carries it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.names: dict[fx.Node, str] = {}
+        self.arrays: dict[fx.Node, Float] = {}  # parameters and buffers
+        self.nodes: dict[str, Node] = {}
+
+    def refuse(self, op: fx.Node, why: str) -> NoReturn:
+        """Raises UnsupportedError: operator, module path, reason."""
+        where = module_path(op) or type(self.model).__name__
+        raise UnsupportedError(f"operator {operator_name(op)} at {where} {why}")
+
+    def name_of(self, value: object, op: fx.Node) -> str:
+        """The tensor behind an argument of ``op``; a constant is refused."""
+        if isinstance(value, fx.Node) and value in self.names:
+            return self.names[value]
+        self.refuse(op, f"takes {value!r}, which is not computed from the picture")
+
+    def source(self, op: fx.Node) -> Node:
+        """The node whose tensor is the first argument of ``op``."""
+        return self.nodes[self.name_of(op.args[0], op)]
+
+    def array(self, value: object, op: fx.Node) -> Float | None:
+        """A parameter or buffer as float64, None where the argument is None."""
+        if value is None:
+            return None
+        if not isinstance(value, fx.Node) or value not in self.arrays:
+            self.refuse(op, "takes a weight that is computed, not stored")
+        return self.arrays[value]
+
+    def label(self, op: fx.Node) -> str:
+        """A new tensor's name: the module's path, with the operator where the module holds more."""
+        path = module_path(op)
+        leaf = bool(path) and not any(True for _ in self.model.get_submodule(path).children())
+        short = operator_name(op).removesuffix("_")
+        base = path if leaf else f"{path}.{short}".lstrip(".")
+        name, count = base, 0
+        while name in self.nodes:
+            count += 1
+            name = f"{base}_{count}"
+        return name
+
+
+def operator_name(op: fx.Node) -> str:
+    """``conv2d`` of ``aten.conv2d.default``; a trailing underscore means in place."""
+    target = op.target
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target.overloadpacket.__name__)
+    return str(getattr(target, "__name__", target))
+
+
+def module_path(op: fx.Node) -> str:
+    """Path of the innermost module that ran ``op``; empty for the network itself."""
+    stack = op.meta.get("nn_module_stack") or {}
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def argument(op: fx.Node, name: str, default: Any = None) -> Any:
+    """An argument of an ATen operator by its schema name."""
+    schema = op.target._schema.arguments  # type: ignore[union-attr]
+    position = [entry.name for entry in schema].index(name)
+    if position < len(op.args):
+        return op.args[position]
+    return op.kwargs.get(name, default)
+
+
+def pair(value: Any) -> Pair:
+    """One number or a list of one or two, for rows and columns."""
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    return int(values[0]), int(values[-1])
+
+
+def result_shape(op: fx.Node) -> tuple[int, ...]:
+    """Shape [N, ...] of what ``op`` makes."""
+    return tuple(int(size) for size in op.meta["val"].shape)

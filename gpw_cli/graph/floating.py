@@ -1,0 +1,58 @@
+"""The float graph run with PyTorch: for calibration, and to check that a pass changed nothing.
+
+logits = run_float(graph, x)                                   # [N, classes]
+run_float(graph, x, lambda name, tensor: observer.see(name, tensor))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gpw_cli.graph.ir import Add, AvgPool, BatchNorm, Conv, Graph, Input, MaxPool, Node, Pad, ReLU
+from gpw_cli.graph.ir import inputs as inputs_of
+
+Visit = Callable[[str, Tensor], None]
+
+
+@torch.no_grad()
+def run_float(graph: Graph, x: Tensor, visit: Visit | None = None) -> Tensor:
+    """Logits [N, classes] of pictures [N, C, H, W], in the dtype of ``x``.
+
+    ``visit`` is called with every tensor's name and value [N, C, H, W], the input's included.
+    """
+    last = {name: node.name for node in graph.nodes for name in inputs_of(node)}
+    tensors: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        value = x if isinstance(node, Input) else _compute(node, tensors)
+        tensors[node.name] = value
+        if visit is not None:
+            visit(node.name, value)
+        for name in inputs_of(node):
+            if last[name] == node.name:
+                tensors.pop(name, None)
+    return tensors[graph.output].flatten(1)
+
+
+def _compute(node: Node, tensors: dict[str, Tensor]) -> Tensor:
+    x = tensors[inputs_of(node)[0]]
+    if isinstance(node, Conv):
+        weight, bias = torch.from_numpy(node.weight).to(x), torch.from_numpy(node.bias).to(x)
+        return F.conv2d(x, weight, bias, node.stride, node.padding)
+    if isinstance(node, BatchNorm):
+        scale, shift = torch.from_numpy(node.scale).to(x), torch.from_numpy(node.shift).to(x)
+        return x * scale[:, None, None] + shift[:, None, None]
+    if isinstance(node, Add):
+        return x + tensors[node.b]
+    if isinstance(node, MaxPool):
+        return F.max_pool2d(x, node.kernel, node.stride, node.padding)
+    if isinstance(node, AvgPool):
+        return F.avg_pool2d(x, node.kernel, node.stride, node.padding)
+    if isinstance(node, Pad):
+        sampled = x[:, :, :: node.stride[0], :: node.stride[1]]
+        return F.pad(sampled, (0, 0, 0, 0, node.before, node.after))
+    assert isinstance(node, ReLU)
+    return F.relu(x)

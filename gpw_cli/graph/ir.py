@@ -1,0 +1,214 @@
+"""The network as a small typed graph of real numbers, one picture at a time.
+
+    graph = trace(model, (3, 32, 32))     # gpw_cli/graph/trace.py; verified
+    graph = fold(graph)                   # gpw_cli/graph/fold.py: no BatchNorm is left
+    verify(graph)                         # shapes, names, order, one output
+
+A node's ``name`` is the path of the module it came from (``layer1.0.conv1``) and also names the
+tensor it produces, ``shape`` (C, H, W). A linear layer is a ``Conv`` whose kernel is its whole
+input picture, so flattening needs no node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.errors import UnsupportedError
+
+Float = NDArray[np.float64]
+Shape = tuple[int, int, int]
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """The picture; ``mean`` and ``std`` are the normalisation the network was trained with."""
+
+    name: str
+    shape: Shape
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """weight [O, I, KH, KW], bias [O], zero padding; neither groups nor dilation."""
+
+    name: str
+    input: str
+    weight: Float
+    bias: Float
+    stride: Pair
+    padding: Pair
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm:
+    """x * scale + shift, each [C]; gone after ``fold``."""
+
+    name: str
+    input: str
+    scale: Float
+    shift: Float
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """Sum of two tensors of one shape."""
+
+    name: str
+    a: str
+    b: str
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class ReLU:
+    """max(x, 0)."""
+
+    name: str
+    input: str
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool:
+    """Maximum over a window; what stands around the picture never wins."""
+
+    name: str
+    input: str
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class AvgPool:
+    """Mean over a window, the zeros around the picture counted."""
+
+    name: str
+    input: str
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Pad:
+    """Every ``stride``-th pixel from 0, then zero channels before and after."""
+
+    name: str
+    input: str
+    stride: Pair
+    before: int
+    after: int
+    shape: Shape
+
+
+Node = Input | Conv | BatchNorm | Add | ReLU | MaxPool | AvgPool | Pad
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in topological order, the first the only ``Input``; ``output`` names the logits."""
+
+    nodes: tuple[Node, ...]
+    output: str
+
+    @property
+    def input(self) -> Input:
+        """The first node."""
+        first = self.nodes[0]
+        assert isinstance(first, Input)
+        return first
+
+    def node(self, name: str) -> Node:
+        """The node called ``name``; KeyError if there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def consumers(self, name: str) -> Iterator[Node]:
+        """Every node that reads the tensor ``name``, in order."""
+        return (node for node in self.nodes if name in inputs(node))
+
+    def only_consumer(self, name: str) -> Node | None:
+        """The one node that reads ``name``, or None: several do, or it is the output."""
+        readers = list(self.consumers(name))
+        return readers[0] if len(readers) == 1 and name != self.output else None
+
+
+def inputs(node: Node) -> tuple[str, ...]:
+    """The tensors that ``node`` reads."""
+    if isinstance(node, Input):
+        return ()
+    return (node.a, node.b) if isinstance(node, Add) else (node.input,)
+
+
+def window(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """(H, W) of the output of a window that slides over ``shape``, rounded down."""
+    high = (shape[1] + 2 * padding[0] - kernel[0]) // stride[0] + 1
+    return high, (shape[2] + 2 * padding[1] - kernel[1]) // stride[1] + 1
+
+
+def verify(graph: Graph) -> Graph:
+    """``graph`` itself; UnsupportedError names the node that breaks a rule of this module."""
+    shapes: dict[str, Shape] = {}
+    for index, node in enumerate(graph.nodes):
+        if node.name in shapes:
+            raise UnsupportedError(f"two tensors of the network are called {node.name!r}")
+        if isinstance(node, Input) != (index == 0):
+            raise UnsupportedError(f"{node.name}: a network has exactly one input, its first node")
+        missing = [name for name in inputs(node) if name not in shapes]
+        if missing:
+            raise UnsupportedError(f"{node.name} reads {missing[0]!r}, which no earlier node makes")
+        expected = node.shape if isinstance(node, Input) else _shape(node, shapes)
+        if node.shape != expected or min(expected) < 1:
+            raise UnsupportedError(f"{node.name}: shape {node.shape}, its inputs give {expected}")
+        _check_finite(node)
+        shapes[node.name] = node.shape
+    _check_output(graph)
+    return graph
+
+
+def _shape(node: Node, shapes: dict[str, Shape]) -> Shape:
+    """The output shape that the inputs of ``node`` imply."""
+    source = shapes[inputs(node)[0]]
+    if isinstance(node, Conv):
+        out, in_, *kernel = node.weight.shape
+        if in_ != source[0] or node.bias.shape != (out,):
+            raise UnsupportedError(
+                f"{node.name}: weight {node.weight.shape}, bias {node.bias.shape}, input {source}"
+            )
+        return (out, *window(source, (kernel[0], kernel[1]), node.stride, node.padding))
+    if isinstance(node, MaxPool | AvgPool):
+        return (source[0], *window(source, node.kernel, node.stride, node.padding))
+    if isinstance(node, Pad):
+        high, wide = (-(-source[i + 1] // node.stride[i]) for i in (0, 1))
+        return (source[0] + node.before + node.after, high, wide)
+    if isinstance(node, Add) and shapes[node.b] != source:
+        raise UnsupportedError(f"{node.name}: adds {source} and {shapes[node.b]}")
+    return source
+
+
+def _check_finite(node: Node) -> None:
+    for field in fields(node):
+        value = getattr(node, field.name)
+        if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+            raise UnsupportedError(f"{node.name}: its {field.name} holds NaN or infinity")
+
+
+def _check_output(graph: Graph) -> None:
+    read = {name for node in graph.nodes for name in inputs(node)}
+    loose = [node.name for node in graph.nodes if node.name not in read]
+    if loose != [graph.output]:
+        raise UnsupportedError(f"the network's output is {graph.output!r}, but {loose} end it")

@@ -1,0 +1,118 @@
+"""From a PyTorch module to the typed graph.
+
+    graph = trace(cifar_resnet(20, 10), (3, 32, 32), mean, std)
+
+``torch.export`` rather than ``torch.fx``: export runs the module on fake tensors, so that every
+way of writing one thing (``F.relu``, ``nn.ReLU``, ``relu_``, ``+=``, a lambda, ``x.size(0)``,
+``out.size()[3]`` as a kernel) arrives as one of a few dozen ATen operators with known shapes and
+the path of the module it came from. ``torch.fx`` leaves shapes symbolic and calls of any Python
+function in the graph, each of which would need its own case here.
+
+The operators are a table (graph/aten.py); one that is not in it is refused by its name and the
+path of its module.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import fx, nn
+
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.aten import BATCH, HANDLERS, SUPPORTED
+from gpw_cli.graph.context import Context, operator_name
+from gpw_cli.graph.ir import Graph, Input, Shape, verify
+
+
+def trace(
+    model: nn.Module,
+    input_shape: Shape,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> Graph:
+    """The verified graph of ``model`` in evaluation mode, for pictures [C, H, W].
+
+    ``model`` is left as it is. ``mean`` and ``std``: the normalisation of the pictures (default: 0
+    and 1). Raises UnsupportedError: an operator that is not supported, several inputs or outputs,
+    control flow that depends on the pictures, a picture size that the network does not take.
+    """
+    channels = input_shape[0]
+    source = Input(
+        "input", input_shape, tuple(mean) or (0.0,) * channels, tuple(std) or (1.0,) * channels
+    )
+    return verify(_Tracer(model, _export(model, input_shape)).run(source))
+
+
+def _export(model: nn.Module, input_shape: Shape) -> torch.export.ExportedProgram:
+    still = copy.deepcopy(model).cpu().float().eval()
+    pictures = torch.zeros(BATCH, *input_shape)
+    try:
+        with torch.no_grad():
+            still(pictures)
+            exported = torch.export.export(still, (pictures,))
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UnsupportedError(
+            f"{type(model).__name__} cannot be traced on pictures of shape {input_shape}: {reason}"
+        ) from error
+    exported.graph.eliminate_dead_code()
+    return exported
+
+
+class _Tracer:
+    """Walks the exported operators once."""
+
+    def __init__(self, model: nn.Module, exported: torch.export.ExportedProgram) -> None:
+        self.exported, self.context = exported, Context(model)
+
+    def run(self, source: Input) -> Graph:
+        """The graph, its tensors in the order of execution."""
+        self.context.nodes[source.name] = source
+        for op in self.exported.graph.nodes:
+            if op.op == "placeholder":
+                self._placeholder(op, source)
+            elif op.op == "output":
+                return Graph(tuple(self.context.nodes.values()), self._output(op))
+            else:
+                self._operator(op)
+        raise AssertionError("an exported graph ends with its output")
+
+    def _placeholder(self, op: fx.Node, source: Input) -> None:
+        signature = self.exported.graph_signature
+        tables = (
+            signature.inputs_to_parameters,
+            signature.inputs_to_buffers,
+            signature.inputs_to_lifted_tensor_constants,
+        )
+        key = next((table[op.name] for table in tables if op.name in table), None)
+        if key is None:
+            self.context.names[op] = source.name
+            return
+        stored = self.exported.state_dict.get(key)
+        tensor = self.exported.constants[key] if stored is None else stored
+        self.context.arrays[op] = tensor.detach().double().numpy()
+
+    def _output(self, op: fx.Node) -> str:
+        results = op.args[0]
+        assert isinstance(results, tuple)
+        if len(results) != 1 or not isinstance(results[0], fx.Node):
+            raise UnsupportedError(f"the network returns {len(results)} tensors; one is needed")
+        return self.context.name_of(results[0], op)
+
+    def _operator(self, op: fx.Node) -> None:
+        name = operator_name(op)
+        handler = HANDLERS.get(name.removesuffix("_"))
+        if handler is None:
+            self.context.refuse(op, f"is not supported (supported: {SUPPORTED})")
+        made = handler(self.context, op)
+        names = self.context.names
+        if isinstance(made, str):  # the same tensor seen under another shape
+            names[op] = made
+            return
+        self.context.nodes[made.name] = made
+        if name.endswith("_"):  # in place: whoever reads the old tensor from here on reads this one
+            old = names[op.all_input_nodes[0]]
+            names.update({key: made.name for key in names if names[key] == old})
+        names[op] = made.name

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +73,7 @@ class Store:
         try:
             manifest = json.loads((path / MANIFEST).read_text())
             damage = _damage(path, manifest)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             manifest, damage = {}, f"unreadable manifest ({type(error).__name__})"
@@ -189,10 +190,19 @@ def storage_errors(where: Path) -> Iterator[None]:
     }
     try:
         yield
-    except OSError as error:
-        if error.errno not in reasons:
+    except Exception as error:
+        reason = reasons.get(_errno(error))
+        if reason is None:
             raise
         raise StoreError(
-            f"cannot write below {where}: {reasons[error.errno]}, or name another folder with "
+            f"cannot write below {where}: {reason}, or name another folder with "
             "runtime.root=FOLDER; run the same command again to go on from here"
         ) from error
+
+
+def _errno(error: Exception) -> int:
+    """The system's error number; safetensors reports it only in its text, as ``(os error 28)``."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    told = re.search(r"os error (\d+)", str(error))
+    return int(told[1]) if told else 0

@@ -79,7 +79,7 @@ def fit(
     start and stay exactly zero, as do their gradients and momenta.
     Raises DivergedError when the loss is not finite.
     """
-    run = _Run(model, pictures, recipe, options, masks or {})
+    run = TrainingRun(model, pictures, recipe, options, masks or {})
     history = resume.load(checkpoint, model, run.optimizer, EpochRecord) if checkpoint else []
     for epoch in range(len(history), recipe.epochs):
         record = run.epoch(epoch)
@@ -91,8 +91,8 @@ def fit(
     return history
 
 
-class _Run:
-    """The state of one call of ``fit``."""
+class TrainingRun:
+    """The state of one call of ``fit``: ``epoch(n)`` trains the epoch n (from 0)."""
 
     def __init__(
         self,
@@ -116,7 +116,17 @@ class _Run:
                 weight.mul_(mask)
 
     def epoch(self, epoch: int) -> EpochRecord:
+        """One pass over the training pictures, and the evaluation where it is due."""
         start = time.perf_counter()
+        loss, train_accuracy, lr = self.train_epoch(epoch)
+        test = None
+        if epoch + 1 == self.recipe.epochs or (epoch + 1) % self.recipe.eval_every == 0:
+            test = accuracy(self.model, self.pictures.test, self.pictures)
+        seconds = time.perf_counter() - start
+        return EpochRecord(epoch + 1, loss, train_accuracy, test, lr, seconds)
+
+    def train_epoch(self, epoch: int) -> tuple[float, float, float]:
+        """One pass: (mean loss, accuracy in percent on the augmented pictures, last lr)."""
         stream = generator(self.options.seed, self.options.stage, epoch)
         order = torch.randperm(len(self.train), generator=stream).to(self.options.device)
         size = min(self.recipe.batch_size, len(order))
@@ -130,12 +140,7 @@ class _Run:
         loss, correct = (totals / steps).tolist()
         if not torch.isfinite(totals).all():
             raise DivergedError(self.options.stage, epoch + 1, lr)
-        last = epoch + 1 == self.recipe.epochs
-        test = None
-        if last or (epoch + 1) % self.recipe.eval_every == 0:
-            test = accuracy(self.model, self.pictures.test, self.pictures)
-        seconds = time.perf_counter() - start
-        return EpochRecord(epoch + 1, loss, 100.0 * correct / size, test, lr, seconds)
+        return loss, 100.0 * correct / size, lr
 
     def _step(self, rows: Tensor, lr: float, stream: torch.Generator) -> Tensor:
         for group in self.optimizer.param_groups:

@@ -1,0 +1,163 @@
+"""Seconds per epoch of gpw's training loop against a plain one, alternating in one run.
+
+    python scripts/bench_training.py --pictures 10000 --epochs 3
+
+Plain: torchvision transforms, DataLoader, fp32, NCHW. Both train the same ResNet-20 from the same
+initial weights with the same schedule, optimizer and batch size, on the same CIFAR-10 pictures, and
+are evaluated by the same function; epochs alternate, so that a busy machine disturbs both alike. A
+matrix product measured in the same run gives the arithmetic that the machine can do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gpw_cli.config.compose import compose
+from gpw_cli.config.recipe import Recipe
+from gpw_cli.data.pictures import Pictures, Split
+from gpw_cli.data.registry import load_pictures
+from gpw_cli.models.cifar_resnet import cifar_resnet
+from gpw_cli.models.vision import import_torchvision
+from gpw_cli.training.evaluate import accuracy
+from gpw_cli.training.loop import FitOptions, TrainingRun, resolved_precision
+from gpw_cli.training.schedule import learning_rate
+
+TRAIN_GMAC = 3 * 40.8e-3  # forward and the two halves of backward, of one 32x32 picture
+
+
+class PlainLoop:
+    """What a tutorial writes."""
+
+    def __init__(self, model: nn.Module, pictures: Pictures, recipe: Recipe, workers: int) -> None:
+        transforms = import_torchvision().transforms
+        augment = transforms.Compose(
+            [
+                transforms.ToPILImage(),
+                transforms.RandomCrop(32, padding=recipe.crop, padding_mode=recipe.padding.value),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(pictures.mean, pictures.std),
+            ]
+        )
+        images = pictures.train.images.numpy()
+        labels = pictures.train.labels.tolist()
+
+        class Set(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+            def __len__(self) -> int:
+                return len(labels)
+
+            def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+                return augment(images[index]), labels[index]
+
+        self.loader = torch.utils.data.DataLoader(
+            Set(), recipe.batch_size, shuffle=True, num_workers=workers, drop_last=True
+        )
+        self.model, self.recipe = model, recipe
+        self.optimizer = torch.optim.SGD(
+            model.parameters(),
+            recipe.lr,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+        )
+
+    def train_epoch(self, epoch: int) -> None:
+        """One pass over the pictures."""
+        self.model.train()
+        for step, (x, y) in enumerate(self.loader):
+            lr = learning_rate(self.recipe, epoch * len(self.loader) + step, len(self.loader))
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.zero_grad()
+            nn.functional.cross_entropy(self.model(x), y).backward()
+            self.optimizer.step()
+
+
+def matrix_product_gmacs(dtype: torch.dtype) -> float:
+    """GMAC/s of a 2048-cubed matrix product, the best of five."""
+    a = torch.randn(2048, 2048).to(dtype)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    return 2048**3 / min(times) / 1e9
+
+
+def timed(epoch: Callable[[int], object], number: int) -> float:
+    """Seconds of one epoch."""
+    start = time.perf_counter()
+    epoch(number)
+    return time.perf_counter() - start
+
+
+def network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return cifar_resnet(20, 10)
+
+
+def compare(pictures: Pictures, recipe: Recipe, seed: int, workers: int) -> dict[str, list[float]]:
+    """Seconds per epoch and final accuracy of both loops."""
+    torch.manual_seed(seed)
+    ours, plain = network(seed), network(seed)
+    options = FitOptions("bench", seed, torch.device("cpu"))
+    fast = TrainingRun(ours, pictures, recipe, options, {})
+    slow = PlainLoop(plain, pictures, recipe, workers)
+    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+    for epoch in range(recipe.epochs):
+        seconds["ours"].append(timed(fast.train_epoch, epoch))
+        seconds["plain"].append(timed(slow.train_epoch, epoch))
+        ratio = seconds["plain"][-1] / seconds["ours"][-1]
+        print(
+            f"epoch {epoch + 1}: ours {seconds['ours'][-1]:.1f} s, "
+            f"plain {seconds['plain'][-1]:.1f} s, ratio {ratio:.2f}",
+            flush=True,
+        )
+    found = {
+        name: accuracy(m, pictures.test, pictures) for name, m in (("ours", ours), ("plain", plain))
+    }
+    print(f"seed {seed}: accuracy ours {found['ours']:.2f} %, plain {found['plain']:.2f} %")
+    return seconds | {"accuracy": [found["ours"], found["plain"]]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=50_000, help="training pictures")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--workers", type=int, default=2, help="DataLoader workers of the plain loop"
+    )
+    parser.add_argument("--store", type=Path, default=Path(".gpw"))
+    args = parser.parse_args()
+    full = load_pictures("cifar10", None, args.store / "data", 32, 3, lambda *_: None)
+    train = Split(full.train.images[: args.pictures], full.train.labels[: args.pictures])
+    pictures = replace(full, train=train)
+    recipe = replace(compose(["train=fast"]).pretrain.train, epochs=args.epochs)
+    precision = resolved_precision(recipe, torch.device("cpu"))
+    print(f"{torch.get_num_threads()} threads, ours in {precision}, batch {recipe.batch_size}")
+    runs = [compare(pictures, recipe, seed, args.workers) for seed in range(args.seeds)]
+    ours = statistics.median(s for run in runs for s in run["ours"])
+    plain = statistics.median(s for run in runs for s in run["plain"])
+    print(f"median seconds per epoch: ours {ours:.1f}, plain {plain:.1f}, ratio {plain / ours:.2f}")
+    means = [statistics.mean(run["accuracy"][i] for run in runs) for i in (0, 1)]
+    print(
+        f"accuracy after {args.epochs} epochs of {args.pictures:,} pictures, n = {len(full.test):,}, "
+        f"{args.seeds} seed(s): ours {means[0]:.2f} %, plain {means[1]:.2f} %"
+    )
+    rate = args.pictures * TRAIN_GMAC / ours
+    for dtype in (torch.bfloat16, torch.float32):
+        peak = matrix_product_gmacs(dtype)
+        print(f"{dtype}: matrix product {peak:.0f} GMAC/s; ours trains at {rate:.0f} GMAC/s")
+
+
+if __name__ == "__main__":
+    main()

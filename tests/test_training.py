@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gpw_cli.config.recipe import Padding, Precision, Recipe, Schedule
+from gpw_cli.data.pictures import Augment, Pictures, Split, batch, normalise
+from gpw_cli.errors import DivergedError
+from gpw_cli.training.loop import EpochRecord, FitOptions, fit
+from gpw_cli.training.randomness import derived_seed, generator
+from gpw_cli.training.schedule import learning_rate
+
+RECIPE = Recipe(
+    epochs=4, batch_size=16, lr=0.05, precision=Precision.fp32, crop=1, padding=Padding.zero
+)
+CPU = torch.device("cpu")
+
+
+def pictures(count: int = 96, size: int = 8) -> Pictures:
+    stream = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, size, size, 3), generator=stream, dtype=torch.uint8)
+    labels = torch.randint(4, (count,), generator=stream)
+    split = Split(images, labels)
+    return Pictures("noise", split, split, tuple("abcd"), (0.5,) * 3, (0.25,) * 3, "noise")
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+
+
+class Killed(Exception):
+    pass
+
+
+def train(model: nn.Module, checkpoint: Path, stop_after: int = 99) -> list[EpochRecord]:
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == stop_after:
+            raise Killed
+
+    options = FitOptions("pretrain", 3, CPU)
+    return fit(model, pictures(), RECIPE, options, checkpoint=checkpoint, on_epoch=stop)
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = network()
+    full = train(whole, tmp_path / "whole.safetensors")
+    broken = tmp_path / "broken.safetensors"
+    with pytest.raises(Killed):
+        train(network(), broken, stop_after=2)
+    resumed = network()
+    history = train(resumed, broken)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    strip = [dataclasses.replace(row, seconds=0.0) for row in full]
+    assert [dataclasses.replace(row, seconds=0.0) for row in history] == strip
+    assert [row.epoch for row in history] == [1, 2, 3, 4]
+
+
+def test_a_damaged_checkpoint_starts_anew(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "last.safetensors"
+    checkpoint.write_bytes(b"half a file")
+    assert len(train(network(), checkpoint)) == RECIPE.epochs
+
+
+def test_masked_weights_stay_exactly_zero() -> None:
+    model = network()
+    mask = torch.rand(8, 3, 3, 3, generator=torch.Generator().manual_seed(1)) < 0.5
+    recipe = dataclasses.replace(RECIPE, nesterov=True, weight_decay=1e-2)
+    fit(model, pictures(), recipe, FitOptions("finetune", 0, CPU), masks={"0.weight": mask})
+    weight: Tensor = model.state_dict()["0.weight"]
+    assert torch.count_nonzero(weight[~mask]) == 0
+    assert torch.count_nonzero(weight[mask]) == int(mask.sum())
+
+
+def test_divergence_is_an_error_with_advice() -> None:
+    recipe = dataclasses.replace(RECIPE, lr=1e20, warmup=0.0)
+    with pytest.raises(DivergedError, match=r"pretrain: the loss is not finite in epoch 1"):
+        fit(network(), pictures(), recipe, FitOptions("pretrain", 0, CPU))
+
+
+def test_schedules() -> None:
+    step = Recipe(schedule=Schedule.step, lr=0.1, milestones=[100, 150], epochs=200)
+    assert [round(learning_rate(step, e * 10, 10), 6) for e in (0, 99, 100, 149, 150, 199)] == [
+        0.1,
+        0.1,
+        0.01,
+        0.01,
+        0.001,
+        0.001,
+    ]
+    cycle = Recipe(schedule=Schedule.onecycle, lr=0.2, warmup=0.2, epochs=10)
+    rates = [learning_rate(cycle, i, 10) for i in range(100)]
+    assert rates[0] == pytest.approx(0.008)
+    assert max(rates) == rates[20] == pytest.approx(0.2)
+    assert rates[-1] == pytest.approx(0.2 / 80)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+
+
+def test_random_streams_differ_by_every_part() -> None:
+    seeds = {derived_seed(s, t, e) for s in (0, 1) for t in ("a", "b") for e in (0, 1)}
+    assert len(seeds) == 8
+    one, two = generator(1, "a", 2), generator(1, "a", 2)
+    assert torch.equal(torch.randperm(99, generator=one), torch.randperm(99, generator=two))
+
+
+def test_crop_and_flip_move_pixels_as_a_padded_copy_would() -> None:
+    data = pictures(count=8, size=6)
+    rows = torch.arange(8)
+    for reflect in (True, False):
+        x, y = batch(data.train, rows, data, Augment(2, reflect, True), generator(0, "t", 0))
+        assert torch.equal(y, data.train.labels)
+        nchw = data.train.images.permute(0, 3, 1, 2).float()
+        mode = "reflect" if reflect else "constant"
+        padded = nn.functional.pad(nchw, (2, 2, 2, 2), mode=mode)
+        for index in range(8):
+            windows = [
+                normalise(
+                    padded[index : index + 1, :, i : i + 6, j : j + 6].permute(0, 2, 3, 1),
+                    data.mean,
+                    data.std,
+                )[0]
+                for i in range(5)
+                for j in range(5)
+            ]
+            found = [torch.allclose(x[index], w) for w in windows]
+            found += [torch.allclose(x[index], w.flip(2)) for w in windows]
+            assert any(found)
+
+
+def test_no_augmentation_is_the_identity() -> None:
+    data = pictures(count=4)
+    x, _ = batch(data.train, torch.tensor([2, 0]), data, Augment(), generator(0, "t", 0))
+    assert torch.equal(x, normalise(data.train.images[[2, 0]], data.mean, data.std))
+    expected = (data.train.images[2].permute(2, 0, 1).double() / 255 - 0.5) / 0.25
+    assert torch.allclose(x[0].double(), expected, atol=1e-6)

@@ -1,0 +1,61 @@
+"""The networks that gpw knows, and the pictures each takes by default. Imports no torch.
+
+    model_input("resnet20")       # (3, 32)
+    model_input("resnet2O")       # UsageError: did you mean resnet20?
+
+``gpw_cli/models/registry.py`` builds them.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from gpw_cli.errors import UsageError
+
+CIFAR_DEPTHS = {"resnet20": 20, "resnet32": 32, "resnet44": 44, "resnet56": 56}
+DIGITS_CNN = "digits_cnn"
+# torchvision 0.28, models.list_models(module=torchvision.models); a test compares the two. Written
+# out so that cache keys and suggestions need no import of torch.
+_TORCHVISION = """
+    alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161
+    densenet169 densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3
+    efficientnet_b4 efficientnet_b5 efficientnet_b6 efficientnet_b7 efficientnet_v2_l
+    efficientnet_v2_m efficientnet_v2_s googlenet inception_v3 maxvit_t mnasnet0_5 mnasnet0_75
+    mnasnet1_0 mnasnet1_3 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small regnet_x_16gf
+    regnet_x_1_6gf regnet_x_32gf regnet_x_3_2gf regnet_x_400mf regnet_x_800mf regnet_x_8gf
+    regnet_y_128gf regnet_y_16gf regnet_y_1_6gf regnet_y_32gf regnet_y_3_2gf regnet_y_400mf
+    regnet_y_800mf regnet_y_8gf resnet101 resnet152 resnet18 resnet34 resnet50 resnext101_32x8d
+    resnext101_64x4d resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5
+    shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b swin_s swin_t swin_v2_b swin_v2_s
+    swin_v2_t vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32
+    vit_h_14 vit_l_16 vit_l_32 wide_resnet101_2 wide_resnet50_2
+"""
+TORCHVISION = tuple(_TORCHVISION.split())
+_SIZES = {"inception_v3": 299}  # of the torchvision networks; the others: 224
+
+
+def model_names() -> list[str]:
+    """Every name that ``model.name`` accepts: our own networks, then torchvision's."""
+    return [*CIFAR_DEPTHS, DIGITS_CNN, *TORCHVISION]
+
+
+def model_input(name: str) -> tuple[int, int]:
+    """(channels, height and width in pixels) that network ``name`` is made for.
+
+    Raises:
+        UsageError: no such network.
+    """
+    if name in CIFAR_DEPTHS:
+        return 3, 32
+    if name == DIGITS_CNN:
+        return 1, 16
+    if name in TORCHVISION:
+        return 3, _SIZES.get(name, 224)
+    raise unknown_model(name)
+
+
+def unknown_model(name: str) -> UsageError:
+    """The error for a name that is not in the table."""
+    close = get_close_matches(name, model_names(), n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return UsageError(f"model.name={name}: no such network{hint} (`gpw ls` lists all of them)")

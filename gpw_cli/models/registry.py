@@ -1,0 +1,76 @@
+"""Builds a network by name; one entry here and in ``inputs.py`` makes a new one.
+
+net = build_model("resnet20", classes=10, in_channels=3, shortcut="A")
+net = build_model("mobilenet_v2", classes=1000, in_channels=3, shortcut="A")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from gpw_cli.errors import UsageError
+from gpw_cli.models.inputs import (
+    CIFAR_DEPTHS,
+    DIGITS_CNN,
+    TORCHVISION,
+    model_input,
+    model_names,
+    unknown_model,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["build_model", "model_input", "model_names"]
+
+# Auxiliary classifiers would make the training output a tuple.
+_TORCHVISION_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+
+
+def build_model(name: str, classes: int, in_channels: int, shortcut: str) -> nn.Module:
+    """A freshly initialised network: [N, in_channels, H, W] float32 -> logits [N, classes].
+
+    ``shortcut`` ("A" or "B") matters to the CIFAR ResNets only.
+
+    Raises:
+        UsageError: no such network or shortcut, or a number of channels that it cannot take.
+    """
+    if name == DIGITS_CNN:
+        from gpw_cli.models.digits_cnn import DigitsCnn
+
+        return DigitsCnn(classes, in_channels)
+    if name not in CIFAR_DEPTHS and name not in TORCHVISION:
+        raise unknown_model(name)
+    if in_channels != 3:
+        raise UsageError(
+            f"model.name={name} takes pictures of 3 channels, not {in_channels}: "
+            f"use data.channels=3 or model={DIGITS_CNN}"
+        )
+    if name in CIFAR_DEPTHS:
+        from gpw_cli.models.cifar_resnet import cifar_resnet
+
+        return cifar_resnet(CIFAR_DEPTHS[name], classes, _option(shortcut))
+    return _torchvision_model(name, classes)
+
+
+def _option(shortcut: str) -> Literal["A", "B"]:
+    if shortcut == "A":
+        return "A"
+    if shortcut == "B":
+        return "B"
+    raise UsageError(
+        f"model.shortcut={shortcut}: use A (zero padding, as published) or B (1x1 convolution)"
+    )
+
+
+def _torchvision_model(name: str, classes: int) -> nn.Module:
+    from gpw_cli.models.vision import import_torchvision
+
+    options = _TORCHVISION_OPTIONS.get(name, {})
+    network: nn.Module = import_torchvision().models.get_model(
+        name, weights=None, num_classes=classes, **options
+    )
+    return network

@@ -1,7 +1,7 @@
 """Pictures in memory: uint8 arrays in N,H,W,C order, labels, and the normalisation of their set.
 
-    data = load_pictures(cfg.data, root)     # see gpw_cli/data/registry.py
-    x, y = batch(data.train, rows, data.mean, data.std, augment, generator)
+data = load_pictures(cfg.data, root)     # see gpw_cli/data/registry.py
+x, y = batch(data.train, rows, data.mean, data.std, augment, generator)
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Augment:
-    """Random crop (after padding by ``crop`` pixels) and horizontal flip; the identity by default."""
+    """Random crop (after padding by ``crop`` pixels) and flip; the identity by default."""
 
     crop: int = 0
     reflect: bool = True
@@ -60,7 +60,7 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 def batch(
     split: Split, rows: Tensor, pictures: Pictures, augment: Augment, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The pictures ``rows`` (int64 [B]) augmented and normalised: ([B, C, H, W] float32, [B] int64).
+    """Pictures ``rows`` (int64 [B]), augmented and normalised: [B, C, H, W] float32, [B] int64.
 
     Crop and flip are one gather: each picture's own row and column indices, reflected at the
     border (or masked to zero) by arithmetic, so that no padded copy of the data set is kept.
@@ -82,7 +82,9 @@ def _cropped(images: Tensor, rows: Tensor, augment: Augment, generator: torch.Ge
     x = draw(2 * augment.crop + 1) - augment.crop + torch.arange(width, device=device)
     if augment.flip:
         x = torch.where(draw(2) == 1, x.flip(1), x)
-    pixels = images[rows[:, None, None], _reflect(y, height)[:, :, None], _reflect(x, width)[:, None]]
+    pixels = images[
+        rows[:, None, None], _reflect(y, height)[:, :, None], _reflect(x, width)[:, None]
+    ]
     if augment.reflect:
         return pixels
     inside = (_inside(y, height)[:, :, None] & _inside(x, width)[:, None]).unsqueeze(-1)

@@ -1,0 +1,55 @@
+"""scikit-learn's handwritten digits: 1,797 real 8x8 pictures inside its wheel, no download.
+
+Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (its test part).
+A change of the split or the resizing needs a new DIGITS_VERSION in ``identity.py``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.data.arrays import resized, to_pictures
+from gpw_cli.data.pictures import Pictures
+from gpw_cli.errors import DataError
+
+NATIVE_SIZE = 8
+SIZES = range(8, 513)
+# Of the training pixels at 16x16, in 0..1.
+MEAN, STD = 0.305, 0.318
+
+
+def load_digits_pictures(size: int, channels: int) -> Pictures:
+    """1,438 training and 359 test pictures of ``size`` pixels; 3 channels repeat the grey one.
+
+    The test split is the middle one of every five pictures of a class, in scikit-learn's order.
+
+    Raises:
+        DataError: a size outside 8..512, or channels other than 1 and 3.
+    """
+    if size not in SIZES:
+        raise DataError(f"data.size={size}: digits are brought to 8 to 512 pixels")
+    if channels not in (1, 3):
+        raise DataError(f"data.channels={channels}: digits have 1 channel, or 3 equal ones")
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # 0..16 -> 0..255
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    images = resized(pixels, size).repeat(channels, axis=3)
+    test = _test_rows(bunch.target)
+    arrays = {
+        "train/images": images[~test],
+        "train/labels": bunch.target[~test],
+        "test/images": images[test],
+        "test/labels": bunch.target[test],
+    }
+    classes = tuple(str(digit) for digit in range(10))
+    return to_pictures("digits", arrays, classes, (MEAN,) * channels, (STD,) * channels)
+
+
+def _test_rows(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    rows = np.zeros(len(labels), bool)
+    for digit in range(10):
+        rows[np.flatnonzero(labels == digit)[2::5]] = True
+    return rows

@@ -1,0 +1,123 @@
+"""Pictures by name: loading, fetching and checking them.
+
+    pictures = load_pictures("cifar10", None, Path(".gpw/data"), 32, 3, ignore)
+    pictures = load_pictures("digits", None, Path(".gpw/data"), 16, 1, ignore)
+
+Asking for one data set never gives another: what cannot be loaded raises DataError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpw_cli.data import cifar10, cifar10_fetch
+from gpw_cli.data.arrays import Arrays, require_memory, resized, to_pictures
+from gpw_cli.data.catalog import describe, require_known
+from gpw_cli.data.digits import NATIVE_SIZE, load_digits_pictures
+from gpw_cli.data.imagefolder import load_imagefolder
+from gpw_cli.data.pictures import Pictures
+from gpw_cli.data.progress import Progress, ignore
+from gpw_cli.errors import DataError, UsageError
+
+__all__ = ["Checked", "check", "describe", "fetch", "load_pictures"]
+
+# (size, channels) that ``check`` uses where none are given
+_SHAPES = {"cifar10": (cifar10.SIZE, 3), "digits": (NATIVE_SIZE, 1), "imagefolder": (32, 3)}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A data set that is here, complete and undamaged."""
+
+    name: str
+    place: str
+    train: int  # pictures
+    test: int
+    classes: int
+    fingerprint: str
+
+
+def load_pictures(
+    name: str, root: Path | None, cache: Path, size: int, channels: int, progress: Progress
+) -> Pictures:
+    """Data set ``name`` in memory, uint8 [N, size, size, channels].
+
+    ``root``: the folder that the user names (data.root); ``cache``: where fetched data is kept.
+
+    Raises:
+        UsageError: no such data set.
+        DataError: absent and not to be fetched, damaged, or not to be had in this shape.
+    """
+    require_known(name)
+    if name == "digits":
+        return load_digits_pictures(size, channels)
+    if name == "imagefolder":
+        return load_imagefolder(root, size, channels, progress)
+    if channels != 3:
+        raise DataError(f"cifar10 has pictures of 3 channels, not {channels}: use data.channels=3")
+    require_memory("cifar10", 60_000, size, channels)
+    arrays = _cifar10(root, cache, progress)
+    if size != cifar10.SIZE:
+        progress(f"cifar10: resizing to {size}x{size}", 0, None)
+        arrays = {
+            key: resized(array, size) if key.endswith("images") else array
+            for key, array in arrays.items()
+        }
+    return to_pictures("cifar10", arrays, cifar10.CLASSES, cifar10.MEAN, cifar10.STD)
+
+
+def _cifar10(root: Path | None, cache: Path, progress: Progress) -> Arrays:
+    if root is not None:
+        return cifar10.read_folder(root)
+    try:
+        return cifar10.open_stored(cifar10.stored_folder(cache))
+    except DataError:
+        return cifar10.open_stored(cifar10_fetch.fetch(cache, progress))
+
+
+def fetch(name: str, cache: Path, progress: Progress) -> Checked:
+    """``gpw data fetch NAME``: bring it into ``cache`` (nothing to do for digits) and check it."""
+    require_known(name)
+    if name == "imagefolder":
+        raise UsageError("imagefolder cannot be fetched: it is your own folder, data.root=FOLDER")
+    if name == "cifar10":
+        cifar10_fetch.fetch(cache, progress)
+    return check(name, None, cache)
+
+
+def check(name: str, root: Path | None, cache: Path, size: int = 0, channels: int = 0) -> Checked:
+    """``gpw data check NAME``: load and verify what is here, without fetching.
+
+    Size and channels 0: those of the data set itself (imagefolder: 32 pixels, 3 channels).
+
+    Raises:
+        UsageError: no such data set.
+        DataError: it is absent or damaged.
+    """
+    require_known(name)
+    place = {
+        "digits": "embedded in scikit-learn",
+        "imagefolder": str(root),
+        "cifar10": str(root or cifar10.stored_folder(cache)),
+    }[name]
+    if name == "cifar10" and root is None:
+        root = cifar10.stored_folder(cache)
+        if not root.exists():
+            raise DataError(f"{root}: cifar10 is not here; run `gpw data fetch cifar10`")
+    native_size, native_channels = _SHAPES[name]
+    pictures = load_pictures(
+        name, root, cache, size or native_size, channels or native_channels, ignore
+    )
+    return _checked(pictures, place)
+
+
+def _checked(pictures: Pictures, place: str) -> Checked:
+    return Checked(
+        pictures.name,
+        place,
+        len(pictures.train),
+        len(pictures.test),
+        len(pictures.classes),
+        pictures.fingerprint,
+    )

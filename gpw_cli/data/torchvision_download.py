@@ -1,0 +1,29 @@
+"""torchvision's download of CIFAR-10 as a command: ``python -m <this module> FOLDER``.
+
+Ends with FOLDER/cifar-10-batches-py and status 0, or one line of reason and status 1.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from gpw_cli.models.vision import import_torchvision
+
+CONNECT_SECONDS = 10.0
+
+
+def main(folder: str) -> int:
+    """Download, check and unpack below ``folder``."""
+    socket.setdefaulttimeout(CONNECT_SECONDS)
+    torchvision = import_torchvision()
+    try:
+        torchvision.datasets.CIFAR10(folder, download=True)
+    except (OSError, RuntimeError, EOFError) as error:
+        print(getattr(error, "reason", error), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

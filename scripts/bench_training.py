@@ -150,7 +150,7 @@ def main() -> None:
     print(f"median seconds per epoch: ours {ours:.1f}, plain {plain:.1f}, ratio {plain / ours:.2f}")
     means = [statistics.mean(run["accuracy"][i] for run in runs) for i in (0, 1)]
     print(
-        f"accuracy after {args.epochs} epochs of {args.pictures:,} pictures, n = {len(full.test):,}, "
+        f"after {args.epochs} epochs of {args.pictures:,} pictures, n = {len(full.test):,}, "
         f"{args.seeds} seed(s): ours {means[0]:.2f} %, plain {means[1]:.2f} %"
     )
     rate = args.pictures * TRAIN_GMAC / ours

@@ -22,22 +22,21 @@ Root = Annotated[Path, typer.Option("--store", help="runtime.root: where gpw kee
 @app.command("ls")
 def ls(json: Json = False) -> None:
     """The data sets, their size and where they come from."""
-    from gpw_cli.data.registry import describe
+    from gpw_cli.data.catalog import describe
 
-    rows = describe()
     if json:
-        emit(rows)
+        emit([vars(info) for info in describe()])
         return
-    for row in rows:
-        print(f"{row['name']:12} {row['text']}")
+    for info in describe():
+        print(f"{info.name:12} {info.pictures}; {info.origin}")
 
 
 @app.command("fetch")
-def fetch(name: Name, root: Folder = None, store: Root = Path(".gpw"), json: Json = False) -> None:
+def fetch(name: Name, store: Root = Path(".gpw"), json: Json = False) -> None:
     """Fetch and verify a data set; nothing to do when it is there."""
     from gpw_cli.data.registry import fetch as fetch_data
 
-    _print(fetch_data(name, root, store / "data", listener().progress), json)
+    _print(vars(fetch_data(name, store / "data", listener().progress)), json)
 
 
 @app.command("check")
@@ -45,7 +44,7 @@ def check(name: Name, root: Folder = None, store: Root = Path(".gpw"), json: Jso
     """Verify pictures and labels of a data set that is there."""
     from gpw_cli.data.registry import check as check_data
 
-    _print(check_data(name, root, store / "data"), json)
+    _print(vars(check_data(name, root, store / "data")), json)
 
 
 def _print(result: dict[str, object], json: bool) -> None:
@@ -53,4 +52,4 @@ def _print(result: dict[str, object], json: bool) -> None:
         emit(result)
     else:
         for key, value in result.items():
-            print(f"{key:8} {value}")
+            print(f"{key:12} {value}")

@@ -20,8 +20,11 @@ def ls(json: Json = False) -> None:
     """Networks, data sets, pruning schemes and training recipes."""
     from gpw_cli.config.paths import options
     from gpw_cli.models.bundled import bundled_names
+    from gpw_cli.models.inputs import model_names
 
-    found = {group: options(group) for group in LISTED} | {"bundled weights": bundled_names()}
+    found = {group: options(group) for group in LISTED}
+    found["model"] = model_names()
+    found["bundled weights"] = bundled_names()
     if json:
         emit(found)
         return

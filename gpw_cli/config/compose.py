@@ -18,6 +18,7 @@ from typing import Any, cast
 from gpw_cli.config.paths import conf_dir, options
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
+from gpw_cli.models.inputs import TORCHVISION
 
 SHORT: Mapping[str, tuple[str, ...]] = {
     "sparsity": ("pruning.sparsity",),
@@ -33,6 +34,8 @@ SHORT: Mapping[str, tuple[str, ...]] = {
 def expanded(override: str) -> list[str]:
     """One override with its short form written out; others unchanged."""
     name, sign, value = override.partition("=")
+    if name == "model" and value in TORCHVISION:  # one option file serves them all
+        return ["model=torchvision", f"model.name={value}"]
     return [f"{full}={value}" for full in SHORT.get(name, (name,))] if sign else [override]
 
 
@@ -141,10 +144,15 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         group, _, value = override.partition("=")
         name = group.split("@")[0]
         if name in GROUPS and name != "runtime" and value not in options(name):
-            close = difflib.get_close_matches(value, options(name), 1, 0.4)
+            found = options(name)
+            also = TORCHVISION if name == "model" else ()
+            close = difflib.get_close_matches(value, [*found, *also], 1, 0.4)
             hint = f"; did you mean '{close[0]}'?" if close else ""
-            return f"no {name} '{value}': expected one of {', '.join(options(name))}{hint}"
+            more = " or a torchvision network" if also else ""
+            return f"no {name} '{value}': expected one of {', '.join(found)}{more}{hint}"
     lines = [str(error).strip().splitlines()[0]]
+    if (refused := getattr(error, "override", None)) is not None:  # a parser error names no key
+        lines.insert(0, f"'{refused}'")
     if error.__cause__ is not None and str(error.__cause__).strip():
         lines.append(str(error.__cause__).strip().splitlines()[0])
     return ": ".join(dict.fromkeys(lines)) + " (`gpw config` shows the keys and their values)"

@@ -1,0 +1,113 @@
+"""How a trained network becomes integers: independent knobs; conf/quantizer holds the presets.
+
+    tvm_single   TVM's VTA flow: one activation scale for the whole network, 8-bit biases
+    profile      NEST-C: one profiled scale a tensor, truncating shifts, nothing fused
+    nest_fused   the same, with each convolution taking its ReLU's scale (papers/001, eq. 4)
+    best         ours
+
+Every activation scale is a power of two times one common factor, so every rescale is a shift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gpw_cli.errors import UsageError
+
+# Functional form: "global" is a keyword, and OmegaConf takes an enum member by its name.
+ScaleMode = StrEnum("ScaleMode", ["global", "per_tensor"])
+
+
+class Observer(StrEnum):
+    """Which threshold of |x| a scale must reach."""
+
+    minmax = "minmax"  # the largest value seen
+    percentile = "percentile"
+    mse = "mse"  # least squared error of quantizing with it
+    kl = "kl"  # least Kullback-Leibler divergence (TensorRT, MXNet, TVM)
+
+
+class PotRule(StrEnum):
+    """How a scale becomes a power of two."""
+
+    ceil = "ceil"
+    nearest = "nearest"  # in log2
+    mse = "mse"  # the power of two of least squared error
+
+
+class Rounding(StrEnum):
+    """What a rescale does with the bits it shifts out."""
+
+    round = "round"  # adds half first, as TVM
+    truncate = "truncate"  # floors, as NEST-C
+
+
+class Residual(StrEnum):
+    """How the two summands of an addition that is not fused reach one scale."""
+
+    unify = "unify"  # both tensors get one scale
+    shift = "shift"  # the coarser one is shifted left
+
+
+class Fusion(StrEnum):
+    """What the fuse stage does with what follows a convolution."""
+
+    none = "none"
+    relu = "relu"  # convolution + ReLU (papers/001, eq. 4)
+    add = "add"  # convolution + shortcut + ReLU, on the accumulators
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """One quantization; part of the cache key of the stages quantize and fuse."""
+
+    name: str = "best"
+    scale_mode: ScaleMode = ScaleMode.per_tensor
+    global_scale: float = 8.0  # scale_mode global: the range of every activation is +-global_scale
+    observer: Observer = Observer.minmax
+    percentile: float = 99.99  # observer percentile: share of |x| within the threshold, in %
+    pot_rule: PotRule = PotRule.mse  # activations
+    weight_pot_rule: PotRule = PotRule.mse  # weights, and 8-bit biases
+    step_margin: float = 1.0  # scale = T / (2^(b-1) - margin): 1 papers/001, 0.5 NEST-C, 0 TVM
+    weight_bits: int = 8
+    act_bits: int = 8
+    edge_bits: int = 8  # at least so many bits for the input and the first and last weights
+    bias_bits: int = 32  # 32: at the accumulator's scale; 8: an own power-of-two scale, as TVM
+    rounding: Rounding = Rounding.round
+    scale_floor: int | None = None  # no int8 scale below 2^scale_floor (NEST-C: -7)
+    clip_low: int = -127  # lowest 8-bit code, -127 or -128; fewer bits alike
+    residual: Residual = Residual.unify
+    per_channel: bool = False  # one weight scale an output channel: a tensor-tensor shift
+    fusion: Fusion = Fusion.add
+    logit_bits: int = 32  # 8, 16 or 32
+    wrap_last_add: bool = False  # TVM's last addition is stored without a clip: it wraps
+    calibration: int = 512  # training pictures
+
+    def __post_init__(self) -> None:
+        """UsageError names the first value out of its range."""
+        self._among("weight_bits", range(2, 9))
+        self._among("act_bits", range(2, 9))
+        self._among("edge_bits", range(2, 9))
+        self._among("bias_bits", (8, 32))
+        self._among("clip_low", (-128, -127))
+        self._among("logit_bits", (8, 16, 32))
+        self._within("global_scale", 2.0**-16, 2.0**16)
+        self._within("percentile", 50, 100)
+        self._within("step_margin", 0, 1)
+        self._within("calibration", 1, 10**7)
+        if self.scale_floor is not None:
+            self._within("scale_floor", -31, 16)
+
+    def _among(self, name: str, allowed: range | tuple[int, ...]) -> None:
+        if getattr(self, name) not in allowed:
+            values = ", ".join(str(value) for value in allowed)
+            self._refuse(name, f"one of {values}")
+
+    def _within(self, name: str, low: float, high: float) -> None:
+        if not low <= getattr(self, name) <= high:
+            self._refuse(name, f"within {low:g} .. {high:g}")
+
+    def _refuse(self, name: str, allowed: str) -> None:
+        value = getattr(self, name)
+        raise UsageError(f"quantizer.{name}={value} is not {allowed}; `gpw ls` lists the presets")

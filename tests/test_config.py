@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from gpw_cli.config.compose import compose, to_plain
+from gpw_cli.config.schema import Scheme, Scope
+from gpw_cli.errors import UsageError
+from gpw_cli.stages.names import STAGES
+from gpw_cli.stages.pipeline import NAMES, plan
+
+
+def test_defaults() -> None:
+    config = compose([])
+    assert (config.model.name, config.data.name) == ("resnet20", "cifar10")
+    assert config.pruning.scheme is Scheme.gpw
+    assert (config.pretrain.train.name, config.finetune.train.name) == ("fast", "restart")
+
+
+def test_short_forms() -> None:
+    config = compose(["sparsity=0.7", "scheme=block", "scope=global", "train=paper"])
+    assert (config.pruning.sparsity, config.pruning.scheme) == (0.7, Scheme.block)
+    assert config.pruning.scope is Scope["global"]
+    assert config.pretrain.train.epochs == config.finetune.train.epochs == 200
+    assert config.finetune.train.milestones == [100, 150]
+    assert compose(["finetune.train=paper"]).pretrain.train.name == "fast"
+
+
+def test_digits_bring_their_network_and_explicit_choices_win() -> None:
+    assert compose(["data=digits"]).model.name == "digits_cnn"
+    chosen = compose(["data=digits", "model=resnet20", "pretrain.train=fast"])
+    assert (chosen.model.name, chosen.pretrain.train.name) == ("resnet20", "fast")
+    assert chosen.finetune.train.name == "digits_restart"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sparsty=0.7", ["unknown key 'sparsty'", "did you mean 'sparsity'"]),
+        ("sparsity=abc", ["'abc'", "Float"]),
+        ("sparsity=1", ["sparsity=1 is outside [0, 1)"]),
+        ("sparsity=-0.1", ["outside [0, 1)"]),
+        ("sparsity=nan", ["outside [0, 1)"]),
+        ("sparsity=0.5,0.6", ["several values", "gpw sweep"]),
+        ("model=resnet21", ["no model 'resnet21'", "resnet20", "did you mean"]),
+        ("scheme=gwp", ["expected one of block, channel, fine, gpw, vector", "'gpw'"]),
+        ("pruning.scope=all", ["all", "layer, global"]),
+        ("finetune.train.epochs=-1", ["finetune.train.epochs=-1 must be at least 0"]),
+        ("hydra.run.dir=x", ["no effect"]),
+        ("word", ["no override", "key=value"]),
+        ("sparsity=", ["sparsity"]),
+        ("modle=resnet20", ["did you mean 'model'"]),
+        ("seed=[", ["seed"]),
+    ],
+)
+def test_bad_overrides_are_one_helpful_line(override: str, words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        compose([override])
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text
+
+
+def test_keys_ignore_runtime_and_spelling() -> None:
+    base = plan(compose(["sparsity=0.5"]))
+    same = plan(compose(["sparsity=5e-1", "runtime.threads=1", "runtime.root=/elsewhere"]))
+    assert [s.key for s in base] == [s.key for s in same]
+    other = plan(compose(["sparsity=0.6"]))
+    assert [a.key == b.key for a, b in zip(base, other, strict=True)] == [True, False, False]
+    seeded = plan(compose(["sparsity=0.5", "seed=1"]))
+    # shipped weights and masks do not depend on the seed; fine-tuning does
+    assert [a.key == b.key for a, b in zip(base, seeded, strict=True)] == [True, True, False]
+
+
+def test_stage_names_of_the_command_line_are_the_pipeline() -> None:
+    assert NAMES == STAGES
+    assert [s.stage.name for s in plan(compose([]), "prune")] == ["pretrain", "prune"]
+
+
+def test_plain_form_holds_only_json_types() -> None:
+    plain = to_plain(compose([]))
+    assert plain["pruning"]["scheme"] == "gpw"
+    assert type(plain["pruning"]["scheme"]) is str

@@ -1,0 +1,104 @@
+"""Pruning groups: which weights of a layer go together (papers/000, Fig. 6, for ``gpw``).
+
+    layout = group_layout("gpw", (32, 16, 3, 3), tile=(16, 16))
+    layout.grid                       # (2, 1, 3, 3): 18 groups of 16 x 16 x 1 x 1 weights
+    layout.collect(weight)            # [256, 2, 1, 3, 3]: each group's weights along axis 0
+    layout.expand(kept)               # group mask -> weight mask
+
+A convolution's weight is [O, I, KH, KW]; a linear layer [O, I] is a 1x1 convolution. Groups start
+at index 0 of every axis; where the tile does not divide O or I, the last groups are ragged: they
+hold fewer real weights, and nothing outside the weight is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gpw_cli.errors import UsageError
+
+Shape = tuple[int, int, int, int]  # O, I, KH, KW
+Tile = tuple[int, int]  # B_out, B_in in weights
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+# A scheme is the shape of one group, from the weight's shape and the target's tile.
+SCHEMES: Mapping[str, Callable[[Shape, Tile], Shape]] = {
+    "fine": lambda shape, tile: (1, 1, 1, 1),
+    "vector": lambda shape, tile: (1, tile[1], 1, 1),
+    "gpw": lambda shape, tile: (tile[0], tile[1], 1, 1),
+    "block": lambda shape, tile: (tile[0], tile[1], shape[2], shape[3]),
+    "channel": lambda shape, tile: (1, shape[1], shape[2], shape[3]),
+}
+
+
+@dataclass(frozen=True)
+class GroupLayout:
+    """How the groups of one layer tile its weight."""
+
+    shape: Shape  # the weight's, in weights
+    group: Shape  # one whole group's, in weights
+
+    @property
+    def grid(self) -> Shape:
+        """Number of groups along O, I, KH, KW, ragged ones included."""
+        o, i, kh, kw = (-(-n // b) for n, b in zip(self.shape, self.group, strict=True))
+        return o, i, kh, kw
+
+    def collect(self, weight: npt.NDArray[np.floating]) -> Floats:
+        """Weight [O, I, KH, KW] -> float64 [weights of a whole group, *grid].
+
+        Places of a ragged group that lie outside the weight hold 0.
+        """
+        grid = self.grid
+        padding = [(0, g * b - n) for g, b, n in zip(grid, self.group, self.shape, strict=True)]
+        padded = np.pad(np.asarray(weight, np.float64), padding)
+        split = padded.reshape([n for pair in zip(grid, self.group, strict=True) for n in pair])
+        return split.transpose(1, 3, 5, 7, 0, 2, 4, 6).reshape(-1, *grid)
+
+    def real_weights(self) -> npt.NDArray[np.int64]:
+        """Number of real weights of every group, int64 of shape ``grid``."""
+        sizes = [
+            np.minimum(b, n - b * np.arange(g))
+            for g, b, n in zip(self.grid, self.group, self.shape, strict=True)
+        ]
+        o, i, kh, kw = np.ix_(*sizes)
+        return np.asarray(o * i * kh * kw, np.int64)
+
+    def expand(self, kept: Bools) -> Bools:
+        """Group mask (shape ``grid``) -> weight mask (shape ``shape``), constant on each group."""
+        mask = kept
+        for axis, size in enumerate(self.group):
+            mask = mask.repeat(size, axis)
+        o, i, kh, kw = self.shape
+        return np.ascontiguousarray(mask[:o, :i, :kh, :kw])
+
+
+def conv_shape(shape: tuple[int, ...]) -> Shape:
+    """[O, I, KH, KW] of a weight: a linear layer's [O, I] becomes [O, I, 1, 1].
+
+    Raises UsageError for any other number of axes and for an empty weight.
+    """
+    if len(shape) not in (2, 4) or 0 in shape:
+        raise UsageError(
+            f"a weight of shape {list(shape)} cannot be pruned: expected a convolution "
+            "[O, I, KH, KW] or a linear layer [O, I]; take the names from prunable_layers"
+        )
+    o, i, kh, kw = shape if len(shape) == 4 else (*shape, 1, 1)
+    return o, i, kh, kw
+
+
+def group_layout(scheme: str, shape: tuple[int, ...], tile: Tile) -> GroupLayout:
+    """The groups of ``scheme`` in a weight of ``shape`` for a GEMM tile of B_out x B_in weights.
+
+    Raises UsageError for an unknown scheme, a tile below 1, or a shape that is no conv or linear.
+    """
+    if scheme not in SCHEMES:
+        raise UsageError(f"unknown scheme {scheme!r}: choose one of {', '.join(SCHEMES)}")
+    if min(tile) < 1:
+        raise UsageError(f"tile {tile[0]}x{tile[1]} must be at least 1x1: try pruning.tile_out=16")
+    full = conv_shape(shape)
+    return GroupLayout(full, SCHEMES[scheme](full, tile))

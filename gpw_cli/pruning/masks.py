@@ -1,0 +1,191 @@
+"""Masks of a network: one-shot pruning of pre-trained weights by group score.
+
+    names = prunable_layers(model, include_first=False, include_last=False)
+    result = prune_masks(dict(model.named_parameters()), names, scheme="gpw", sparsity="0.7",
+                         scope="layer", criterion="l1", tile=(16, 16))
+    apply_masks(model, result.masks)
+
+A mask may remove a whole layer. In a residual network the shortcut carries on; without one the
+layer then sends nothing but its bias, so ``PruneResult.warnings`` names such layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import torch
+from torch import Tensor, nn
+
+from gpw_cli.errors import UsageError
+from gpw_cli.pruning.allocation import parse_sparsity, select
+from gpw_cli.pruning.criteria import group_scores
+from gpw_cli.pruning.groups import Bools, Floats, GroupLayout, Shape, Tile, group_layout
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSparsity:
+    """What pruning did to one layer."""
+
+    name: str  # of the parameter, e.g. layer1.0.conv1.weight
+    shape: Shape  # O, I, KH, KW (linear: KH = KW = 1)
+    grid: Shape  # groups along the same axes
+    groups: int
+    removed: int  # groups
+    weights: int
+    weights_removed: int
+    kept: Bools  # of shape grid
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the layer's weights that is removed."""
+        return self.weights_removed / self.weights
+
+
+@dataclass(frozen=True, eq=False)
+class PruneResult:
+    """Masks and exact counts."""
+
+    masks: dict[str, Tensor]  # parameter name -> bool of the weight's shape, True: kept; on the CPU
+    layers: tuple[LayerSparsity, ...]  # in the order of the names given
+    groups_total: int
+    groups_removed: int
+    sparsity_prunable: float  # removed weights / weights of the layers pruned
+    sparsity_network: float  # removed weights / elements of all parameters (biases, batch norm too)
+    warnings: tuple[str, ...]
+
+
+def prunable_layers(model: nn.Module, include_first: bool, include_last: bool) -> list[str]:
+    """Parameter names of the Conv2d and Linear weights that may be pruned, in module order.
+
+    First and last go by module order: the first convolution (it sees the picture's 3 channels) and
+    the last convolution or linear layer (the classifier) are in only if asked for. A grouped
+    convolution (depthwise too) is never in: a tile of B_in channels would cross its groups.
+    """
+    found = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    first = next((n for n, m in found if isinstance(m, nn.Conv2d)), None)
+    last = found[-1][0] if found else None
+    left_out = {first} if not include_first else set()
+    left_out |= {last} if not include_last else set()
+    own = dict(model.named_parameters())  # holds a weight that modules share once
+    names = [
+        f"{name}.weight".lstrip(".")
+        for name, module in found
+        if name not in left_out and not (isinstance(module, nn.Conv2d) and module.groups > 1)
+    ]
+    return [name for name in names if name in own]
+
+
+def prune_masks(
+    weights: Mapping[str, Tensor],
+    names: Sequence[str],
+    *,
+    scheme: str,
+    sparsity: str | Decimal,
+    scope: str,
+    criterion: str,
+    tile: Tile,
+) -> PruneResult:
+    """Masks for the layers ``names`` of a network with the parameters ``weights``.
+
+    weights: every parameter of the network by name; only those in ``names`` are pruned.
+    sparsity: decimal in [0, 1), as text so that it is exact; 0 keeps everything.
+    tile: (B_out, B_in) of the target's GEMM. Tables: groups.SCHEMES, allocation.SCOPES,
+    criteria.CRITERIA. The result depends on nothing but these arguments.
+    Raises UsageError for a value outside its table or range, no or unknown or repeated names, and
+    weights that are not finite.
+    """
+    wanted = parse_sparsity(sparsity)
+    _check_names(weights, names)
+    layouts = [group_layout(scheme, tuple(weights[name].shape), tile) for name in names]
+    scores = [
+        _scores(name, weights[name], layout, criterion)
+        for name, layout in zip(names, layouts, strict=True)
+    ]
+    kept = select(scope, scores, wanted)
+    layers, masks = [], {}
+    for name, layout, groups in zip(names, layouts, kept, strict=True):
+        mask = layout.expand(groups)
+        layers.append(_count(name, layout, groups, mask))
+        masks[name] = torch.from_numpy(mask.reshape(tuple(weights[name].shape)))
+    return _result(masks, layers, sum(weight.numel() for weight in weights.values()))
+
+
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set the masked weights of ``model`` to +0, in place.
+
+    Raises UsageError where a mask's name or shape is not the model's; nothing is changed then.
+    """
+    own = dict(model.named_parameters())
+    for name, mask in masks.items():
+        if name not in own or own[name].shape != mask.shape:
+            here = list(own[name].shape) if name in own else "no such parameter"
+            raise UsageError(
+                f"mask {name} {list(mask.shape)} does not fit the network ({here}): "
+                "take masks and network from the same run of gpw prune"
+            )
+    with torch.no_grad():
+        for name, mask in masks.items():
+            own[name].masked_fill_(~mask.to(own[name].device), 0.0)
+
+
+def _check_names(weights: Mapping[str, Tensor], names: Sequence[str]) -> None:
+    if not names:
+        raise UsageError(
+            "the network has no layer to prune: expected an ungrouped convolution or linear layer "
+            "besides the first and last; try pruning.include_last=true"
+        )
+    unknown = [name for name in names if name not in weights]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if unknown or repeated:
+        what = f"unknown: {', '.join(unknown)}" if unknown else f"repeated: {', '.join(repeated)}"
+        raise UsageError(f"layers to prune {what}; take the names from prunable_layers")
+
+
+def _scores(name: str, weight: Tensor, layout: GroupLayout, criterion: str) -> Floats:
+    if not torch.isfinite(weight).all():
+        raise UsageError(
+            f"{name} holds NaN or infinite weights and cannot be ranked: "
+            "use another checkpoint, e.g. pretrain.source=scratch"
+        )
+    values = weight.detach().to("cpu", torch.float64).reshape(layout.shape)
+    return group_scores(criterion, layout, values.numpy())
+
+
+def _count(name: str, layout: GroupLayout, kept: Bools, mask: Bools) -> LayerSparsity:
+    return LayerSparsity(
+        name=name,
+        shape=layout.shape,
+        grid=layout.grid,
+        groups=kept.size,
+        removed=int((~kept).sum()),
+        weights=mask.size,
+        weights_removed=int((~mask).sum()),
+        kept=kept,
+    )
+
+
+def _result(
+    masks: dict[str, Tensor], layers: Sequence[LayerSparsity], parameters: int
+) -> PruneResult:
+    removed = sum(layer.weights_removed for layer in layers)
+    return PruneResult(
+        masks=masks,
+        layers=tuple(layers),
+        groups_total=sum(layer.groups for layer in layers),
+        groups_removed=sum(layer.removed for layer in layers),
+        sparsity_prunable=removed / sum(layer.weights for layer in layers),
+        sparsity_network=removed / parameters,
+        warnings=_warnings(layers),
+    )
+
+
+def _warnings(layers: Sequence[LayerSparsity]) -> tuple[str, ...]:
+    emptied = [layer.name.removesuffix(".weight") for layer in layers if not layer.kept.any()]
+    if not emptied:
+        return ()
+    return (
+        f"{len(emptied)} of {len(layers)} layers lose every weight ({', '.join(emptied)}): only a "
+        "shortcut around them still carries the signal; a network without one then guesses",
+    )

@@ -1,0 +1,181 @@
+"""Weights from files: ours, or a state dict of a common public implementation.
+
+    import_checkpoint(Path("resnet20-12fca82f.th"), model)
+    name, shortcut = detect_model(load_state(path))          # ("resnet20", "A")
+
+Files are safetensors, or PyTorch files read with ``weights_only=True``: pickled code is never run.
+Every failure is one line in a CheckpointError.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from gpw_cli.errors import CheckpointError
+from gpw_cli.models.inputs import CIFAR_DEPTHS, DIGITS_CNN
+from gpw_cli.models.registry import build_model
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+# Other names for the same network, tried on keys that the model does not have. Not here on purpose:
+# the stage_1.0.conv_a family, whose parameter-free shortcut pads on one side only.
+_RENAMES = (
+    (re.compile(r"^(?:features|backbone)\."), ""),
+    (re.compile(r"^stage(?=[123]\.)"), "layer"),
+    (re.compile(r"\.downsample\.(?=[01]\.)"), ".shortcut."),
+    (re.compile(r"^(?:fc|classifier|head)\.(?=weight$|bias$)"), "linear."),
+)
+_CANDIDATES = (*((name, option) for name in CIFAR_DEPTHS for option in "AB"), (DIGITS_CNN, "A"))
+
+
+def import_checkpoint(path: Path, model: nn.Module) -> None:
+    """Load the weights in ``path`` into ``model``.
+
+    Raises:
+        CheckpointError: see ``load_state`` and ``adapt_state``.
+    """
+    model.load_state_dict(adapt_state(load_state(path), model, str(path)))
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in ``path``, on the CPU, without wrappers and without common key prefixes.
+
+    Raises:
+        CheckpointError: unreadable, truncated, pickled code, no state dict, quantized or sparse
+            tensors, or weights that are not finite.
+    """
+    content = _read(path)
+    state = _unwrapped(content, path)
+    for prefix in _PREFIXES * 2:  # twice: they nest in any order
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    for key, tensor in state.items():
+        if tensor.is_quantized or tensor.layout != torch.strided:
+            raise CheckpointError(f"{path}: {key} is quantized or sparse; save it as plain floats")
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{path}: {key} holds values that are not finite (NaN or infinite)"
+            )
+    return state
+
+
+def _read(path: Path) -> object:
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    if path.suffix == ".safetensors" or start[8:] == b"{":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged or not safetensors ({error})") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol of foreign files
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler answers broken files with nearly any exception
+        raise _refused(path, str(error)) from None
+
+
+def _refused(path: Path, message: str) -> CheckpointError:
+    named = re.search(r"GLOBAL ([\w.]+)", message)
+    if named is None:
+        return CheckpointError(
+            f"{path}: truncated, damaged, or neither a safetensors nor a PyTorch file"
+        )
+    return CheckpointError(
+        f"{path}: holds pickled code ({named[1]}), which gpw never runs; "
+        "save the weights alone: torch.save(model.state_dict(), FILE)"
+    )
+
+
+def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, Mapping):
+        tensors = {k: v for k, v in content.items() if isinstance(k, str) and torch.is_tensor(v)}
+        if tensors and len(tensors) == len(content):
+            return tensors
+        inner = next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            break
+        content = content[inner]
+    held = type(content).__name__
+    if isinstance(content, Mapping):
+        held = ", ".join(str(key) for key in list(content)[:5]) or "nothing"
+    raise CheckpointError(f"{path}: no state dict (a mapping of names to tensors); it holds {held}")
+
+
+def adapt_state(
+    state: Mapping[str, Tensor], model: nn.Module, origin: str = "checkpoint"
+) -> dict[str, Tensor]:
+    """``state`` with the key names of ``model``, every tensor in the shape that the model has.
+
+    Batch-norm counters that old files lack become 0.
+
+    Raises:
+        CheckpointError: another network; names ``origin``, the first key at fault and, where it is
+            known, the network that the file holds.
+    """
+    wanted = model.state_dict()
+    adapted = _renamed(state, wanted)
+    fault = _first_fault(adapted, wanted)
+    if fault is None:
+        return adapted
+    try:
+        name, shortcut = detect_model(state)
+        classes = [tensor for tensor in state.values() if tensor.ndim == 2][-1].shape[0]
+        hint = f"the file fits model={name} model.shortcut={shortcut} and {classes} classes"
+    except CheckpointError:
+        hint = "choose its network with model=NAME (`gpw ls` lists them)"
+    raise CheckpointError(f"{origin}: weights of another network: {fault}; {hint}")
+
+
+def detect_model(state: Mapping[str, Tensor]) -> tuple[str, str]:
+    """(name, shortcut option) of gpw's own network that ``state`` fits exactly.
+
+    Raises:
+        CheckpointError: it fits none of them.
+    """
+    kernels = [tensor for tensor in state.values() if tensor.ndim == 4]
+    matrices = [tensor for tensor in state.values() if tensor.ndim == 2]
+    for name, shortcut in _CANDIDATES if kernels and matrices else ():
+        in_channels = kernels[0].shape[1] if name == DIGITS_CNN else 3
+        with torch.device("meta"):  # shapes only
+            wanted = build_model(name, matrices[-1].shape[0], in_channels, shortcut).state_dict()
+        if _first_fault(_renamed(state, wanted), wanted) is None:
+            return name, shortcut
+    known = ", ".join([*CIFAR_DEPTHS, DIGITS_CNN])
+    raise CheckpointError(
+        f"the checkpoint fits none of {known}; say what it is with model.name=NAME"
+    )
+
+
+def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    adapted = {}
+    for key, tensor in state.items():
+        other = key
+        for pattern, replacement in _RENAMES:
+            other = pattern.sub(replacement, other)
+        adapted[other if key not in wanted and other in wanted else key] = tensor
+    for key, tensor in wanted.items():
+        if key.endswith("num_batches_tracked"):
+            adapted.setdefault(key, torch.zeros((), dtype=tensor.dtype))
+    return adapted
+
+
+def _first_fault(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    for key, tensor in wanted.items():
+        if key not in adapted:
+            return f"{key} is missing"
+        if adapted[key].shape != tensor.shape:
+            return f"{key} is {list(adapted[key].shape)} instead of {list(tensor.shape)}"
+    odd = next((key for key in adapted if key not in wanted), None)
+    return None if odd is None else f"{odd} is unexpected"

@@ -20,7 +20,7 @@ _INSN_BITS = 128
 
 @dataclass(frozen=True)
 class VtaGeometry:
-    """The keys of VTA's own JSON. LOG_BLOCK_IN and LOG_BLOCK_OUT, where given, override LOG_BLOCK."""
+    """The keys of VTA's own JSON; LOG_BLOCK_IN and LOG_BLOCK_OUT override LOG_BLOCK."""
 
     TARGET: str = "sim"
     HW_VER: str = "0.0.2"

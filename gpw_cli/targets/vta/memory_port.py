@@ -1,0 +1,85 @@
+"""The read port that VTA's units share, burst by burst.
+
+    port = ReadPort(timing)
+    port.request(client=3, ready=12, bursts=(16, 16, 4))
+    port.serve(until=100)          # (3, 65): the cycle after the client's last beat left
+
+Source: ``shell/VME.scala`` and ``dpi/VTAMemDPI.scala``. Modelled exactly: one burst is accepted a
+cycle, of the lowest client that has one; a client offers one every ``command_interval`` cycles;
+``outstanding`` bursts are accepted at most and none in the cycle in which a burst ends; accepted
+bursts are served in order, one beat a cycle, the first no sooner than ``read_latency`` cycles
+after the queue of accepted bursts last became non-empty. Writes do not pass here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from gpw_cli.config.target import VtaTiming
+
+CLIENTS = 5  # fetch, uop, inp, wgt, acc: in order of priority
+_NEVER = 1 << 62
+
+
+class ReadPort:
+    """Time is in cycles and only moves forward; ``busy`` counts the beats delivered."""
+
+    def __init__(self, timing: VtaTiming) -> None:
+        self.busy = 0
+        self._latency = timing.read_latency
+        self._interval = timing.command_interval
+        self._outstanding = timing.outstanding
+        self._ready = [_NEVER] * CLIENTS  # cycle of each client's next offer
+        self._bursts: list[Sequence[int]] = [()] * CLIENTS
+        self._next = [0] * CLIENTS  # which burst that is
+        self._ends: deque[int] = deque()  # last beats of accepted bursts, ascending
+        self._accepted = -1  # cycle of the last acceptance
+        self._begun = -2  # cycle in which the last burst left the queue
+        self._free = 0  # cycle from which the memory can serve the next one
+
+    def request(self, client: int, ready: int, bursts: Sequence[int]) -> None:
+        """``client``, which has no request open, offers its first burst in the cycle ``ready``."""
+        self._ready[client], self._bursts[client], self._next[client] = ready, bursts, 0
+
+    def serve(self, until: int) -> tuple[int, int] | None:
+        """Accept bursts up to the cycle ``until``, or to the first request that is complete.
+
+        Returns (client, the cycle after its last beat left the memory), None if none completed.
+        The caller has made every request that is ready by ``until``.
+        """
+        ready = self._ready
+        while (cycle := self._next_acceptance(min(ready))) <= until:
+            client = next(c for c in range(CLIENTS) if ready[c] <= cycle)
+            bursts, number = self._bursts[client], self._next[client]
+            self._accept(cycle, bursts[number])
+            if number + 1 == len(bursts):
+                ready[client] = _NEVER
+                return client, self._free
+            self._next[client] = number + 1
+            ready[client] = cycle + self._interval
+        return None
+
+    def _next_acceptance(self, ready: int) -> int:
+        cycle, ends = max(ready, self._accepted + 1), self._ends
+        if ready == _NEVER:
+            return _NEVER
+        while ends:
+            if ends[0] < cycle:
+                ends.popleft()
+            elif ends[0] == cycle:
+                cycle += 1
+            elif len(ends) >= self._outstanding:
+                cycle = ends[0] + 1
+            else:
+                break
+        return cycle
+
+    def _accept(self, cycle: int, beats: int) -> None:
+        queued = cycle + 1
+        begin = self._free
+        if queued > self._begun + 1:  # the queue was empty: the latency counts anew
+            begin = max(begin, queued + self._latency)
+        self._accepted, self._begun, self._free = cycle, begin, begin + beats
+        self._ends.append(begin + beats)
+        self.busy += beats

@@ -50,11 +50,13 @@ class Rescale:
 
 @dataclass(frozen=True, eq=False)
 class IntInput:
-    """The picture, quantized on the host: int8 [C, H, W], real value = integer * ``scale``."""
+    """The picture, clip(round(x / ``scale``), low, high) on the host: int8 [C, H, W]."""
 
     name: str
     shape: Shape
     scale: Scale
+    low: int = -127
+    high: int = 127
 
     @property
     def inputs(self) -> tuple[str, ...]:

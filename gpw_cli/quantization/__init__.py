@@ -1,0 +1,1 @@
+"""Ranges, scales, the integer network and its reference executor."""

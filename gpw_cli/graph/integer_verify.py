@@ -1,0 +1,79 @@
+"""Checks that an integer graph keeps the rules of graph/integer.py; names the node that does not.
+
+verify_integer(graph)       # returns the graph itself
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.integer import (
+    IntAdd,
+    IntAvgPool,
+    IntConv,
+    IntGraph,
+    IntInput,
+    IntMaxPool,
+    IntNode,
+    IntPad,
+    Shape,
+)
+from gpw_cli.graph.ir import window
+
+
+def verify_integer(graph: IntGraph) -> IntGraph:
+    """``graph`` itself; UnsupportedError: names, order, shapes, dtypes, bits, several outputs."""
+    shapes: dict[str, Shape] = {}
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node, IntInput) != (index == 0):
+            raise UnsupportedError(f"{node.name}: an integer graph has one input, its first node")
+        missing = [name for name in node.inputs if name not in shapes]
+        if missing or node.name in shapes:
+            raise UnsupportedError(f"{node.name}: out of order or named twice (inputs {missing})")
+        expected = _shape(node, shapes)
+        if node.shape != expected:
+            raise UnsupportedError(f"{node.name}: shape {node.shape}, its inputs give {expected}")
+        if isinstance(node, IntConv):
+            _check_conv(node, shapes, graph.output)
+        shapes[node.name] = node.shape
+    read = {name for node in graph.nodes for name in node.inputs}
+    loose = [name for name in shapes if name not in read]
+    if loose != [graph.output] or set(graph.scales) != set(shapes):
+        raise UnsupportedError(f"the output is {graph.output!r}, but {loose} end the graph")
+    return graph
+
+
+def _shape(node: IntNode, shapes: dict[str, Shape]) -> Shape:
+    if isinstance(node, IntInput):
+        return node.shape
+    source = shapes[node.inputs[0]]
+    if isinstance(node, IntConv):
+        out, _, *kernel = node.weight.shape
+        return (out, *window(source, (kernel[0], kernel[1]), node.stride, node.padding))
+    if isinstance(node, IntMaxPool | IntAvgPool):
+        return (source[0], *window(source, node.kernel, node.stride, node.padding))
+    if isinstance(node, IntPad):
+        high, wide = (-(-source[i + 1] // node.stride[i]) for i in (0, 1))
+        return (source[0] + node.before + node.after, high, wide)
+    if isinstance(node, IntAdd) and (
+        shapes[node.b] != source or min(node.shift_a, node.shift_b) < 0
+    ):
+        raise UnsupportedError(f"{node.name}: adds {source} and {shapes[node.b]}")
+    return source
+
+
+def _check_conv(node: IntConv, shapes: dict[str, Shape], output: str) -> None:
+    out, in_ = node.weight.shape[:2]
+    if node.weight.dtype != np.int8 or node.bias.dtype != np.int32 or node.bias.shape != (out,):
+        raise UnsupportedError(f"{node.name}: needs int8 weights and int32 [{out}] biases")
+    if in_ != shapes[node.input][0]:
+        raise UnsupportedError(f"{node.name}: {in_} input channels, gets {shapes[node.input]}")
+    if node.residual is not None and shapes[node.residual] != node.shape:
+        raise UnsupportedError(f"{node.name}: its shortcut has shape {shapes[node.residual]}")
+    allowed = (8, 16, 32) if node.name == output else (8,)
+    if node.out_bits not in allowed:
+        raise UnsupportedError(f"{node.name}: {node.out_bits} output bits, not one of {allowed}")
+    for shift in (node.rescale.shift, node.residual_shift):
+        if isinstance(shift, np.ndarray) and shift.shape != (out,):
+            raise UnsupportedError(f"{node.name}: one shift a channel, not {shift.shape}")

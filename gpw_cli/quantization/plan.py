@@ -1,0 +1,118 @@
+"""Which float nodes become one integer node, and which tensors share one scale.
+
+    plan = plan_fusion(graph, Fusion.add, wrap=False)
+    plan.epilogues["layer1.0.conv2"]     # Epilogue(result="layer1.0.relu2", relu=True, residual=…)
+    tied = tie_tensors(graph, plan, Residual.unify)
+
+A convolution takes what follows it as long as nobody else reads the tensor between: its ReLU
+(papers/001, eq. 4), or the addition with its ReLU. Of an addition's two convolutions the later one
+takes it, when the other summand already exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from gpw_cli.config.quantizer import Fusion, Residual
+from gpw_cli.graph.ir import Add, Conv, Graph, MaxPool, Node, Pad, ReLU
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What one convolution also computes; ``result`` names the float tensor it leaves."""
+
+    result: str
+    relu: bool = False
+    residual: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``epilogues`` by the convolution's (or addition's) name; nodes in ``absorbed`` vanish.
+
+    ``wraps``: the node whose result is stored without a clip, if any.
+    """
+
+    epilogues: Mapping[str, Epilogue]
+    absorbed: frozenset[str]
+    wraps: str | None
+
+    def result(self, node: Node) -> str:
+        """The float tensor that the integer node of ``node`` leaves."""
+        return self.epilogues[node.name].result if node.name in self.epilogues else node.name
+
+
+def plan_fusion(graph: Graph, fusion: Fusion, *, wrap: bool) -> Plan:
+    """The plan for ``graph``; ``Fusion.none`` absorbs nothing.
+
+    ``wrap``: the last addition keeps its ReLU on the accumulators, as in TVM, and does not clip.
+    """
+    order = {node.name: index for index, node in enumerate(graph.nodes)}
+    last_add = next((n.name for n in reversed(graph.nodes) if isinstance(n, Add) and wrap), None)
+    heads = {Fusion.none: (), Fusion.relu: (Conv,), Fusion.add: (Conv, Add)}[fusion]
+    epilogues: dict[str, Epilogue] = {}
+    absorbed: set[str] = set()
+    wraps = last_add
+    for node in reversed(graph.nodes):  # the later convolution of an addition comes first
+        if not (isinstance(node, heads) or node.name == last_add) or node.name in absorbed:
+            continue
+        epilogue = Epilogue(node.name)
+        if fusion is Fusion.add and isinstance(node, Conv):
+            epilogue = _with_add(graph, node, order, absorbed)
+        epilogue = _with_relu(graph, epilogue)
+        epilogues[node.name] = epilogue
+        swallowed = _between(graph, node.name, epilogue.result)
+        wraps = node.name if last_add in swallowed else wraps
+        absorbed |= swallowed
+    kept = {name: epilogue for name, epilogue in epilogues.items() if name not in absorbed}
+    return Plan(kept, frozenset(absorbed), wraps)
+
+
+def _with_add(graph: Graph, conv: Conv, order: Mapping[str, int], absorbed: set[str]) -> Epilogue:
+    after = graph.only_consumer(conv.name)
+    if not isinstance(after, Add) or after.a == after.b or after.name in absorbed:
+        return Epilogue(conv.name)
+    other = after.b if after.a == conv.name else after.a
+    if order[other] > order[conv.name]:
+        return Epilogue(conv.name)
+    return Epilogue(after.name, residual=other)
+
+
+def _with_relu(graph: Graph, epilogue: Epilogue) -> Epilogue:
+    after = graph.only_consumer(epilogue.result)
+    if isinstance(after, ReLU):
+        return replace(epilogue, result=after.name, relu=True)
+    return epilogue
+
+
+def _between(graph: Graph, first: str, last: str) -> set[str]:
+    """Names after ``first`` up to ``last``, along only consumers."""
+    names: set[str] = set()
+    while first != last:
+        after = graph.only_consumer(first)
+        assert after is not None
+        first = after.name
+        names.add(first)
+    return names
+
+
+def tie_tensors(graph: Graph, plan: Plan, residual: Residual) -> dict[str, str]:
+    """Tensor -> the first tensor of its group; a group has one scale.
+
+    Max pools and shortcuts keep their input's scale; ``Residual.unify`` also joins the summands of
+    every addition that is not fused into a convolution.
+    """
+    leader = {node.name: node.name for node in graph.nodes}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for node in graph.nodes:
+        if isinstance(node, MaxPool | Pad):
+            leader[find(node.name)] = find(node.input)
+        if isinstance(node, Add) and node.name not in plan.absorbed and residual is Residual.unify:
+            leader[find(node.b)] = find(node.a)
+    return {name: find(name) for name in leader}

@@ -1,0 +1,189 @@
+"""From the folded float graph and its ranges to the integer graph.
+
+    ranges = calibrate(graph, batches, cfg)
+    unfused = quantize_graph(graph, ranges, cfg, fused=False)     # every node stored by itself
+    fused = quantize_graph(graph, ranges, cfg, fused=True)        # as far as cfg.fusion says
+
+Unfused, a convolution's output is quantized with its own scale S_y, then its ReLU's with S_a;
+fused, the convolution takes S_a directly (papers/001, eq. 4) and one rounding disappears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gpw_cli.config.quantizer import Fusion, PotRule, QuantizerConfig, Rounding
+from gpw_cli.graph.integer import (
+    FULL_RANGE,
+    Int32,
+    IntAdd,
+    IntAvgPool,
+    IntConv,
+    IntGraph,
+    IntInput,
+    IntMaxPool,
+    IntNode,
+    IntPad,
+    IntRelu,
+    Rescale,
+    Shift,
+)
+from gpw_cli.graph.integer_verify import verify_integer
+from gpw_cli.graph.ir import Add, AvgPool, Conv, Graph, Input, MaxPool, Node, Pad, ReLU
+from gpw_cli.quantization.activations import activation_bits, activation_scales
+from gpw_cli.quantization.plan import Epilogue, Plan, plan_fusion
+from gpw_cli.quantization.ranges import Ranges
+from gpw_cli.quantization.scales import log2_ratio, power_of_two
+from gpw_cli.quantization.weights import Layer, Scales, quantize_layer
+
+
+def quantize_graph(graph: Graph, ranges: Ranges, cfg: QuantizerConfig, fused: bool) -> IntGraph:
+    """The integer graph of a folded ``graph``; verified.
+
+    UnsupportedError: an addition whose summands' scales no shift can join.
+    """
+    fusion = cfg.fusion if fused else Fusion.none
+    plan = plan_fusion(graph, fusion, wrap=cfg.wrap_last_add)
+    scales = activation_scales(graph, ranges, cfg, plan)
+    builder = _Builder(graph, ranges, cfg, plan, scales, {}, {})
+    nodes = tuple(builder.node(node) for node in graph.nodes if node.name not in plan.absorbed)
+    source = graph.input
+    result = IntGraph(nodes, builder.names[graph.output], builder.stored, source.mean, source.std)
+    return verify_integer(result)
+
+
+@dataclass(frozen=True, eq=False)
+class _Builder:
+    """``names``: float tensor -> integer node; ``stored``: integer node -> scale; both grow."""
+
+    graph: Graph
+    ranges: Ranges
+    cfg: QuantizerConfig
+    plan: Plan
+    scales: Mapping[str, float]
+    names: dict[str, str]
+    stored: dict[str, float]
+
+    def node(self, node: Node) -> IntNode:
+        """The integer node of ``node`` and of what its epilogue absorbed."""
+        result = self.plan.result(node)
+        made, scale = self._made(node, result)
+        self.names[result] = made.name
+        self.stored[made.name] = scale
+        return made
+
+    def _made(self, node: Node, result: str) -> tuple[IntNode, float]:
+        scale = self.scales[result]
+        if isinstance(node, Conv):
+            return self._conv(node, scale)
+        if isinstance(node, Input):
+            low, high = self._limits(activation_bits(self.graph, node, self.cfg))
+            return IntInput(node.name, node.shape, scale, low, high), scale
+        if isinstance(node, Add):
+            return self._add(node, scale), scale
+        if isinstance(node, ReLU):
+            rescale = self._rescale(node.name, scale, self.scales[node.input], relu=True)
+            return IntRelu(node.name, self.names[node.input], rescale, node.shape), scale
+        return self._moved(node, scale), scale
+
+    def _moved(self, node: Node, scale: float) -> IntNode:
+        """Pools and shortcuts."""
+        if isinstance(node, AvgPool):
+            unit = self.scales[node.input] / (node.kernel[0] * node.kernel[1])
+            rescale = self._rescale(node.name, scale, unit, relu=False)
+            window = (node.kernel, node.stride, node.padding)
+            return IntAvgPool(node.name, self.names[node.input], *window, rescale, node.shape)
+        if isinstance(node, MaxPool):
+            window = (node.kernel, node.stride, node.padding)
+            return IntMaxPool(node.name, self.names[node.input], *window, node.shape)
+        assert isinstance(node, Pad)
+        source = self.names[node.input]
+        return IntPad(node.name, source, node.stride, node.before, node.after, node.shape)
+
+    def _add(self, node: Add, scale: float) -> IntAdd:
+        a, b = self.scales[node.a], self.scales[node.b]
+        unit = min(a, b)
+        shift_a, shift_b = log2_ratio(a, unit, node.name), log2_ratio(b, unit, node.name)
+        relu = self._epilogue(node).relu
+        rescale = self._rescale(node.name, scale, unit, relu=relu)
+        operands = (self.names[node.a], self.names[node.b], shift_a, shift_b)
+        return IntAdd(node.name, *operands, relu, rescale, node.shape)
+
+    def _conv(self, node: Conv, scale: float) -> tuple[IntConv, float]:
+        epilogue, bits = self._epilogue(node), self._out_bits(node)
+        residual = epilogue.residual
+        around = Scales(
+            self.scales[node.input],
+            self._output_scale(node, scale, bits),
+            None if residual is None else self.scales[residual],
+        )
+        layer = self._layer(node, around)
+        conv = IntConv(
+            node.name,
+            self.names[node.input],
+            layer.codes,
+            layer.bias,
+            node.stride,
+            node.padding,
+            None if residual is None else self.names[residual],
+            0 if layer.residual_shift is None else _shift(layer.residual_shift),
+            epilogue.relu,
+            self._conv_rescale(node, layer, epilogue, bits),
+            bits,
+            node.shape,
+        )
+        return conv, layer.scale
+
+    def _layer(self, node: Conv, around: Scales) -> Layer:
+        """One scale for the whole layer where a shift a channel would move a shortcut right."""
+        edge = node.input == self.graph.input.name or self.plan.result(node) == self.graph.output
+        bits = max(self.cfg.weight_bits, self.cfg.edge_bits) if edge else self.cfg.weight_bits
+        layer = quantize_layer(node.name, node.weight, node.bias, around, bits, self.cfg)
+        shifts = layer.residual_shift
+        if self.cfg.per_channel and shifts is not None and shifts.min() < 0:
+            cfg = replace(self.cfg, per_channel=False)
+            layer = quantize_layer(node.name, node.weight, node.bias, around, bits, cfg)
+        return layer
+
+    def _conv_rescale(self, node: Conv, layer: Layer, epilogue: Epilogue, bits: int) -> Rescale:
+        low, high = self._limits(self.cfg.act_bits, epilogue.relu)
+        if bits == 16:
+            low, high = (0 if epilogue.relu else -32767), 32767
+        if bits == 32 or node.name == self.plan.wraps:
+            low, high = FULL_RANGE
+        return Rescale(_shift(layer.shift), self._rounds, low, high)
+
+    def _output_scale(self, node: Conv, scale: float, bits: int) -> float | None:
+        """None: logits stay at the accumulator's scale."""
+        if bits == 16:
+            largest = self.ranges.tensors[self.plan.result(node)].max_abs
+            return power_of_two(max(largest, 2.0**-30) / 32767, PotRule.ceil)
+        return scale if bits == 8 else None
+
+    def _out_bits(self, node: Conv) -> int:
+        return self.cfg.logit_bits if self.plan.result(node) == self.graph.output else 8
+
+    def _epilogue(self, node: Node) -> Epilogue:
+        return self.plan.epilogues.get(node.name, Epilogue(node.name))
+
+    def _rescale(self, name: str, scale: float, unit: float, *, relu: bool) -> Rescale:
+        low, high = self._limits(self.cfg.act_bits, relu)
+        if name == self.plan.wraps:
+            low, high = FULL_RANGE
+        return Rescale(log2_ratio(scale, unit, name), self._rounds, low, high)
+
+    def _limits(self, bits: int, relu: bool = False) -> tuple[int, int]:
+        high = 2 ** (bits - 1) - 1
+        return (0 if relu else -high - (self.cfg.clip_low == -128)), high
+
+    @property
+    def _rounds(self) -> bool:
+        return self.cfg.rounding is Rounding.round
+
+
+def _shift(shifts: Int32) -> Shift:
+    """One integer where all channels agree."""
+    return int(shifts[0]) if np.all(shifts == shifts[0]) else shifts

@@ -1,0 +1,65 @@
+"""Scales that differ by powers of two only: S = unit * 2^e.
+
+    step = threshold / (2 ** (bits - 1) - margin)
+    scale = power_of_two(step, PotRule.ceil)                       # 2^ceil(log2 step)
+    scale = least_error(counts, values, step, top=127)             # the 2^e of least error near it
+
+``unit`` is 1 unless an average pool over a window that is no power of two, or a global scale that
+is none, left its factor in the activations; all that such a factor needs is to appear in the
+weights' scales too.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.config.quantizer import PotRule
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.quantization.observers import squared_error
+
+BELOW, ABOVE = 3, 1  # powers of two tried below and above the ceiling
+
+
+def power_of_two(step: float, rule: PotRule, unit: float = 1.0) -> float:
+    """The unit * 2^e for a step > 0: the least one not below it, or the nearest in log2."""
+    fraction, exponent = math.frexp(step / unit)  # fraction in [1/2, 1)
+    below = fraction < math.sqrt(0.5) if rule is PotRule.nearest else fraction == 0.5
+    return unit * 2.0 ** (exponent - below)
+
+
+def least_error(
+    counts: NDArray[np.float64],
+    values: NDArray[np.float64],
+    step: float,
+    top: int,
+    unit: float = 1.0,
+) -> float:
+    """The unit * 2^e near ``step`` that quantizes the magnitudes ``values`` with least error."""
+    ceiling = power_of_two(step, PotRule.ceil, unit)
+    scales = [ceiling * 2.0**e for e in range(-BELOW, ABOVE + 1)]
+    errors = [squared_error(counts, values, scale, top) for scale in scales]
+    return scales[int(np.argmin(errors))]
+
+
+def mantissa(scale: float) -> float:
+    """``scale`` divided by a power of two, in [1, 2)."""
+    return 2.0 * math.frexp(scale)[0]
+
+
+def log2_ratio(a: float, b: float, where: str) -> int:
+    """The integer n with a = b * 2^n; UnsupportedError names ``where`` if there is none."""
+    fraction, exponent = math.frexp(a / b)
+    if abs(fraction - 0.5) > 1e-9 and abs(fraction - 1.0) > 1e-9:
+        raise UnsupportedError(
+            f"{where}: its scales {a:.6g} and {b:.6g} differ by no power of two, so no shift joins "
+            "them (an average pool over a window that is no power of two feeds an addition)"
+        )
+    return exponent - 1 if abs(fraction - 0.5) <= 1e-9 else exponent
+
+
+def round_half_away(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Nearest integers, halves away from zero (C's ``round``)."""
+    return (np.sign(values) * np.floor(np.abs(values) + 0.5)).astype(np.int64)

@@ -1,0 +1,152 @@
+"""A convolution's integers: weights, bias, shifts; scales chosen so that only shifts are needed.
+
+    layer = quantize_layer(weight, bias, Scales(s_in, s_out, s_residual), bits=8, cfg=cfg)
+    layer.codes, layer.bias, layer.shift, layer.residual_shift
+
+The accumulator's unit is S_acc = S_x * S_w. S_w = 2^e times whatever makes S_out / S_acc a power of
+two. It is raised until no accumulator can leave int32, whatever the picture: tiny weights beside a
+large shortcut or bias (as pruning leaves them) lose bits instead of wrapping around.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.config.quantizer import PotRule, QuantizerConfig, Rounding
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.integer import Int8, Int32
+from gpw_cli.quantization.activations import UNUSED, above_floor
+from gpw_cli.quantization.scales import (
+    least_error,
+    log2_ratio,
+    mantissa,
+    power_of_two,
+    round_half_away,
+)
+
+Float = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+MAX_SHIFT = 30  # 2^(n-1) must fit an int32 beside the accumulator
+INT32_LIMIT = 2**31
+TRIES = 128  # doublings of a weight scale
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Scales around a convolution; ``output`` None: logits kept as accumulators."""
+
+    input: float
+    output: float | None
+    residual: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """codes int8 [O, I, KH, KW], bias int32 [O], shifts int32 [O], the output's scale."""
+
+    codes: Int8
+    bias: Int32
+    shift: Int32
+    residual_shift: Int32 | None
+    scale: float
+
+
+def quantize_layer(
+    name: str, weight: Float, bias: Float, scales: Scales, bits: int, cfg: QuantizerConfig
+) -> Layer:
+    """The integers of one convolution; float weight [O, I, KH, KW], bias [O]."""
+    unit = mantissa(scales.output or 1.0) / mantissa(scales.input)
+    steps = _weight_scales(weight, unit, bits, cfg)
+    for _ in range(TRIES):
+        layer, bound = _at(name, weight, bias, steps, scales, bits, cfg)
+        unsafe = bound >= INT32_LIMIT
+        if not unsafe.any():
+            return layer
+        steps = np.where(unsafe | (not cfg.per_channel), steps * 2.0, steps)
+    raise UnsupportedError(f"{name}: no scale keeps its sums within 32 bits ({scales})")
+
+
+def corrected_bias(weight: Float, bias: Float, codes: Int8, step: Float, mean: Float) -> Float:
+    """``bias`` less the mean error that the weights' rounding causes; ``mean`` [I] of the input."""
+    error = codes * step[:, None, None, None] - weight
+    return np.asarray(bias - np.einsum("oihw,i->o", error, mean))
+
+
+def _weight_scales(weight: Float, unit: float, bits: int, cfg: QuantizerConfig) -> Float:
+    """S_w [O]: one value, or one a channel."""
+    rows = np.abs(weight.reshape(len(weight), -1))
+    parts = list(rows) if cfg.per_channel else [rows.ravel()]
+    steps = [_weight_scale(part, unit, bits, cfg) for part in parts]
+    return np.broadcast_to(np.array(steps), (len(weight),)).copy()
+
+
+def _weight_scale(values: Float, unit: float, bits: int, cfg: QuantizerConfig) -> float:
+    largest = float(values.max())
+    if largest == 0:
+        return power_of_two(UNUSED, PotRule.ceil, unit)
+    step = largest / (2 ** (bits - 1) - cfg.step_margin)
+    if cfg.weight_pot_rule is PotRule.mse:
+        scale = least_error(np.ones_like(values), values, step, 2 ** (bits - 1) - 1, unit)
+    else:
+        scale = power_of_two(step, cfg.weight_pot_rule, unit)
+    return above_floor(scale, cfg, unit)
+
+
+def _at(
+    name: str,
+    weight: Float,
+    bias: Float,
+    steps: Float,
+    scales: Scales,
+    bits: int,
+    cfg: QuantizerConfig,
+) -> tuple[Layer, Float]:
+    """The layer with weight scales ``steps`` [O], and the largest magnitude on each channel."""
+    high = 2 ** (bits - 1) - 1
+    low = -high - (cfg.clip_low == -128)
+    codes = round_half_away(weight / steps[:, None, None, None]).clip(low, high)
+    units = scales.input * steps
+    output = float(units.max()) if scales.output is None else scales.output
+    shift = _shifts(output, units, name)
+    integers = bias_integers(bias, units, shift, mantissa(output), cfg)
+    bound = 128.0 * np.abs(codes).sum((1, 2, 3)) + np.abs(integers) + 2.0 ** np.maximum(shift, 0)
+    bound = bound * 2.0 ** np.maximum(-shift, 0)
+    bound = np.where(shift > MAX_SHIFT, np.inf, bound)
+    residual_shift = None
+    if scales.residual is not None:
+        residual_shift = _shifts(scales.residual, units, name)
+        bound = bound + 128.0 * 2.0 ** np.maximum(residual_shift, 0)
+    wrapped = integers.clip(-INT32_LIMIT, INT32_LIMIT - 1).astype(np.int32)
+    layer = Layer(codes.astype(np.int8), wrapped, shift, residual_shift, output)
+    return layer, bound
+
+
+def _shifts(scale: float, units: Float, name: str) -> Int32:
+    return np.array([log2_ratio(scale, float(unit), name) for unit in units], np.int32)
+
+
+def bias_integers(
+    bias: Float, units: Float, shift: Int32, factor: float, cfg: QuantizerConfig
+) -> Int64:
+    """The bias at the accumulators' ``units`` [O], before the rescale by ``shift`` [O].
+
+    8 bits: TVM's, q = clip(round(b / s_b), +-127) with s_b a power of two (times ``factor``) for
+    the layer. Where s_b >= unit it is shifted left, as TVM does. Where s_b is the finer by k bits,
+    TVM shifts the accumulator left instead and rescales by n + k; flooring q by k bits here gives
+    the same result, since floor(floor(x / a) / b) = floor(x / (a * b)) and 2^(n+k-1) is divisible
+    by 2^k for n >= 1; for n < 1 the rounding term is added before.
+    """
+    if cfg.bias_bits == 32:
+        return round_half_away(np.clip(bias / units, -(2.0**40), 2.0**40))
+    if not bias.any():
+        return np.zeros(len(bias), np.int64)
+    scale = _weight_scale(np.abs(bias), factor, 8, cfg)
+    codes = round_half_away(bias / scale).clip(-127, 127)
+    up = _shifts(scale, units, "bias").astype(np.int64)
+    down = np.maximum(-up, 0)
+    half = (cfg.rounding is Rounding.round) & (shift < 1) & (down > 0)
+    term = np.where(half, 1 << np.maximum(down - 1, 0), 0)
+    return np.where(up >= 0, codes << np.clip(up, 0, 40), (codes + term) >> down)

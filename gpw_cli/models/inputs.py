@@ -1,7 +1,7 @@
 """The networks that gpw knows, and the pictures each takes by default. Imports no torch.
 
     model_input("resnet20")       # (3, 32)
-    model_input("resnet2O")       # UsageError: did you mean resnet20?
+    model_input("resnt20")       # UsageError: did you mean resnet20?
 
 ``gpw_cli/models/registry.py`` builds them.
 """

@@ -11,6 +11,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from gpw_cli.data.catalog import require_known
 from gpw_cli.errors import DataError
 
 CIFAR10_SHA256 = {
@@ -23,7 +24,13 @@ DIGITS_VERSION = 1  # of the split and the resizing in gpw_cli/data/digits.py
 
 
 def data_identity(name: str, root: Path | None, size: int, channels: int) -> dict[str, object]:
-    """Plain data for a cache key; raises DataError for an image folder that is not there."""
+    """Plain data for a cache key.
+
+    Raises:
+        UsageError: no such data set.
+        DataError: an image folder that is not there.
+    """
+    require_known(name)
     identity: dict[str, object] = {"name": name, "size": size, "channels": channels}
     if name == "cifar10":
         return {**identity, "sha256": CIFAR10_SHA256}

@@ -49,12 +49,17 @@ _PUSHES = {(LOAD, "next"): 0, (COMPUTE, "prev"): 1, (COMPUTE, "next"): 2, (STORE
 
 @dataclass(frozen=True)
 class Batch:
-    """Instructions ``first`` to ``first + count - 1``, fetched from cycle ``begin`` to ``end``."""
+    """Instructions ``first`` to ``first + count - 1``, fetched from cycle ``begin`` to ``end``.
+
+    Of these cycles FETCH waited ``memory`` for the shared port and ``blocked`` for a full queue.
+    """
 
     first: int
     count: int
     begin: int
     end: int
+    memory: int
+    blocked: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +103,9 @@ class _Simulation:
         self.events: list[tuple[int, int, int]] = []  # (cycle, unit, _START or _END)
         self.batches: list[Batch] = []
         self.dispatched = 0  # instructions that have left FETCH
-        self.begin, self.batch_end = 0, 0  # of the batch being fetched: cycle, last number + 1
+        self.batch_first, self.batch_end = 0, 0  # numbers of the batch being fetched
+        self.begin = 0  # cycle of its read command
+        self.ready = 0  # cycle from which that batch can be handed over
         self.slot = 0  # the earliest cycle in which FETCH hands over its next instruction
         self.blocked: int | None = None  # the unit whose full queue FETCH waits for
 
@@ -124,24 +131,31 @@ class _Simulation:
     def _fetch(self, cycle: int) -> None:
         """Request the next batch, if instructions are left."""
         self.begin = cycle
+        self.batch_first = self.dispatched
         self.batch_end = min(self.dispatched + self.timing.fetch_batch, self.count)
-        if self.batch_end > self.dispatched:
-            length = (self.batch_end - self.dispatched) * INSN_BYTES
-            beats = -(-length // self.timing.bus_bytes)
-            self.port.request(FETCH_CLIENT, cycle + _FETCH_QUEUED - 1, (beats,))
+        if self.batch_end > self.batch_first:
+            self.port.request(FETCH_CLIENT, cycle + _FETCH_QUEUED - 1, (self._beats(),))
 
     def _delivered(self, client: int, cycle: int) -> None:
         """The last beat of the client's request left the memory before ``cycle``."""
         if client == FETCH_CLIENT:
-            wide = self.timing.bus_bytes >= INSN_BYTES
-            after = self.timing.wide_fetch_overhead if wide else self.timing.fetch_overhead
-            heapq.heappush(self.events, (cycle + after - _FETCH_QUEUED - 1, _FETCH, _START))
+            self.ready = cycle + self._fetch_overhead() - _FETCH_QUEUED - 1
+            heapq.heappush(self.events, (self.ready, _FETCH, _START))
             return
         number, work = self.open.pop(client), self.work
         unwritten = cycle - self.start[number] + 1 - int(work.beats[number])  # cycles for padding
         wait = max(0, int(work.padding[number]) - unwritten)
         end = cycle + int(work.tail[number]) + wait
         heapq.heappush(self.events, (end, self.unit[number], _END))
+
+    def _fetch_overhead(self) -> int:
+        wide = self.timing.bus_bytes >= INSN_BYTES
+        return self.timing.wide_fetch_overhead if wide else self.timing.fetch_overhead
+
+    def _beats(self) -> int:
+        """Of the batch being fetched; all of it lies in FETCH until ``ready``."""
+        count = self.batch_end - self.batch_first
+        return -(-count * INSN_BYTES // self.timing.bus_bytes)
 
     def _dispatch(self, cycle: int) -> None:
         """One instruction a cycle into the queues, until the batch ends or a queue is full."""
@@ -155,11 +169,14 @@ class _Simulation:
             self.arrive[number] = self.slot + 1
             self.sent[unit] += 1
             self.dispatched += 1
-            self._try_start(self.slot, unit)
+            self._try_start(cycle, unit)
             self.slot += 1
-        first = self.batches[-1].first + self.batches[-1].count if self.batches else 0
-        self.batches.append(Batch(first, self.batch_end - first, self.begin, self.slot + 1))
-        self._fetch(self.slot + 1)
+        alone = self._fetch_overhead() - 1 + self.timing.read_latency + self._beats()
+        count, end = self.batch_end - self.batch_first, self.slot + 1
+        memory = max(0, self.ready - self.begin - alone)
+        blocked = end - 1 - count - self.ready
+        self.batches.append(Batch(self.batch_first, count, self.begin, end, memory, blocked))
+        self._fetch(end)
 
     def _try_start(self, cycle: int, unit: int) -> None:
         """Start the unit's next instruction if it is idle and has all that it waits for."""

@@ -46,7 +46,7 @@ class Work:
     executed micro-ops, ``macs``: those that multiply. ``bytes``: between DRAM and scratchpad.
     A load further has ``bursts``, its requests, and ``beats``, their sum; ``delay``, cycles before
     the first; ``tail``, cycles after the last beat; ``padding``, zero tiles to write.
-    Flags: 0 or 1, and 0 where the unit does not look at them.
+    ``flags``: pop_prev, pop_next, push_prev, push_next, each 0 or 1.
     """
 
     unit: Ints
@@ -82,7 +82,7 @@ def work_of(program: Program, timing: VtaTiming) -> Work:
         delay=empty[2],
         tail=empty[3],
         padding=empty[4],
-        flags=_flags(columns, unit),
+        flags={name: columns[name] for name in _FLAGS},
     )
     gemm, alu = kind == GEMM, kind == ALU
     a_uop = np.where(columns["use_imm"] == 1, timing.alu_imm_cycles, timing.alu_cycles)
@@ -170,12 +170,6 @@ def _uops(columns: dict[str, Ints], kind: Ints) -> Ints:
         lambda i: f"{KINDS[kind[i]].upper()} has no micro-op; the hardware would wrap around",
     )
     return uops
-
-
-def _flags(columns: dict[str, Ints], unit: Ints) -> dict[str, Ints]:
-    """Without what a unit does not look at: LOAD has no prev, STORE has no next."""
-    keep = {"prev": unit != LOAD, "next": unit != STORE}
-    return {name: columns[name] * keep[name.split("_")[1]] for name in _FLAGS}
 
 
 def _load(

@@ -1,0 +1,143 @@
+"""How many cycles a program takes on VTA, and where they go.
+
+    report = time_program(program, load_target("vta").timing)
+    report.cycles, report.milliseconds, report.bound_cycles
+    write_trace(report, "trace.json")                    # trace.py
+
+Exact, as the RTL reads (``config.target.VtaTiming`` holds the numbers): the occupancy of every
+instruction, the batches of FETCH and the queues it fills, in-order modules, the token counters, and
+the shared read port burst by burst with its priorities and its latency. Approximate: FETCH on a bus
+of 128 bits and more hands over its instructions one cycle early; zero padding fills the cycles
+between data beats as if it knew them all; what a host does before the launch is not counted; writes
+never wait for reads, and a memory other than the simulated one (banks, refresh) is not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from gpw_cli.config.target import VtaTiming
+from gpw_cli.targets.vta.attribution import LayerTiming, layer_timings, traffic
+from gpw_cli.targets.vta.pipeline import Schedule, run
+from gpw_cli.targets.vta.program import Program
+from gpw_cli.targets.vta.work import UNITS, Work, work_of
+
+MODULES = ("FETCH", *UNITS)
+
+
+@dataclass(frozen=True)
+class ModuleTiming:
+    """Cycles of one module; they sum to the program's.
+
+    ``busy``: executing, as if alone; ``memory``: longer than that, the read port being shared;
+    ``instruction``: idle, the next one not fetched yet; ``token``: idle, waiting for a dependency
+    (FETCH: for room in a queue); ``over``: after the module's last instruction.
+    """
+
+    busy: int
+    memory: int
+    instruction: int
+    token: int
+    over: int
+
+
+@dataclass(frozen=True, eq=False)
+class TimingReport:
+    """``bound``: cycles that COMPUTE, LOAD, STORE and the read port (PORT) each need at least.
+
+    ``gemm_uops`` multiply (resets do not count); ``work`` and ``schedule`` hold every instruction.
+    """
+
+    cycles: int
+    clock_mhz: float
+    layers: tuple[LayerTiming, ...]
+    modules: Mapping[str, ModuleTiming]
+    bound: Mapping[str, int]
+    dram_bytes: Mapping[str, int]
+    gemm_uops: int
+    work: Work
+    schedule: Schedule
+
+    @property
+    def milliseconds(self) -> float:
+        """Of one picture, at the target's clock."""
+        return self.cycles / self.clock_mhz / 1e3
+
+    @property
+    def bound_cycles(self) -> int:
+        """No schedule of these instructions takes fewer: the busiest of ``bound``."""
+        return max(self.bound.values())
+
+    @property
+    def gemm_utilisation(self) -> float:
+        """Share of the cycles in which the GEMM array multiplies, at one micro-op a cycle."""
+        return self.gemm_uops / self.cycles if self.cycles else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the single instructions, for JSON."""
+        return {
+            "cycles": self.cycles,
+            "milliseconds": self.milliseconds,
+            "clock_mhz": self.clock_mhz,
+            "bound_cycles": self.bound_cycles,
+            "bound": dict(self.bound),
+            "gemm_uops": self.gemm_uops,
+            "gemm_utilisation": self.gemm_utilisation,
+            "dram_bytes": dict(self.dram_bytes),
+            "modules": {name: asdict(module) for name, module in self.modules.items()},
+            "layers": [asdict(layer) for layer in self.layers],
+        }
+
+
+def time_program(program: Program, timing: VtaTiming) -> TimingReport:
+    """Raises ProgramError for what no VTA executes and for a deadlock, naming the instruction."""
+    work = work_of(program, timing)
+    schedule = run(work, timing)
+    cycles = int(schedule.end.max(initial=0))
+    modules = {"FETCH": _fetch_module(schedule, cycles)} | {
+        name: _module(work, schedule, unit, cycles) for unit, name in enumerate(UNITS)
+    }
+    return TimingReport(
+        cycles=cycles,
+        clock_mhz=timing.clock_mhz,
+        layers=layer_timings(program, work, schedule),
+        modules=modules,
+        bound={name: modules[name].busy for name in UNITS} | {"PORT": schedule.read_beats},
+        dram_bytes=traffic(work, 0, len(work.unit)),
+        gemm_uops=int(work.macs.sum()),
+        work=work,
+        schedule=schedule,
+    )
+
+
+def _module(work: Work, schedule: Schedule, unit: int, cycles: int) -> ModuleTiming:
+    mine = work.unit == unit
+    arrive, start, end = schedule.arrive[mine], schedule.start[mine], schedule.end[mine]
+    free = np.concatenate([[0], end])[:-1]
+    took = end - start
+    busy = np.minimum(took, work.cycles[mine])  # a busy port can spare a load the read latency
+    fetched = np.maximum(free, arrive)
+    return ModuleTiming(
+        busy=int(busy.sum()),
+        memory=int((took - busy).sum()),
+        instruction=int((fetched - free).sum()),
+        token=int((start - fetched).sum()),
+        over=cycles - int(end.max(initial=0)),
+    )
+
+
+def _fetch_module(schedule: Schedule, cycles: int) -> ModuleTiming:
+    took = sum(batch.end - batch.begin for batch in schedule.batches)
+    memory = sum(batch.memory for batch in schedule.batches)
+    blocked = sum(batch.blocked for batch in schedule.batches)
+    return ModuleTiming(
+        busy=took - memory - blocked,
+        memory=memory,
+        instruction=0,
+        token=blocked,
+        over=cycles - took,
+    )

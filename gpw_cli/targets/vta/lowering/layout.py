@@ -1,0 +1,104 @@
+"""What lies where in DRAM: regions, activation tensors and packed weight tiles.
+
+    dram = DramImage()
+    region = dram.add("conv1.weight", tiles, layout="tile 16o 16i", kind="weight")
+    tensor = Tensor("conv1", (16, 32, 32), group=16, region=dram.reserve(...))
+
+An activation is int8 [C/group, H, W, group] a picture. ``group`` is the larger of the two blocks, so
+that one group is a whole number of output elements (what a STORE writes) and of input elements (what
+a LOAD reads). The network's input is grouped by block_in, its output by block_out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.targets.vta.program import REGION_ALIGN, Bytes, Region
+from gpw_cli.targets.vta.spec import VtaSpec
+
+Tiles = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One activation in DRAM: (C, H, W) of ``shape`` at byte ``offset``, ``planes`` bytes a value."""
+
+    name: str
+    shape: tuple[int, int, int]
+    group: int
+    planes: int = 1
+    offset: int = 0
+
+    @property
+    def groups(self) -> int:
+        """Channel groups, the last one zero padded."""
+        return ceil(self.shape[0] / self.group)
+
+    def pixel(self, block: int) -> int:
+        """Elements of ``block`` channels in one pixel of one group."""
+        return self.group // block
+
+    def index(self, spec: VtaSpec, block: int, group: int, row: int, col: int, plane: int = 0) -> int:
+        """DRAM element (of ``block`` channels) of a pixel."""
+        _, height, width = self.shape
+        line = (plane * self.groups + group) * height + row
+        return self.offset // (spec.batch * block) + (line * width + col) * self.pixel(block)
+
+    def region(self, spec: VtaSpec, kind: str) -> Region:
+        """The tensor as a region of length ``planes`` x groups x H x W x batch x group bytes."""
+        block = spec.block_in if kind == "input" else spec.block_out
+        block = block if kind in ("input", "output") else self.group
+        shape = (self.groups * self.pixel(block), *self.shape[1:], spec.batch, block)
+        layout = f"C/{block} H W n {block}c"
+        if kind == "output":
+            shape, layout = (self.planes, *shape), f"byte {layout}"
+        return Region(self.name, self.offset, prod(shape), "int8", shape, layout, kind)
+
+
+class DramImage:
+    """Regions one after the other, each aligned to 4096 bytes (or to its element, if larger)."""
+
+    def __init__(self) -> None:
+        self.regions: list[Region] = []
+        self._data: list[tuple[int, Bytes]] = []
+        self._end = 0
+
+    def place(self, region: Region, *, element: int = 1) -> Region:
+        """``region`` (its offset is ignored) at the next free aligned address."""
+        align = max(REGION_ALIGN, element)
+        offset = ceil(self._end / align) * align
+        self._end = offset + region.length
+        self.regions.append(replace(region, offset=offset))
+        return self.regions[-1]
+
+    def add(self, name: str, data: NDArray[Any], *, layout: str, kind: str) -> Region:
+        """A region that holds ``data`` ([elements, ...]) from the beginning."""
+        element = data.nbytes // max(1, len(data))
+        empty = Region(name, 0, data.nbytes, data.dtype.name, data.shape, layout, kind)
+        region = self.place(empty, element=element)
+        self._data.append((region.offset, np.ascontiguousarray(data).view(np.uint8).reshape(-1)))
+        return region
+
+    def tensor(self, tensor: Tensor, spec: VtaSpec, kind: str) -> Tensor:
+        """``tensor`` with its place: zeros until something is stored there."""
+        return replace(tensor, offset=self.place(tensor.region(spec, kind)).offset)
+
+    def image(self) -> Bytes:
+        """uint8, the whole image, a multiple of 4096 bytes."""
+        image = np.zeros(ceil(self._end / REGION_ALIGN) * REGION_ALIGN, np.uint8)
+        for offset, data in self._data:
+            image[offset : offset + len(data)] = data
+        return image
+
+
+def pack_vectors(values: NDArray[np.int32], blocks: int, spec: VtaSpec) -> NDArray[np.int32]:
+    """int32 [C] -> accumulator elements [blocks, batch, block_out], zero padded."""
+    padded = np.zeros(blocks * spec.block_out, np.int32)
+    padded[: len(values)] = values
+    packed = padded.reshape(blocks, 1, spec.block_out)
+    return np.broadcast_to(packed, (blocks, spec.batch, spec.block_out)).copy()

@@ -1,0 +1,177 @@
+"""GEMM and ALU instructions over the accumulators of one tile.
+
+An accumulator tile is [group][row][col][block]; a micro-op list holds what has no regular address
+pattern (surviving tiles), the two loops of an instruction sweep the pixels. Enough pixels join the
+list to keep equal accumulators ``REST`` micro-ops apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.targets.vta.isa import AluInsn, AluOp, GemmInsn, encode_uops
+from gpw_cli.targets.vta.lowering.kernels import AluStep
+from gpw_cli.targets.vta.lowering.builder import Builder
+from gpw_cli.targets.vta.lowering.microops import REST
+from gpw_cli.targets.vta.lowering.stream import Span
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class AccTile:
+    """Accumulators from ``base``: groups [begin, end) x rows x cols x ``pixel`` blocks."""
+
+    base: int
+    begin: int
+    end: int
+    rows: int
+    cols: int
+    pixel: int
+
+    @property
+    def pixels(self) -> int:
+        """Output positions."""
+        return self.rows * self.cols
+
+    @property
+    def size(self) -> int:
+        """Accumulators."""
+        return (self.end - self.begin) * self.pixels * self.pixel
+
+    @property
+    def span(self) -> Span:
+        """All of them."""
+        return Span(self.base, self.base + self.size)
+
+    def first(self, block: Int64) -> Int64:
+        """The accumulator of output channel ``block`` at the first pixel."""
+        group, inner = np.divmod(block, self.pixel)
+        return self.base + (group - self.begin) * self.pixels * self.pixel + inner
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Tiles at one pixel: ``dst``, ``src``, ``wgt`` [tiles]; the steps of ``src`` a row, a column.
+
+    ``distance``: fewest micro-ops between equal ``dst`` (beyond the length: none is equal).
+    """
+
+    dst: Int64
+    src: Int64
+    wgt: Int64
+    row_step: int
+    col_step: int
+    distance: int
+    inp: Span
+    weights: Span
+
+
+def unroll(rows: int, cols: int, need: int, limit: int) -> tuple[int, int]:
+    """(rows, cols) of pixels in the micro-op list: the fewest that are at least ``need``.
+
+    Divisors, so that the loops cover the rest; at most ``limit`` pixels.
+    """
+    choices = [(1, part) for part in range(1, cols + 1) if cols % part == 0]
+    choices += [(part, cols) for part in range(2, rows + 1) if rows % part == 0]
+    choices = [choice for choice in choices if choice[0] * choice[1] <= max(1, limit)]
+    enough = [choice for choice in choices if choice[0] * choice[1] >= need]
+    return enough[0] if enough else choices[-1]
+
+
+def multiply(builder: Builder, acc: AccTile, product: Product) -> int:
+    """One GEMM over all pixels of ``acc``; returns the smallest distance of equal accumulators."""
+    count = len(product.dst)
+    repeats = product.distance <= count
+    need = -(-REST // product.distance) if repeats else 1
+    tall, wide = unroll(acc.rows, acc.cols, need, builder.spec.uop_limit // count)
+    row, col = np.divmod(np.arange(tall * wide), wide)
+    dst = product.dst[:, None] + (row * acc.cols + col) * acc.pixel
+    src = product.src[:, None] + row * product.row_step + col * product.col_step
+    wgt = np.broadcast_to(product.wgt[:, None], dst.shape)
+    distance = product.distance * tall * wide if repeats else REST
+    lists = [part.reshape(-1) for part in (dst, src, wgt)]
+    if distance < REST:
+        lists = _rested(lists, -(-REST // distance) - 1, builder)
+        distance = REST
+    down, right = acc.rows // tall, acc.cols // wide
+    insn = GemmInsn(
+        uop_bgn=0,
+        uop_end=0,
+        iter_out=down,
+        iter_in=right,
+        dst_factor_out=tall * acc.cols * acc.pixel if down > 1 else 0,
+        dst_factor_in=wide * acc.pixel if right > 1 else 0,
+        src_factor_out=tall * product.row_step if down > 1 else 0,
+        src_factor_in=wide * product.col_step if right > 1 else 0,
+    )
+    uops = encode_uops(builder.spec, *lists)
+    builder.stream.gemm(insn, uops, acc.span, product.inp, product.weights)
+    return distance
+
+
+def _rested(lists: list[Int64], between: int, builder: Builder) -> list[Int64]:
+    """``between`` micro-ops on spare accumulators after each one."""
+    dst, src, wgt = (np.repeat(part, between + 1).reshape(-1, between + 1) for part in lists)
+    filler = np.arange(dst.shape[0] * between).reshape(-1, between)
+    dst[:, 1:] = builder.spare + filler % REST
+    return [part.reshape(-1) for part in (dst, src, wgt)]
+
+
+def clear(builder: Builder, span: Span) -> None:
+    """Zeros in ``span``."""
+    insn = GemmInsn(
+        reset=True,
+        uop_bgn=0,
+        uop_end=0,
+        iter_in=span.end - span.begin,
+        dst_factor_in=1 if span.end - span.begin > 1 else 0,
+    )
+    uops = encode_uops(builder.spec, [span.begin], [0], [0])
+    builder.stream.gemm(insn, uops, span)
+
+
+def immediate(builder: Builder, op: AluOp, value: int, span: Span) -> None:
+    """``op`` with ``value`` on each accumulator of ``span``."""
+    base, size = span.begin, span.end - span.begin
+    dst = [base] if size > 1 else [base, builder.spare]
+    uops = encode_uops(builder.spec, dst, dst, [0])
+    factor = 1 if size > 1 else 0
+    insn = AluInsn(
+        uop_bgn=0,
+        uop_end=0,
+        iter_in=size,
+        dst_factor_in=factor,
+        src_factor_in=factor,
+        alu_opcode=op,
+        use_imm=True,
+        imm=value,
+    )
+    builder.stream.alu(insn, uops, span)
+
+
+def by_channel(builder: Builder, op: AluOp, vector: int, acc: AccTile) -> None:
+    """``op`` with the accumulators from ``vector``, one an output block, on each pixel of ``acc``."""
+    blocks = np.arange(acc.begin * acc.pixel, acc.end * acc.pixel)
+    dst, src = acc.first(blocks), vector + blocks
+    if acc.size == 1:
+        dst, src = np.append(dst, builder.spare), np.append(src, src)
+    insn = AluInsn(
+        uop_bgn=0,
+        uop_end=0,
+        iter_in=acc.pixels,
+        dst_factor_in=acc.pixel if acc.pixels > 1 else 0,
+        alu_opcode=op,
+    )
+    builder.stream.alu(insn, encode_uops(builder.spec, dst, src, [0]), acc.span)
+
+
+def run_step(builder: Builder, step: AluStep, vector: int, acc: AccTile) -> None:
+    """``step`` on all of ``acc``; ``vector``: where its operand lies if it is one a channel."""
+    if isinstance(step.operand, int):
+        immediate(builder, step.op, step.operand, acc.span)
+    else:
+        by_channel(builder, step.op, vector, acc)

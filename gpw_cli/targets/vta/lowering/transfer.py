@@ -1,0 +1,114 @@
+"""LOADs and STOREs of tiles: pixels, weights, vectors, in as few instructions as the fields allow.
+
+All functions add instructions to a ``Builder``'s stream; addresses are elements.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.targets.vta.isa import MemInsn, MemType, Opcode
+from gpw_cli.targets.vta.lowering.layout import Tensor
+from gpw_cli.targets.vta.lowering.builder import Builder
+from gpw_cli.targets.vta.lowering.stream import Span
+from gpw_cli.targets.vta.lowering.tiling import Window
+
+Int64 = NDArray[np.int64]
+Place = tuple[slice, slice, slice]  # of a tensor: groups, rows, columns
+_FIELD = (1 << 16) - 1  # x_size, x_stride and y_size have 16 bits
+
+
+def load_row(builder: Builder, kind: MemType, dram: int, sram: int, count: int) -> None:
+    """``count`` elements: weights, constant inputs, or vectors into the accumulators."""
+    insn = MemInsn(
+        opcode=Opcode.LOAD,
+        memory_type=kind,
+        sram_base=sram,
+        dram_base=dram,
+        x_size=count,
+        x_stride=count,
+    )
+    if kind is MemType.ACC:
+        builder.stream.load_vectors(insn)
+    else:
+        builder.stream.load_constants(insn)
+
+
+def place(view: Window, groups: slice) -> Place:
+    """The pixels of ``view`` that lie in the tensor."""
+    rows = view.rows - view.top - view.bottom
+    cols = view.cols - view.left - view.right
+    last = view.row + (rows - 1) * view.step
+    return groups, slice(view.row, last + 1, view.step), slice(view.col, view.col + cols)
+
+
+def load_window(builder: Builder, source: Tensor, groups: Int64, view: Window, sram: int) -> None:
+    """The ``view`` of each of ``groups``, one after the other, from input element ``sram``."""
+    block = builder.spec.block_in
+    size = view.pixels * source.pixel(block)
+    whole = view.cols == source.shape[2] and not view.padded
+    plane = source.shape[1] * source.shape[2] * source.pixel(block)
+    joined = whole and view.step == 1 and plane <= _FIELD
+    for run in _consecutive(groups) if joined else groups.reshape(-1, 1):
+        first, many = int(run[0]), len(run)
+        extents = (many, size, plane) if joined else _rows(view, source, block)
+        y_size, x_size, x_stride = extents
+        pixel = source.pixel(block)
+        insn = MemInsn(
+            opcode=Opcode.LOAD,
+            memory_type=MemType.INP,
+            sram_base=sram,
+            dram_base=source.index(builder.spec, block, first, view.row, view.col),
+            y_size=y_size,
+            x_size=x_size,
+            x_stride=x_stride,
+            y_pad_0=view.top,
+            y_pad_1=view.bottom,
+            x_pad_0=view.left * pixel,
+            x_pad_1=view.right * pixel,
+        )
+        span = Span(sram, sram + many * size)
+        builder.stream.load_tensor(insn, span, source, place(view, slice(first, first + many)))
+        sram += many * size
+
+
+def _consecutive(groups: Int64) -> list[Int64]:
+    return np.split(groups, np.flatnonzero(np.diff(groups) != 1) + 1)
+
+
+def _rows(view: Window, source: Tensor, block: int) -> tuple[int, int, int]:
+    """(y_size, x_size, x_stride) of one group."""
+    pixel = source.pixel(block)
+    rows = view.rows - view.top - view.bottom
+    cols = view.cols - view.left - view.right
+    return rows, cols * pixel, source.shape[2] * pixel * view.step
+
+
+def store_tile(builder: Builder, out: Tensor, where: Place, sram: int, plane: int) -> None:
+    """Accumulators from ``sram``, [group][row][col][block], to pixels of ``out``."""
+    block = builder.spec.block_out
+    pixel = out.pixel(block)
+    groups, rows, cols = where
+    tall, wide = rows.stop - rows.start, cols.stop - cols.start
+    size = tall * wide * pixel
+    area = out.shape[1] * out.shape[2] * pixel
+    many = groups.stop - groups.start
+    joined = wide == out.shape[2] and area <= _FIELD
+    for group in [groups.start] if joined else range(groups.start, groups.stop):
+        here = slice(group, groups.stop if joined else group + 1)
+        y_size, x_size, x_stride = (
+            (many, size, area) if joined else (tall, wide * pixel, out.shape[2] * pixel)
+        )
+        insn = MemInsn(
+            opcode=Opcode.STORE,
+            memory_type=MemType.OUT,
+            sram_base=sram,
+            dram_base=out.index(builder.spec, block, group, rows.start, cols.start, plane),
+            y_size=y_size,
+            x_size=x_size,
+            x_stride=x_stride,
+        )
+        span = Span(sram, sram + size * (here.stop - here.start))
+        builder.stream.store(insn, span, out, (here, rows, cols))
+        sram += size

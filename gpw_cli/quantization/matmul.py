@@ -20,10 +20,19 @@ FLOAT32_EXACT = 2**24
 def int8_matmul(a: Tensor, b: Tensor, bound: int) -> Tensor:
     """int32 [M, N] = int8 [M, K] @ int8 [K, N]; sums wrap around at 32 bits."""
     if has_vnni():
-        return torch._int_mm(a, b)
+        return torch._int_mm(_plain(a), _plain(b))
     if bound < FLOAT32_EXACT:
         return (a.float() @ b.float()).to(torch.int32)
     return (a.double() @ b.double()).to(torch.int64).to(torch.int32)
+
+
+def _plain(matrix: Tensor) -> Tensor:
+    """Row by row in memory, with the strides to say so.
+
+    ``contiguous`` leaves any stride on a dimension of size one, and the kernel takes a large one
+    for a transposed matrix.
+    """
+    return matrix.contiguous().as_strided(matrix.shape, (matrix.shape[1], 1))
 
 
 @cache

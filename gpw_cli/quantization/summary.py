@@ -1,0 +1,76 @@
+"""Ranges and scales as plain rows, for an artifact's JSON, a table or a plot.
+
+rows = summarise(float_graph, ranges, int_graph, cfg, fused=True)
+rows[3]  # {"name": "layer1.0.conv1", "kind": "conv", "scale": 0.0625, "exponent": -4, …}
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gpw_cli.config.quantizer import Fusion, QuantizerConfig
+from gpw_cli.graph.integer import IntConv, IntGraph, IntNode, Shift
+from gpw_cli.graph.ir import Graph
+from gpw_cli.quantization.plan import plan_fusion
+from gpw_cli.quantization.ranges import Ranges, TensorRange
+
+
+def summarise(
+    graph: Graph, ranges: Ranges, integers: IntGraph, cfg: QuantizerConfig, fused: bool
+) -> list[dict[str, Any]]:
+    """One row an integer node, in order.
+
+    ``tensor``: the float tensor it stores; ``min``, ``max``: seen in calibration; ``scale`` and its
+    log2 ``exponent``; ``clipped``: share of the calibration values outside the codes; for a
+    convolution ``shift`` (least and largest, they differ with one scale a channel),
+    ``weight_scale`` (likewise) and ``zero_weights``, the share of codes that are 0.
+    """
+    plan = plan_fusion(graph, cfg.fusion if fused else Fusion.none, wrap=cfg.wrap_last_add)
+    rows = []
+    for node in integers.nodes:
+        tensor = plan.result(graph.node(node.name))
+        seen, scale = ranges.tensors[tensor], integers.scales[node.name]
+        row = {
+            "name": node.name,
+            "kind": type(node).__name__.removeprefix("Int").lower(),
+            "tensor": tensor,
+            "shape": list(node.shape),
+            "min": seen.low,
+            "max": seen.high,
+            "scale": scale,
+            "exponent": math.log2(scale),
+            "clipped": _clipped(seen, scale, _codes(node, cfg)),
+        }
+        rows.append(row | (_weights(node, integers) if isinstance(node, IntConv) else {}))
+    return rows
+
+
+def _codes(node: IntNode, cfg: QuantizerConfig) -> int:
+    """The largest code of the tensor that ``node`` stores."""
+    if isinstance(node, IntConv) and node.out_bits > 8:
+        return int(2 ** (node.out_bits - 1) - 1)
+    return int(2 ** (cfg.act_bits - 1) - 1)
+
+
+def _clipped(seen: TensorRange, scale: float, top: int) -> float:
+    outside = seen.counts[seen.centres > scale * (top + 0.5)].sum()
+    return float(outside / seen.counts.sum())
+
+
+def _weights(node: IntConv, integers: IntGraph) -> dict[str, Any]:
+    shifts = _extremes(node.rescale.shift)
+    scale_in, scale_out = integers.scales[node.input], integers.scales[node.name]
+    steps = [scale_out / 2.0**shift / scale_in for shift in reversed(shifts)]
+    return {
+        "shift": list(shifts),
+        "weight_scale": steps,
+        "zero_weights": float(np.mean(node.weight == 0)),
+    }
+
+
+def _extremes(shift: Shift) -> tuple[int, int]:
+    values = np.atleast_1d(shift)
+    return int(values.min()), int(values.max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vta_cycles import unit_of, walk
 
 from gpw_cli.config.target import TargetConfig, VtaGeometry, VtaTiming, load_target
 from gpw_cli.errors import ProgramError, UnsupportedError, UsageError
@@ -366,60 +368,46 @@ def test_everything_adds_up(insns: Sequence[Insn], bus: int) -> None:
     )
 
 
-def port_by_cycle(
-    timing: VtaTiming, requests: Sequence[tuple[int, int, tuple[int, ...]]]
-) -> dict[int, int]:
-    """The read port cycle by cycle: client -> the cycle after its last beat."""
-    waiting = {client: (ready, list(bursts)) for client, ready, bursts in requests}
-    queue: list[tuple[int, int, bool, int]] = []  # (visible from, beats, last, client)
-    free, counter, flying, found, cycle = 0, 0, [], {}, 0
-    while waiting or queue:
-        visible = bool(queue) and queue[0][0] <= cycle
-        if visible and counter == timing.read_latency and free <= cycle:
-            _, beats, last, client = queue.pop(0)
-            free = cycle + beats
-            flying.append(free)  # the last beat passes the port in that cycle
-            if last:
-                found[client] = free
-        counter = min(counter + 1, timing.read_latency) if visible else 0
-        taken = len(queue) + sum(end >= cycle for end in flying)
-        offers = sorted(c for c, (ready, _) in waiting.items() if ready <= cycle)
-        if offers and cycle not in flying and taken < timing.outstanding:
-            client = offers[0]
-            bursts = waiting[client][1]
-            beats = bursts.pop(0)
-            queue.append((cycle + 1, beats, not bursts, client))
-            waiting[client] = (cycle + timing.command_interval, bursts)
-            if not bursts:
-                del waiting[client]
-        cycle += 1
-    return found
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    st.dictionaries(
-        st.integers(0, 4),
-        st.tuples(
-            st.integers(0, 120), st.lists(st.integers(1, 16), min_size=1, max_size=30).map(tuple)
-        ),
-        min_size=1,
+PADS = st.fixed_dictionaries({f"{a}_pad_{s}": st.integers(0, 3) for a in "xy" for s in "01"})
+WALKED = st.one_of(
+    INSNS,
+    st.builds(
+        lambda pads, **rows: load(MemType.INP, **rows, **pads),
+        PADS,
+        x_size=st.integers(1, 20),
+        y_size=st.integers(1, 6),
+        x_stride=st.integers(1, 40),
+        dram_base=st.integers(0, 9),
     ),
-    st.sampled_from([1, 2, 3, 16]),
+    st.just(FinishInsn()),
 )
-def test_port_equals_a_walk_through_every_cycle(
-    open_requests: dict[int, tuple[int, tuple[int, ...]]], outstanding: int
+
+
+@st.composite
+def token_programs(draw: st.DrawFn) -> list[Insn]:
+    """Random programs in which every pop follows its push: no deadlock."""
+    insns: list[Insn] = []
+    tokens: Counter[tuple[int, int]] = Counter()
+    for insn in draw(st.lists(WALKED, min_size=1, max_size=40)):
+        unit = unit_of(insn)
+        flags = {}
+        for side, peer in (("prev", unit - 1), ("next", unit + 1)):
+            if 0 <= peer <= 2:
+                flags[f"pop_{side}"] = tokens[peer, unit] > 0 and draw(st.booleans())
+                flags[f"push_{side}"] = draw(st.booleans())
+                tokens[peer, unit] -= flags[f"pop_{side}"]
+                tokens[unit, peer] += flags[f"push_{side}"]
+        insns.append(replace(insn, **flags))
+    return insns
+
+
+@settings(deadline=None, max_examples=60)
+@given(token_programs(), st.sampled_from([1, 3, 16]), st.sampled_from([3, 512]))
+def test_schedule_equals_a_walk_through_every_cycle(
+    insns: list[Insn], outstanding: int, queue: int
 ) -> None:
-    timing = replace(DE10, outstanding=outstanding)
-    requests = [(client, ready, bursts) for client, (ready, bursts) in open_requests.items()]
-    port = ReadPort(timing)
-    for request in requests:
-        port.request(*request)
-    found = {}
-    while (done := port.serve(1 << 40)) is not None:
-        found[done[0]] = done[1]
-    assert found == port_by_cycle(timing, requests)
-    assert port.busy == sum(sum(bursts) for _, _, bursts in requests)
+    timing = replace(DE10, outstanding=outstanding, queue_entries=queue)
+    assert times(time_program(program(*insns), timing)) == walk(insns, timing)
 
 
 def test_trace_opens_and_modules_never_overlap(tmp_path: Path) -> None:

@@ -61,16 +61,17 @@ class ReadPort:
         return None
 
     def _next_acceptance(self, ready: int) -> int:
-        cycle, ends = max(ready, self._accepted + 1), self._ends
+        """Changes nothing: a request made later may be ready sooner."""
         if ready == _NEVER:
             return _NEVER
-        while ends:
-            if ends[0] < cycle:
-                ends.popleft()
-            elif ends[0] == cycle:
+        cycle, ends, ended = max(ready, self._accepted + 1), self._ends, 0
+        while ended < len(ends):
+            if ends[ended] < cycle:
+                ended += 1
+            elif ends[ended] == cycle:
                 cycle += 1
-            elif len(ends) >= self._outstanding:
-                cycle = ends[0] + 1
+            elif len(ends) - ended >= self._outstanding:
+                cycle = ends[ended] + 1
             else:
                 break
         return cycle
@@ -81,5 +82,7 @@ class ReadPort:
         if queued > self._begun + 1:  # the queue was empty: the latency counts anew
             begin = max(begin, queued + self._latency)
         self._accepted, self._begun, self._free = cycle, begin, begin + beats
+        while self._ends and self._ends[0] < cycle:
+            self._ends.popleft()
         self._ends.append(begin + beats)
         self.busy += beats

@@ -4,12 +4,13 @@
     report.cycles, report.milliseconds, report.bound_cycles
     write_trace(report, "trace.json")                    # trace.py
 
-Exact, as the RTL reads (``config.target.VtaTiming`` holds the numbers): the occupancy of every
-instruction, the batches of FETCH and the queues it fills, in-order modules, the token counters, and
-the shared read port burst by burst with its priorities and its latency. Approximate: FETCH on a bus
-of 128 bits and more hands over its instructions one cycle early; zero padding fills the cycles
-between data beats as if it knew them all; what a host does before the launch is not counted; writes
-never wait for reads, and a memory other than the simulated one (banks, refresh) is not modelled.
+Exact on the 64-bit bus, as the RTL reads (``config.target.VtaTiming`` holds the numbers): the
+occupancy of every instruction, the batches of FETCH and the queues it fills, in-order modules, the
+token counters, and the shared read port burst by burst with its priorities and its latency.
+Approximate: with zero padding below and none beside the picture, rows that the padding machine
+skips count like zero tiles; on wider buses FETCH asks for a batch and hands it over one cycle
+early; the older RTL differs in its GEMM and ALU only. Not modelled: the host before the launch, a
+write that waits for a read, banks and refresh of a real memory.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._next = 0.0
+        self._finished: set[str] = set()  # transfers may report their end more than once
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Print the epoch."""
@@ -54,8 +55,10 @@ class Lines:
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Print at most one line in five seconds, and the last one."""
-        if time.monotonic() < self._next and done != total:
+        if (time.monotonic() < self._next and done != total) or what in self._finished:
             return
+        if done == total:
+            self._finished.add(what)
         self._next = time.monotonic() + 5
         say(f"{what}  {done:,}" + (f" of {total:,}" if total else ""))
 

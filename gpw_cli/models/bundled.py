@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "weights"
+SHOWN = ("recipe", "epochs", "seed", "precision", "trained_commit")
 
 
 def bundled_weights(model: str, shortcut: str, data: str) -> Path | None:
@@ -21,11 +22,9 @@ def bundled_names() -> list[str]:
 
 
 def bundled_manifest(weights: Path) -> dict[str, Any]:
-    """How shipped weights were trained (recipe, epochs, seed, commit); {} for any other file."""
+    """How shipped weights were trained, ``SHOWN`` and ``history``; {} for any other file."""
     manifest = weights.with_suffix(".json")
     if weights.parent != FOLDER or not manifest.is_file():
         return {}
     content: dict[str, Any] = json.loads(manifest.read_text())
-    return {name: content[name] for name in ("recipe", "epochs", "seed", "precision")} | {
-        "trained_commit": content["commit"]
-    }
+    return content

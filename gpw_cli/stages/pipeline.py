@@ -105,14 +105,14 @@ def _make(
         module = importlib.import_module(stage.module)
         job = Job(config, dict(done), work, services)
         metrics: Mapping[str, Any] = module.build(job)
+        content["provenance"] = provenance(services.device_name, services.threads)
         return metrics
 
-    content = {
+    content: dict[str, Any] = {
         "version": stage.version,
         "parent": step.parent,
         "inputs": step.inputs,
         "seed": config.seed,
         "config": to_plain(config),
-        "provenance": provenance(services.device_name, services.threads),
     }
     return services.store.make(stage.name, step.key, content, build, wait=wait)

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from gpw_cli.models.bundled import bundled_manifest
+from gpw_cli.models.bundled import SHOWN, bundled_manifest
 from gpw_cli.models.checkpoint import import_checkpoint
 from gpw_cli.stages.inputs import weights_file
 from gpw_cli.stages.network import evaluate, fresh_network, save_network
 from gpw_cli.stages.pipeline import Job
-from gpw_cli.stages.train import train
+from gpw_cli.stages.train import train, write_history
 from gpw_cli.training.randomness import derived_seed
 
 
@@ -19,7 +19,8 @@ def build(job: Job) -> dict[str, Any]:
     """Weights, description, and the accuracy on the test pictures."""
     config = job.config
     pictures = job.services.pictures(config)
-    torch.manual_seed(derived_seed(config.seed, "pretrain/init", 0))
+    # epoch -1 is the initialisation
+    torch.manual_seed(derived_seed(config.seed, "pretrain", -1))
     channels = int(pictures.train.images.shape[-1])
     model, described = fresh_network(config, len(pictures.classes), channels)
     source = weights_file(config)
@@ -27,6 +28,9 @@ def build(job: Job) -> dict[str, Any]:
         metrics = {"source": "scratch", **train(job, "pretrain", model, config.pretrain.train)}
     else:
         import_checkpoint(source, model)
-        metrics = {"source": source.name, **bundled_manifest(source)}
+        shipped = bundled_manifest(source)
+        metrics = {"source": source.name} | {key: shipped[key] for key in SHOWN if key in shipped}
+        if shipped:
+            write_history(job.work, shipped["history"])
     save_network(job.work, model, described)
     return {**metrics, **evaluate(job, model)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.recipe import Recipe
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gpw_cli.stages.pipeline import Job
+
+
+def write_history(work: Path, rows: list[dict[str, Any]]) -> None:
+    """One JSON object a line and epoch."""
+    (work / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def train(
@@ -37,8 +43,7 @@ def train(
         checkpoint=job.work / RESUME,
         on_epoch=lambda record: services.listener.epoch(stage, record, recipe.epochs),
     )
-    rows = [json.dumps(asdict(record)) + "\n" for record in history]
-    (job.work / HISTORY).write_text("".join(rows))
+    write_history(job.work, [asdict(record) for record in history])
     return {
         "recipe": recipe.name,
         "epochs": recipe.epochs,

@@ -1,0 +1,189 @@
+"""Accuracy against sparsity: the paper's Fig. 7, and the same before any fine-tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpw_cli.report.draw import draw_curves, label_curves, label_room, level, sparsity_axis
+from gpw_cli.report.load import Sweep
+from gpw_cli.report.style import light, panels
+from gpw_cli.report.summary import At, Curve, curves, dense_levels, differences, overlap
+from gpw_cli.report.words import (
+    NOISE,
+    NOISE_SOURCE,
+    basis,
+    listed,
+    percent,
+    single_seed,
+    span,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PAPER = (5.73, 23.83)  # papers/000, section 3.2: gpw above block, percentage points
+PAPER_SETTING = ("resnet20", "cifar10")
+AXIS = "Sparsity of the prunable weights (%)"
+
+
+def draw_accuracy(sweep: Sweep) -> Figure:
+    """All schemes after fine-tuning, and gpw minus block below where both were run."""
+    found = curves(sweep.done, "accuracy")
+    gaps = differences(sweep.done, "accuracy")
+    heights = [2.9, 1.9] if gaps else [3.0]
+    figure, grid = panels(len(heights), 1, heights)
+    top = grid[0][0]
+    top.set(title="Test accuracy after fine-tuning (%)")
+    _draw_levels(top, sweep, found)
+    if gaps:
+        _draw_gaps(grid[1][0], gaps, label_room(found))
+    grid[-1][0].set_xlabel(AXIS)
+    return figure
+
+
+def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve]) -> None:
+    sparsity_axis(axes, found, label_room(found))
+    draw_curves(axes, found)
+    for variant, at in dense_levels(sweep):
+        level(axes, at.mean, f"dense {variant} {at.mean:.2f}".replace("  ", " "))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.06 * (high - low))  # the dense line's name stands above it
+    label_curves(axes, found)
+
+
+def _draw_gaps(axes: Axes, gaps: list[Curve], room: float) -> None:
+    axes.set(title="gpw minus block (percentage points)")
+    axes.axhspan(*PAPER, color=light("band"), linewidth=0, zorder=0.5)
+    axes.axhline(0, color=light("muted"), linewidth=0.9)
+    sparsity_axis(axes, gaps, room)
+    draw_curves(axes, gaps)
+    axes.annotate(
+        f"paper: {PAPER[0]} to {PAPER[1]}",
+        (0, PAPER[1]),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, -3),
+        textcoords="offset points",
+        va="top",
+        color=light("muted"),
+        fontsize=8.5,
+    )
+    if len(gaps) > 1:
+        label_curves(axes, gaps, [gap.variant for gap in gaps])
+        return
+    for at in gaps[0].points:
+        axes.annotate(
+            f"{at.mean:+.2f}",
+            (100 * at.x, at.mean + (at.sd or 0.0)),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            color=light("ink"),
+            fontsize=8.5,
+        )
+    axes.set_ylim(top=max(PAPER[1], max(at.mean for at in gaps[0].points)) + 3)
+
+
+def accuracy_caption(sweep: Sweep) -> str:
+    """What the accuracy figure shows, from the numbers."""
+    gaps = differences(sweep.done, "accuracy")
+    sentences = [_gap_sentence(gap, len(gaps) > 1) for gap in gaps]
+    sentences += _certainty(sweep, gaps) if gaps else []
+    if not gaps:
+        sentences += [_curve_sentence(curve) for curve in curves(sweep.done, "accuracy")]
+    sentences += [_dense_sentence(sweep), _reached_sentence(sweep), basis(sweep)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _gap_sentence(gap: Curve, several: bool) -> str:
+    above = [at for at in gap.points if at.mean > 0]
+    rest = [at for at in gap.points if at.mean <= 0]
+    where = f" ({gap.variant})" if several else ""
+    if not rest:
+        every = "every sparsity" if len(above) > 1 else percent(above[0].x)
+        text = f"gpw is above block at {every}{where}, by {_by(above)}"
+    elif not above:
+        text = f"gpw is not above block at any sparsity{where}: lower by {_by(rest)}"
+    else:
+        at = listed([percent(a.x) for a in rest])
+        text = (
+            f"gpw is above block at {len(above)} of {len(gap.points)} sparsities{where}, "
+            f"by {_by(above)}, but not at {at}, where it is lower by {_by(rest)}"
+        )
+    inside = sum(PAPER[0] <= at.mean <= PAPER[1] for at in gap.points)
+    return f"{text}; {inside} of {len(gap.points)} lie in the paper's {PAPER[0]} to {PAPER[1]}."
+
+
+def _by(points: list[At]) -> str:
+    return f"{span([abs(at.mean) for at in points])} points"
+
+
+def _certainty(sweep: Sweep, gaps: list[Curve]) -> list[str]:
+    sentences = []
+    small = sorted(
+        {at.x for gap in gaps for at in gap.points if at.n == 1 and abs(at.mean) < NOISE}
+    )
+    if small:
+        at = listed([percent(x) for x in small])
+        sentences.append(
+            f"At {at} the difference is below {NOISE} point on one seed, which is noise: "
+            f"{NOISE_SOURCE}."
+        )
+    elif single_seed(sweep):
+        sentences.append(f"A single seed: differences below {NOISE} point would be noise.")
+    touching = overlap(sweep.done, "accuracy", "gpw", "block")
+    if touching is not None:
+        at = f"overlap at {listed([percent(x) for x in touching])}" if touching else "never overlap"
+        sentences.append(f"Mean and sd over seeds; the ranges of one sd {at}.")
+    if {tuple(row) for row in sweep.done[["model", "data"]].to_numpy()} != {PAPER_SETTING}:
+        sentences.append("The paper's range is for ResNet-20 on CIFAR-10.")
+    return sentences
+
+
+def _curve_sentence(curve: Curve) -> str:
+    first, last = curve.points[0], curve.points[-1]
+    start = f"{curve.label}: {first.mean:.2f} % at {percent(first.x)}"
+    return f"{start}." if first == last else f"{start}, {last.mean:.2f} % at {percent(last.x)}."
+
+
+def _dense_sentence(sweep: Sweep) -> str:
+    levels = [
+        f"{at.mean:.2f} %" + (f" ({variant})" if variant else "")
+        for variant, at in dense_levels(sweep)
+    ]
+    return f"Before pruning: {listed(levels)}." if levels else ""
+
+
+def _reached_sentence(sweep: Sweep) -> str:
+    """Where whole groups cannot meet the requested sparsity within one point, say what was met."""
+    parts = []
+    for curve in curves(sweep.done, "sparsity_prunable"):
+        off = [at for at in curve.points if abs(at.mean - at.x) > 0.01]
+        reached = [f"{percent(at.x)} became {100 * at.mean:.1f} %" for at in off]
+        parts += [f"{curve.label}: {listed(reached)}"] if reached else []
+    return (
+        f"Whole groups only, so the sparsity reached differs: {'; '.join(parts)}." if parts else ""
+    )
+
+
+def draw_before(sweep: Sweep) -> Figure:
+    """Accuracy right after pruning, before any fine-tuning."""
+    figure, grid = panels(1, 1, [2.5])
+    found = curves(sweep.done, "pruned_accuracy")
+    grid[0][0].set(title="Test accuracy before fine-tuning (%)", xlabel=AXIS)
+    _draw_levels(grid[0][0], sweep, found)
+    return figure
+
+
+def before_caption(sweep: Sweep) -> str:
+    """How much the pruned weights know before they are trained again."""
+    rows = sweep.done[sweep.done["sparsity"] > 0]
+    points = [(c.label, at) for c in curves(rows, "pruned_accuracy") for at in c.points]
+    if not points:
+        return basis(sweep)
+    label, best = max(points, key=lambda point: point[1].mean)
+    text = f"Pruned weights alone reach at most {best.mean:.2f} % ({label} at {percent(best.x)})"
+    gains = (rows["accuracy"] - rows["pruned_accuracy"]).dropna().tolist()
+    if gains:
+        text += f"; fine-tuning changes a point's accuracy by {span(gains)} points"
+    return f"{text}. {basis(sweep)}"

@@ -1,0 +1,77 @@
+"""From a sweep's folder to everything that can be read: CSV, PNG, SVG and one HTML page.
+
+    files = build_report(Path("results/paper_gpw"))     # every path that was written
+
+Reads ``sweep.json`` and ``points/*.json`` only, needs no store and no network, and writes the same
+bytes for the same results (figures: with the same matplotlib).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpw_cli.report.figures import FIGURES, draw_all
+from gpw_cli.report.load import Sweep, load_sweep
+from gpw_cli.report.page import build_page
+from gpw_cli.report.tables import (
+    Table,
+    accuracy_table,
+    difference_table,
+    failures_table,
+    layers_table,
+    per_layer_csv,
+    points_table,
+    quantization_table,
+    results_csv,
+)
+from gpw_cli.store.store import storage_errors
+
+ReportFiles = list[Path]
+
+# builder, columns that must have a value for the table to be made
+TABLES = (
+    (failures_table, ()),
+    (accuracy_table, ("accuracy", "sparsity")),
+    (difference_table, ("accuracy", "sparsity")),
+    (quantization_table, ("quantized_accuracy", "sparsity")),
+    (layers_table, ("pruned_layers", "sparsity")),
+    (points_table, ("id",)),
+)
+
+
+def build_report(folder: Path) -> ReportFiles:
+    """Regenerate the whole report of a sweep in its folder; returns what was written, sorted.
+
+    Raises UsageError for a folder that is no sweep, StoreError where it cannot be written.
+    """
+    sweep = load_sweep(folder)
+    drawn = draw_all(sweep)
+    contents: dict[str, bytes] = {"results.csv": results_csv(sweep).encode()}
+    if sweep.has("pruned_layers"):
+        contents["per_layer.csv"] = per_layer_csv(sweep).encode()
+    for figure in drawn:
+        contents[f"figures/{figure.name}.png"] = figure.png
+        contents[f"figures/{figure.name}.svg"] = figure.svg.encode()
+    contents["report.html"] = build_page(sweep, drawn, _tables(sweep)).encode()
+    _write(folder, contents)
+    return sorted(folder / name for name in contents)
+
+
+def _tables(sweep: Sweep) -> list[Table]:
+    made = [build(sweep) for build, needs in TABLES if all(sweep.has(c) for c in needs)]
+    return [table for table in made if table.rows]
+
+
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Each file whole or not at all; figures that no longer apply go."""
+    with storage_errors(folder):
+        (folder / "figures").mkdir(exist_ok=True)
+        for name, content in contents.items():
+            partial = folder / f".{Path(name).name}.{os.getpid()}.tmp"
+            partial.write_bytes(content)
+            os.replace(partial, folder / name)
+        for name in (f"figures/{e.name}.{kind}" for e in FIGURES for kind in ("png", "svg")):
+            if name not in contents:
+                (folder / name).unlink(missing_ok=True)

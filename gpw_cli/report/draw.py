@@ -1,0 +1,122 @@
+"""Drawing that several figures share: curves with error bars, and labels at the end of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpw_cli.report.style import DASHES, MARKERS, light, scheme_colour
+from gpw_cli.report.summary import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class EndLabel:
+    """Text to stand beside the data point (x, y)."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Lines through the means, bars of one sd where there are several seeds; x in percent."""
+    variants = list(dict.fromkeys(curve.variant for curve in curves))
+    for curve in curves:
+        axes.errorbar(
+            [100 * at.x for at in curve.points],
+            [at.mean for at in curve.points],
+            yerr=[at.sd or 0.0 for at in curve.points] if any(a.sd for a in curve.points) else None,
+            color=scheme_colour(curve.scheme),
+            marker=MARKERS.get(curve.scheme, "P"),
+            linestyle=DASHES[variants.index(curve.variant) % len(DASHES)],
+            capsize=3,
+            elinewidth=1.1,
+        )
+
+
+def label_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str] = ()) -> None:
+    """Each curve's name (its label unless ``names`` are given) at its right end; call it when the
+    limits of the axes are final.
+    """
+    shown = names or [curve.label for curve in curves]
+    ends = [
+        EndLabel(100 * c.points[-1].x, c.points[-1].mean, name, scheme_colour(c.scheme))
+        for c, name in zip(curves, shown, strict=True)
+    ]
+    label_ends(axes, ends)
+
+
+def sparsity_axis(axes: Axes, curves: Sequence[Curve], room: float) -> None:
+    """Ticks at the sparsities that were run; ``room``: share of the width kept for end labels."""
+    found = sorted({100 * at.x for curve in curves for at in curve.points})
+    low, high = found[0], found[-1]
+    width = max(high - low, 5.0)
+    axes.set_xlim(low - 0.08 * width, high + (0.05 + room) * width)
+    ticks = found if len(found) <= 11 else found[:: len(found) // 8]
+    axes.set_xticks(ticks, [f"{tick:.4g}" for tick in ticks])
+
+
+def label_room(curves: Sequence[Curve]) -> float:
+    """Share of the axis width that the longest end label needs."""
+    return min(0.9, 0.035 + 0.0225 * max(len(curve.label) for curve in curves))
+
+
+def label_ends(axes: Axes, ends: Sequence[EndLabel], size: float = 9.0) -> None:
+    """Write each label right of its point, moved up or down just enough not to touch another.
+
+    Call it when the limits of the axes are final.
+    """
+    figure = axes.figure
+    height = axes.get_position().height * figure.get_figure(root=True).get_figheight() * 72
+    low, high = axes.get_ylim()
+    gap = size * 1.25 / height * (high - low)
+    rising = sorted(ends, key=lambda end: end.y)
+    places = _spread([end.y for end in rising], gap)
+    down = max(0.0, places[-1] - high) if places else 0.0
+    for end, y in zip(rising, places, strict=True):
+        axes.annotate(
+            end.text,
+            (end.x, max(y - down, low)),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            color=end.colour,
+            fontsize=size,
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def _spread(values: Sequence[float], gap: float) -> list[float]:
+    """Rising ``values`` moved as little as needed so that neighbours are ``gap`` apart."""
+    clusters: list[list[float]] = []  # [centre, count]
+    for value in values:
+        clusters.append([value, 1])
+        while len(clusters) > 1 and _touch(clusters[-2], clusters[-1], gap):
+            (c1, n1), (c2, n2) = clusters[-2:]
+            clusters[-2:] = [[(c1 * n1 + c2 * n2) / (n1 + n2), n1 + n2]]
+    return [c + (i - (n - 1) / 2) * gap for c, n in clusters for i in range(int(n))]
+
+
+def _touch(lower: Sequence[float], upper: Sequence[float], gap: float) -> bool:
+    return upper[0] - lower[0] < gap * (lower[1] + upper[1]) / 2
+
+
+def level(axes: Axes, y: float, text: str) -> None:
+    """A thin line across the axes with its name above its left end."""
+    axes.axhline(y, color=light("ink"), linewidth=1.0, linestyle=(0, (5, 3)), zorder=1.5)
+    axes.annotate(
+        text,
+        (0, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 2.5),
+        textcoords="offset points",
+        va="bottom",
+        color=light("ink"),
+        fontsize=8.5,
+    )

@@ -1,0 +1,128 @@
+"""Every figure of the report, as one table: a new one is one entry.
+
+A figure is drawn when each column in ``needs`` has a value in some finished point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpw_cli.report import accuracy, layers, masks, npu, training
+from gpw_cli.report.load import Sweep
+from gpw_cli.report.style import drawing, render
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Entry:
+    """name: of the files; draw and caption take the sweep."""
+
+    name: str
+    title: str
+    needs: tuple[str, ...]
+    draw: Callable[[Sweep], Figure]
+    caption: Callable[[Sweep], str]
+
+    def applies(self, sweep: Sweep) -> bool:
+        """Whether the sweep has what this figure shows."""
+        return all(sweep.has(column) for column in self.needs)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure ready to be written."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+    svg: str
+
+
+FIGURES = (
+    Entry(
+        "accuracy_vs_sparsity",
+        "Accuracy against sparsity",
+        ("accuracy", "sparsity"),
+        accuracy.draw_accuracy,
+        accuracy.accuracy_caption,
+    ),
+    Entry(
+        "accuracy_on_vta",
+        "Accuracy on VTA",
+        ("vta_accuracy", "sparsity"),
+        npu.draw_vta_accuracy,
+        npu.vta_accuracy_caption,
+    ),
+    Entry(
+        "cycles_vs_sparsity",
+        "Cycles and speed-up against sparsity",
+        ("cycles", "sparsity"),
+        npu.draw_cycles,
+        npu.cycles_caption,
+    ),
+    Entry(
+        "accuracy_vs_cycles",
+        "Accuracy against cycles",
+        ("cycles", "vta_accuracy"),
+        npu.draw_frontier,
+        npu.frontier_caption,
+    ),
+    Entry(
+        "layer_cycles",
+        "Cycles by layer",
+        ("timed_layers",),
+        npu.draw_layer_cycles,
+        npu.layer_cycles_caption,
+    ),
+    Entry(
+        "accuracy_before_finetuning",
+        "Before fine-tuning",
+        ("pruned_accuracy", "sparsity"),
+        accuracy.draw_before,
+        accuracy.before_caption,
+    ),
+    Entry(
+        "mask",
+        "The mask of one layer",
+        ("drawable_masks", "sparsity"),
+        masks.draw_masks,
+        masks.masks_caption,
+    ),
+    Entry(
+        "layer_sparsity",
+        "Sparsity by layer",
+        ("pruned_layers", "sparsity"),
+        layers.draw_layers,
+        layers.layers_caption,
+    ),
+    Entry(
+        "finetuning_curves",
+        "Fine-tuning",
+        ("finetune_history", "sparsity"),
+        training.draw_finetuning,
+        training.finetuning_caption,
+    ),
+    Entry(
+        "pretraining_curves",
+        "Pre-training",
+        ("pretrain_history",),
+        training.draw_pretraining,
+        training.pretraining_caption,
+    ),
+)
+
+
+def draw_all(sweep: Sweep) -> list[Drawn]:
+    """Every figure that applies, in the table's order."""
+    drawn = []
+    for entry in FIGURES:
+        if entry.applies(sweep):
+            with drawing(entry.name):
+                png, svg = render(entry.draw(sweep))
+            drawn.append(Drawn(entry.name, entry.title, entry.caption(sweep), png, svg))
+    return drawn

@@ -1,0 +1,142 @@
+"""One row a point: which number of a point's record becomes which column.
+
+``COLUMNS`` is the whole mapping: a later stage adds a line and the column appears in results.csv as
+soon as one point has a value for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+SCHEMES = ("gpw", "block", "channel", "vector", "fine")  # order in legends and tables
+NAMED_AXES = ("scheme", "sparsity", "seed")  # every other varied axis goes into ``variant``
+
+
+@dataclass(frozen=True)
+class Column:
+    """``path`` leads into the record, dots between keys. ``digits``: decimals in the CSV.
+
+    ``optional`` columns are left out of the CSV as long as they are empty.
+    """
+
+    name: str
+    path: str
+    digits: int | None = None  # None: text
+    optional: bool = False
+
+
+def _metric(name: str, stage: str, metric: str, digits: int, optional: bool = False) -> Column:
+    return Column(name, f"stages.{stage}.metrics.{metric}", digits, optional)
+
+
+COLUMNS = (
+    Column("model", "config.model.name"),
+    Column("data", "config.data.name"),
+    Column("scope", "axes.scope"),
+    Column("criterion", "config.pruning.criterion"),
+    Column("n_test", "n_test", 0),
+    _metric("dense_accuracy", "pretrain", "test_accuracy", 4),
+    _metric("pruned_accuracy", "prune", "test_accuracy", 4),
+    _metric("accuracy", "finetune", "test_accuracy", 4),
+    _metric("quantized_accuracy", "quantize", "test_accuracy", 4, optional=True),
+    _metric("fused_accuracy", "fuse", "test_accuracy", 4, optional=True),
+    _metric("vta_accuracy", "simulate", "test_accuracy", 4, optional=True),
+    _metric("cycles", "simulate", "cycles", 0, optional=True),
+    _metric("bound_cycles", "simulate", "bound_cycles", 0, optional=True),
+    _metric("dram_bytes", "simulate", "dram_bytes", 0, optional=True),
+    _metric("gemm_utilisation", "simulate", "gemm_utilisation", 6, optional=True),
+    _metric("groups_total", "prune", "groups_total", 0),
+    _metric("groups_removed", "prune", "groups_removed", 0),
+    _metric("sparsity_prunable", "prune", "sparsity_prunable", 6),
+    _metric("sparsity_network", "prune", "sparsity_network", 6),
+    Column("pretrain_source", "stages.pretrain.metrics.source"),
+    Column("pretrain_recipe", "stages.pretrain.metrics.recipe"),
+    _metric("pretrain_epochs", "pretrain", "epochs", 0),
+    Column("finetune_recipe", "stages.finetune.metrics.recipe"),
+    _metric("finetune_epochs", "finetune", "epochs", 0),
+    Column("finetune_precision", "stages.finetune.metrics.precision", optional=True),
+    Column("commit", "stages.finetune.commit"),
+    *(Column(f"{stage}_key", f"stages.{stage}.key") for stage in ("pretrain", "prune", "finetune")),
+    *(
+        Column(f"{stage}_key", f"stages.{stage}.key", optional=True)
+        for stage in ("quantize", "fuse", "simulate")
+    ),
+)
+IDENTITY = (
+    Column("id", "id"),
+    Column("status", "status"),
+    Column("scheme", ""),
+    Column("variant", "", optional=True),
+    Column("sparsity", ""),
+    Column("seed", "", 0),
+)
+# What figures need beyond the CSV: number of logged epochs, of listed layers, of drawable masks.
+COUNTS = {
+    "pretrain_history": ("pretrain", "history"),
+    "finetune_history": ("finetune", "history"),
+    "pruned_layers": ("prune", "layers"),
+    "timed_layers": ("simulate", "layers"),
+}
+
+
+def build_frame(records: Sequence[Mapping[str, Any]], fixed: Mapping[str, str]) -> pd.DataFrame:
+    """One row a record, in the records' order. ``fixed``: what the whole sweep shares, as a
+    fallback for points that have no record yet.
+    """
+    varied = _varied_axes(records)
+    rows = [_row(record, fixed, varied) for record in records]
+    names = [c.name for c in (*IDENTITY, *COLUMNS)] + ["error", *COUNTS, "drawable_masks"]
+    frame = pd.DataFrame(rows, columns=names)
+    numeric = [c.name for c in COLUMNS if c.digits is not None] + ["sparsity", "seed", *COUNTS]
+    for name in numeric:
+        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
+    return frame
+
+
+def _row(
+    record: Mapping[str, Any], fixed: Mapping[str, str], varied: Sequence[str]
+) -> dict[str, Any]:
+    axes = {**_short(fixed), **_short(record.get("axes") or {})}
+    layers = dig(record, "stages.prune.layers") or []
+    return {
+        "id": record["id"],
+        "status": record["status"],
+        "error": record.get("error"),
+        "scheme": str(axes.get("scheme") or axes.get("pruning") or "unknown"),
+        "sparsity": axes.get("sparsity"),
+        "seed": axes.get("seed", 0),
+        "variant": ", ".join(f"{name} {axes[name]}" for name in varied if name in axes),
+        **{column.name: dig(record, column.path) for column in COLUMNS},
+        **{name: len(dig(record, f"stages.{s}.{k}") or []) for name, (s, k) in COUNTS.items()},
+        "drawable_masks": sum(layer.get("kept") is not None for layer in layers),
+    }
+
+
+def dig(record: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted ``path``, None where it is absent."""
+    value: Any = record
+    for key in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(key)
+    return value
+
+
+def _short(axes: Mapping[str, Any]) -> dict[str, Any]:
+    """``pruning.sparsity`` and ``sparsity`` are the same axis; other names stay as they are."""
+    known = (*NAMED_AXES, "scope")
+    tails = {key: key.rpartition(".")[2] for key in axes}
+    return {(tail if tail in known else key): axes[key] for key, tail in tails.items()}
+
+
+def _varied_axes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    seen: dict[str, set[str]] = {}
+    for record in records:
+        for key, value in _short(record.get("axes") or {}).items():
+            seen.setdefault(key, set()).add(str(value))
+    skip = (*NAMED_AXES, "pruning")
+    return [key for key, found in seen.items() if len(found) > 1 and key not in skip]

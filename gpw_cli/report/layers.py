@@ -1,0 +1,127 @@
+"""What each layer lost: the heatmap, and the rows of ``per_layer.csv``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from gpw_cli.report.frame import dig
+from gpw_cli.report.load import Sweep
+from gpw_cli.report.style import light, panels
+from gpw_cli.report.summary import scheme_rank
+from gpw_cli.report.words import listed, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ANNOTATED = 12  # columns; with more, the numbers are only in the table
+DARK_CELL = 0.6  # from this sparsity on, a cell's number is written in white
+
+
+def layer_rows(sweep: Sweep) -> pd.DataFrame:
+    """One row for each finished point and pruned layer, in the network's order."""
+    columns = ["id", "scheme", "variant", "sparsity", "seed", "layer", "shape", "grid"]
+    rows = []
+    for point in sweep.done.to_dict("records"):
+        for layer in dig(sweep.records[point["id"]], "stages.prune.layers") or []:
+            head = [point[name] for name in columns[:5]]
+            sizes = ["x".join(str(n) for n in layer[name]) for name in ("shape", "grid")]
+            counts = [layer["groups"], layer["removed"], layer["sparsity"]]
+            rows.append([*head, layer["name"], *sizes, *counts])
+    return pd.DataFrame(rows, columns=[*columns, "groups", "removed", "reached"])
+
+
+def layer_table(sweep: Sweep) -> pd.DataFrame:
+    """Layers by (scheme, variant, requested sparsity): the sparsity reached, mean over seeds."""
+    rows = layer_rows(sweep)
+    keys = ["scheme", "variant", "sparsity"]
+    table = rows.pivot_table("reached", "layer", keys, "mean", sort=False)
+    order = sorted(table.columns, key=lambda c: (*scheme_rank(c[0]), c[1], c[2]))
+    return table.reindex(index=list(dict.fromkeys(rows["layer"])), columns=order)
+
+
+def column_label(column: Any) -> str:
+    """``gpw 50 %`` or ``gpw, scope global 50 %``."""
+    scheme, variant, sparsity = column
+    return f"{scheme}{', ' if variant else ''}{variant} {percent(sparsity)}"
+
+
+def draw_layers(sweep: Sweep) -> Figure:
+    """Layers down, points across, darker where more is gone."""
+    table = layer_table(sweep)
+    figure, grid = panels(1, 1, [1.0 + 0.17 * len(table)])
+    axes = grid[0][0]
+    axes.grid(visible=False)
+    values = table.to_numpy(dtype=float)
+    axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1.15, edgecolors=light("page"), linewidth=1)
+    axes.invert_yaxis()
+    axes.set_yticks([i + 0.5 for i in range(len(table))], list(table.index), fontsize=7.5)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(
+        "Sparsity reached in each layer (%)",
+        pad=32 if any(column[1] for column in table.columns) else 20,
+    )
+    if values.shape[1] <= ANNOTATED:
+        _annotate(axes, values)
+    _name_columns(axes, table.columns.tolist())
+    return figure
+
+
+def _annotate(axes: Axes, values: object) -> None:
+    import numpy as np
+
+    for (row, column), value in np.ndenumerate(np.asarray(values)):
+        if not np.isnan(value):
+            colour = "#fdfdfd" if value >= DARK_CELL else "#111111"  # no role: cells stay light
+            text = f"{100 * value:.0f}"
+            place = (column + 0.5, row + 0.5)
+            axes.annotate(text, place, ha="center", va="center", fontsize=7.5, color=colour)
+
+
+def _name_columns(axes: Axes, columns: Sequence[Any]) -> None:
+    """Requested sparsity under each column (where they fit), scheme and variant above each run."""
+    few = len(columns) <= ANNOTATED + 8
+    axes.set_xticks(
+        [i + 0.5 for i in range(len(columns))] if few else [],
+        [f"{100 * c[2]:.3g}" for c in columns] if few else [],
+    )
+    axes.set_xlabel("Requested sparsity (%)")
+    runs = list(dict.fromkeys(c[:2] for c in columns))
+    for run in runs:
+        places = [i for i, c in enumerate(columns) if c[:2] == run]
+        if places[0]:
+            axes.axvline(places[0], color=light("page"), linewidth=5)
+        axes.annotate(
+            "\n".join(part for part in run if part),
+            ((places[0] + places[-1] + 1) / 2, 0),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=8.5 if len(runs) <= 5 else 5.5,
+            fontweight="bold",
+        )
+
+
+def layers_caption(sweep: Sweep) -> str:
+    """How far layers are from what was asked, and which layers vanished."""
+    rows = layer_rows(sweep)
+    off = rows.assign(off=(rows["reached"] - rows["sparsity"]).abs())
+    parts = []
+    for scheme, found in sorted(off.groupby("scheme"), key=lambda item: scheme_rank(str(item[0]))):
+        worst = found.sort_values("off", ascending=False, kind="stable").iloc[0]
+        text = f"{scheme} is at most {100 * worst['off']:.1f} points from what was asked"
+        where = f"{worst['layer']}, {percent(worst['reached'])} for {percent(worst['sparsity'])}"
+        gone = found[found["reached"] >= 1]["layer"].nunique()
+        vanished = f"; {gone} of {found['layer'].nunique()} layers lose every weight at some point"
+        parts.append(f"{text} ({where}){vanished if gone else ''}")
+    groups = rows.groupby("scheme")["groups"].agg(["min", "max"])
+    sizes = [
+        f"{scheme} has {low:,} to {high:,}" if low != high else f"{scheme} has {low:,}"
+        for scheme, low, high in groups.itertuples()
+    ]
+    return f"{'. '.join(parts)}. Groups a layer: {listed(sizes)}."

@@ -1,0 +1,91 @@
+"""Reading a sweep's folder: ``sweep.json`` and one file a finished point, nothing else.
+
+    sweep = load_sweep(Path("results/resnet20-cifar10-3f2a9c01"))
+    sweep.frame[["scheme", "sparsity", "seed", "accuracy"]]
+
+A sweep that is still running, or one with failed or damaged points, loads all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gpw_cli.errors import UsageError
+from gpw_cli.report.frame import build_frame
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """frame: one row a planned point; records: id -> what its file holds (finished points only)."""
+
+    folder: Path
+    name: str
+    manifest: Mapping[str, Any]
+    records: Mapping[str, Mapping[str, Any]]
+    frame: pd.DataFrame
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """The rows of points that finished."""
+        return self.frame[self.frame["status"] == "done"]
+
+    def has(self, column: str) -> bool:
+        """Whether any finished point has a value (a count above 0) in ``column``."""
+        values = self.done[column].dropna()
+        counted = pd.api.types.is_numeric_dtype(values)
+        return bool((values > 0).any() if counted else len(values) > 0)
+
+
+def load_sweep(folder: Path) -> Sweep:
+    """Read a sweep. Raises UsageError for a folder that is none, naming those beside it."""
+    manifest = _read_manifest(folder)
+    planned = [_read_point(folder, point) for point in manifest["points"]]
+    fixed = dict(text.split("=", 1) for text in manifest.get("overrides", []) if "=" in text)
+    records = {point["id"]: point for point in planned if point["status"] == "done"}
+    name = str(manifest.get("name") or folder.name)
+    return Sweep(folder, name, manifest, records, build_frame(planned, fixed))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    file = folder / "sweep.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(point["id"], str) for point in manifest["points"]):
+            raise TypeError
+    except OSError:
+        raise _no_sweep(folder, "it holds no readable sweep.json") from None
+    except (ValueError, KeyError, TypeError):
+        raise _no_sweep(folder, "its sweep.json is not one that `gpw sweep` wrote") from None
+    return dict(manifest)
+
+
+def _no_sweep(folder: Path, reason: str) -> UsageError:
+    beside = sorted(file.parent.name for file in folder.parent.glob("*/sweep.json"))
+    others = [name for name in beside if name != folder.name]
+    listed = f"sweeps beside it: {', '.join(others)}" if others else "there is none beside it"
+    return UsageError(
+        f"{folder} is no sweep: {reason}; {listed}. "
+        "Name one of them, or make one with `gpw sweep sparsity=0.5:0.9`"
+    )
+
+
+def _read_point(folder: Path, point: Mapping[str, Any]) -> dict[str, Any]:
+    """The point's record, or a stand-in whose status is ``open`` or ``failed``."""
+    head = {"id": point["id"], "axes": point.get("axes", {}), "error": None}
+    file = folder / "points" / f"{point['id']}.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {**head, "status": "open"}
+    except (OSError, ValueError) as error:
+        return {**head, "status": "failed", "error": f"unreadable record: {error}"}
+    if not isinstance(record, dict) or record.get("status") not in ("done", "failed"):
+        return {**head, "status": "failed", "error": "not a record that `gpw sweep` wrote"}
+    axes = {**head["axes"], **record.get("axes", {})}
+    return {**record, "id": point["id"], "axes": axes}

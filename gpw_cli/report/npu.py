@@ -1,0 +1,248 @@
+"""What the NPU computes and how long it takes: accuracy of its integers, cycles, both together.
+
+Drawn only for sweeps whose points ran the ``simulate`` stage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from gpw_cli.report.accuracy import AXIS
+from gpw_cli.report.draw import draw_curves, label_curves, label_room, level, sparsity_axis
+from gpw_cli.report.frame import dig
+from gpw_cli.report.load import Sweep
+from gpw_cli.report.style import MARKERS, light, panels, scheme_colour
+from gpw_cli.report.summary import At, Curve, curves, dense_cycles, pareto, scheme_rank
+from gpw_cli.report.words import basis, listed, percent, span
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MODULES = ("gemm", "alu", "load", "store", "stall")
+
+
+def draw_vta_accuracy(sweep: Sweep) -> Figure:
+    """fp32 as thin lines, the NPU's integers as thick ones; the loss between them below."""
+    figure, grid = panels(2, 1, [2.7, 1.6])
+    top, below = grid[0][0], grid[1][0]
+    found = curves(sweep.done, "vta_accuracy")
+    top.set(title="Test accuracy on VTA (fp32 dotted, %)")
+    sparsity_axis(top, found, label_room(found))
+    draw_curves(top, found)
+    for curve in curves(sweep.done, "accuracy"):
+        x, y = [100 * at.x for at in curve.points], [at.mean for at in curve.points]
+        top.plot(x, y, color=scheme_colour(curve.scheme), linewidth=1.0, linestyle=":")
+    label_curves(top, found)
+    losses = curves(_with_loss(sweep), "loss")
+    below.set(title="fp32 minus VTA (percentage points)", xlabel=AXIS)
+    below.axhline(0, color=light("muted"), linewidth=0.9)
+    if losses:
+        sparsity_axis(below, losses, label_room(found))
+        draw_curves(below, losses)
+    return figure
+
+
+def _with_loss(sweep: Sweep) -> pd.DataFrame:
+    return sweep.done.assign(loss=sweep.done["accuracy"] - sweep.done["vta_accuracy"])
+
+
+def vta_accuracy_caption(sweep: Sweep) -> str:
+    """What quantization costs."""
+    losses = _with_loss(sweep)["loss"].dropna()
+    if losses.empty:
+        return f"Accuracy of the integers that the NPU computes. {basis(sweep)}"
+    text = f"The integers that the NPU computes are {span(losses.tolist())} points below fp32"
+    return f"{text} over {len(losses)} points, mean {losses.mean():.2f}. {basis(sweep)}"
+
+
+def draw_cycles(sweep: Sweep) -> Figure:
+    """Cycles with the hardware's bound; the speed-up over the dense network where it was run."""
+    dense = dense_cycles(sweep)
+    figure, grid = panels(2 if dense else 1, 1, [2.6, 2.0] if dense else [2.8])
+    found = [_scaled(curve, 1e-6) for curve in curves(sweep.done, "cycles")]
+    top = grid[0][0]
+    top.set(title="Million cycles a picture (bound of the hardware dotted)")
+    sparsity_axis(top, found, label_room(found))
+    draw_curves(top, found)
+    for bound in curves(sweep.done, "bound_cycles"):
+        x, y = [100 * at.x for at in bound.points], [at.mean * 1e-6 for at in bound.points]
+        top.plot(x, y, color=scheme_colour(bound.scheme), linewidth=1.0, linestyle=":")
+    top.set_ylim(0, 1.12 * top.get_ylim()[1])
+    if dense:
+        level(top, dense * 1e-6, f"dense {dense * 1e-6:.3g}")
+        _draw_speedup(grid[1][0], sweep, dense)
+    label_curves(top, found)
+    grid[-1][0].set_xlabel(AXIS)
+    return figure
+
+
+def _scaled(curve: Curve, factor: float) -> Curve:
+    points = [
+        At(at.x, at.mean * factor, None if at.sd is None else at.sd * factor, at.n)
+        for at in curve.points
+    ]
+    return Curve(curve.scheme, curve.variant, tuple(points))
+
+
+def _speedups(sweep: Sweep, dense: float) -> list[Curve]:
+    return curves(sweep.done.assign(speedup=dense / sweep.done["cycles"]), "speedup")
+
+
+def _draw_speedup(axes: Axes, sweep: Sweep, dense: float) -> None:
+    found = _speedups(sweep, dense)
+    axes.set(title="Times faster than dense")
+    sparsity_axis(axes, found, label_room(found))
+    draw_curves(axes, found)
+    axes.axhline(1, color=light("muted"), linewidth=0.9)
+    label_curves(axes, found)
+
+
+def cycles_caption(sweep: Sweep) -> str:
+    """How much faster the sparsest point of each scheme is, and how near the bound."""
+    dense = dense_cycles(sweep)
+    parts = []
+    for curve in curves(sweep.done, "cycles"):
+        at = curve.points[-1]
+        faster = f", {dense / at.mean:.2f} times faster than dense" if dense else ""
+        parts.append(f"{curve.label} at {percent(at.x)} takes {at.mean:,.0f} cycles{faster}")
+    ratios = (sweep.done["cycles"] / sweep.done["bound_cycles"]).dropna().tolist()
+    bound = f" Cycles are {span(ratios)} times the hardware's bound." if ratios else ""
+    missing = "" if dense else " No point at sparsity 0 was run, so no speed-up is given."
+    return f"{'; '.join(parts)}.{bound}{missing} {basis(sweep)}"
+
+
+def draw_frontier(sweep: Sweep) -> Figure:
+    """Accuracy on the NPU against cycles, every point; the Pareto front as a line."""
+    figure, grid = panels(1, 1, [3.4])
+    axes = grid[0][0]
+    rows = _frontier_rows(sweep)
+    axes.set(title="Test accuracy on VTA (%)", xlabel="Million cycles a picture")
+    for scheme in sorted(set(rows["scheme"]), key=scheme_rank):
+        own = rows[(rows["scheme"] == scheme) & (rows["sparsity"] > 0)]
+        if len(own):
+            axes.scatter(
+                own["cycles"] * 1e-6,
+                own["vta_accuracy"],
+                color=scheme_colour(scheme),
+                marker=MARKERS.get(scheme, "P"),
+                s=28,
+                label=scheme,
+                zorder=3,
+            )
+    dense = rows[rows["sparsity"] == 0]
+    if len(dense):
+        axes.scatter(
+            dense["cycles"] * 1e-6,
+            dense["vta_accuracy"],
+            color=light("ink"),
+            marker="*",
+            s=90,
+            label="dense",
+            zorder=3,
+        )
+    front = rows.iloc[_front(rows)]
+    axes.step(
+        front["cycles"] * 1e-6,
+        front["vta_accuracy"],
+        where="post",
+        color=light("muted"),
+        linewidth=1.1,
+        label="Pareto front",
+        zorder=2,
+    )
+    axes.legend(frameon=False, loc="lower right", fontsize=8.5)
+    return figure
+
+
+def _frontier_rows(sweep: Sweep) -> pd.DataFrame:
+    return sweep.done.dropna(subset=["cycles", "vta_accuracy"])
+
+
+def _front(rows: pd.DataFrame) -> list[int]:
+    cycles, accuracy = rows["cycles"].tolist(), rows["vta_accuracy"].tolist()
+    return pareto(list(zip(cycles, accuracy, strict=True)))
+
+
+def frontier_caption(sweep: Sweep) -> str:
+    """Which scheme holds the front."""
+    rows = _frontier_rows(sweep)
+    front = rows.iloc[_front(rows)]
+    pruned = front[front["sparsity"] > 0]
+    counts = pruned["scheme"].value_counts()
+    held = [f"{counts[name]} {name}" for name in sorted(counts.index, key=scheme_rank)]
+    names = f" ({listed(held)})" if held else ""
+    text = f"{len(front)} of {len(rows)} points are on the Pareto front{names}"
+    first = front.iloc[0]
+    fastest = f"{first['cycles']:,.0f} cycles at {first['vta_accuracy']:.2f} %"
+    return f"{text}; the fastest takes {fastest} ({first['scheme']}). {basis(sweep)}"
+
+
+def _timed_points(sweep: Sweep) -> list[tuple[str, list[dict[str, object]]]]:
+    """(title, layers) of up to three points: dense, then block and gpw at a shared sparsity."""
+    rows = sweep.done[sweep.done["timed_layers"] > 0]
+    first = rows[rows["sparsity"] == 0].head(1)
+    pruned = rows[rows["sparsity"] > 0]
+    shared = pruned.groupby("sparsity")["scheme"].nunique()
+    chosen = [("dense", row) for row in first.to_dict("records")]
+    if len(shared):
+        best = sorted(shared[shared == shared.max()].index)
+        own = pruned[pruned["sparsity"] == best[len(best) // 2]].drop_duplicates("scheme")
+        points = sorted(own.to_dict("records"), key=lambda p: scheme_rank(p["scheme"]))
+        chosen += [(f"{p['scheme']} {percent(p['sparsity'])}", p) for p in points]
+    return [
+        (title, dig(sweep.records[point["id"]], "stages.simulate.layers"))
+        for title, point in chosen[:3]
+    ]
+
+
+def draw_layer_cycles(sweep: Sweep) -> Figure:
+    """Busy cycles of every module stacked for each layer, a tick at the layer's elapsed cycles."""
+    points = _timed_points(sweep)
+    names = [str(layer["name"]) for layer in points[0][1]]
+    figure, grid = panels(1, len(points), [1.3 + 0.17 * len(names)])
+    for axes, (title, layers) in zip(grid[0], points, strict=True):
+        _stack(axes, layers)
+        axes.set_title(title)
+        axes.set_yticks(range(len(names)), names if axes is grid[0][0] else [], fontsize=7.5)
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+    right = max(axes.get_xlim()[1] for axes in grid[0])
+    for axes in grid[0]:
+        axes.set_xlim(0, right)
+    grid[0][0].set_xlabel("Thousand cycles")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=7.5)
+    return figure
+
+
+def _stack(axes: Axes, layers: list[dict[str, object]]) -> None:
+    places = list(range(len(layers)))
+    left = [0.0] * len(layers)
+    for module in MODULES:
+        widths = [float(str(layer.get(module) or 0)) / 1000 for layer in layers]
+        axes.barh(places, widths, left=left, color=light(module), height=0.75, label=module)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    elapsed = [float(str(layer["cycles"])) / 1000 for layer in layers]
+    axes.plot(elapsed, places, linestyle="", marker="|", color=light("ink"), label="elapsed")
+
+
+def layer_cycles_caption(sweep: Sweep) -> str:
+    """Where the time goes."""
+    parts = []
+    for title, layers in _timed_points(sweep):
+        total = sum(float(str(layer["cycles"])) for layer in layers)
+        slowest = max(layers, key=lambda layer: float(str(layer["cycles"])))
+        share = 100 * float(str(slowest["cycles"])) / total if total else 0.0
+        busy = {m: sum(float(str(layer.get(m) or 0)) for layer in layers) for m in MODULES}
+        most = max(busy, key=lambda m: busy[m])
+        parts.append(
+            f"{title}: {slowest['name']} is the slowest layer ({share:.0f} % of the cycles), "
+            f"{most} the largest part"
+        )
+    overlap = "Modules work at the same time, so a bar may be longer than its elapsed cycles."
+    return f"{'; '.join(parts)}. {overlap}"

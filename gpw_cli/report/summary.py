@@ -1,0 +1,126 @@
+"""Means over seeds, differences between schemes, and the numbers that captions quote."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from gpw_cli.report.frame import SCHEMES
+from gpw_cli.report.load import Sweep
+
+
+@dataclass(frozen=True)
+class At:
+    """One value: the mean over ``n`` seeds and its standard deviation (None when n is 1)."""
+
+    x: float  # sparsity, 0 to 1
+    mean: float
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity against sparsity for one scheme and one setting of all other varied axes."""
+
+    scheme: str
+    variant: str
+    points: tuple[At, ...]
+
+    @property
+    def label(self) -> str:
+        """As in legends: ``gpw``, or ``gpw, scope global`` where the scope is varied."""
+        return f"{self.scheme}, {self.variant}" if self.variant else self.scheme
+
+
+def scheme_rank(scheme: str) -> tuple[int, str]:
+    """Sort key: the schemes in ``SCHEMES`` order, unknown ones last by name."""
+    return (SCHEMES.index(scheme) if scheme in SCHEMES else len(SCHEMES), scheme)
+
+
+def curves(frame: pd.DataFrame, column: str) -> list[Curve]:
+    """One curve for each (scheme, variant), by sparsity; rows without a value are skipped."""
+    found = frame.dropna(subset=[column, "sparsity"])
+    result = []
+    for (scheme, variant), rows in found.groupby(["scheme", "variant"], sort=False):
+        points = [_at(float(str(x)), group[column]) for x, group in rows.groupby("sparsity")]
+        result.append(Curve(str(scheme), str(variant), tuple(points)))
+    variants = list(dict.fromkeys(found["variant"]))
+    return sorted(result, key=lambda c: (*scheme_rank(c.scheme), variants.index(c.variant)))
+
+
+def _at(x: float, values: pd.Series[float]) -> At:
+    sd = float(values.std(ddof=1)) if len(values) > 1 else None
+    return At(x, float(values.mean()), sd, len(values))
+
+
+def differences(
+    frame: pd.DataFrame, column: str, scheme: str = "gpw", reference: str = "block"
+) -> list[Curve]:
+    """``scheme`` minus ``reference`` at every sparsity above 0 and seed that both have, per
+    variant.
+    """
+    keys = ["variant", "sparsity", "seed"]
+    found = frame[frame["sparsity"] > 0].dropna(subset=[column])
+    left, right = (found[found["scheme"] == name][[*keys, column]] for name in (scheme, reference))
+    both = left.merge(right, on=keys, suffixes=("", "_reference"))
+    both[column] = both[column] - both[f"{column}_reference"]
+    both["scheme"] = f"{scheme} minus {reference}"
+    return curves(both, column)
+
+
+def overlap(frame: pd.DataFrame, column: str, scheme: str, reference: str) -> list[float] | None:
+    """Sparsities at which mean - 1 sd of ``scheme`` is not above mean + 1 sd of ``reference``.
+
+    None when a point has one seed only, so that there is no sd.
+    """
+    found = {(c.scheme, c.variant): c for c in curves(frame, column)}
+    touching: set[float] = set()
+    for (name, variant), upper in found.items():
+        lower = found.get((reference, variant))
+        if name != scheme or lower is None:
+            continue
+        below = {at.x: at for at in lower.points}
+        for at in upper.points:
+            other = below.get(at.x)
+            if other is None:
+                continue
+            if at.sd is None or other.sd is None:
+                return None
+            if at.mean - at.sd <= other.mean + other.sd:
+                touching.add(at.x)
+    return sorted(touching)
+
+
+def dense_levels(sweep: Sweep, column: str = "dense_accuracy") -> list[tuple[str, At]]:
+    """(variant, accuracy) of the networks before pruning; each network counts once.
+
+    The variant is empty when all variants start from the same networks.
+    """
+    networks = sweep.done.dropna(subset=[column])
+    levels = []
+    for variant, rows in networks.groupby("variant", sort=False):
+        once = rows.drop_duplicates(["pretrain_key", column])
+        levels.append((str(variant), _at(0.0, once[column])))
+    if len({level for _, level in levels}) == 1:
+        return [("", levels[0][1])]
+    return levels
+
+
+def dense_cycles(sweep: Sweep) -> float | None:
+    """Cycles of the unpruned network: the mean of the points at sparsity 0, None without one."""
+    rows = sweep.done[(sweep.done["sparsity"] == 0) & sweep.done["cycles"].notna()]
+    return float(rows["cycles"].mean()) if len(rows) else None
+
+
+def pareto(points: list[tuple[float, float]]) -> list[int]:
+    """Indices of the points (cycles, accuracy) that no other beats on both, by rising cycles."""
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
+    best, front = -math.inf, []
+    for index in order:
+        if points[index][1] > best:
+            best = points[index][1]
+            front.append(index)
+    return front

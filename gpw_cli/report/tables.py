@@ -1,0 +1,175 @@
+"""The tables of the page, as plain text cells, and the CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from gpw_cli.report.accuracy import PAPER
+from gpw_cli.report.frame import COLUMNS, IDENTITY, Column
+from gpw_cli.report.layers import column_label, layer_rows, layer_table
+from gpw_cli.report.load import Sweep
+from gpw_cli.report.summary import At, curves, dense_levels, differences
+from gpw_cli.report.words import percent
+
+
+@dataclass(frozen=True)
+class Table:
+    """``note`` stands under the title; the first ``left`` columns are text, the rest numbers."""
+
+    name: str
+    title: str
+    note: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+
+
+def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def results_csv(sweep: Sweep) -> str:
+    """Every planned point, in the sweep's order, with fixed decimals: the same bytes every time."""
+    columns = [c for c in (*IDENTITY, *COLUMNS) if not c.optional or _filled(sweep.frame[c.name])]
+    rows = [[_cell(point[c.name], c) for c in columns] for point in sweep.frame.to_dict("records")]
+    return _csv([c.name for c in columns], rows)
+
+
+def _filled(values: pd.Series[Any]) -> bool:
+    return bool((values.notna() & (values != "")).any())
+
+
+def _cell(value: Any, column: Column) -> str:
+    if value is None or pd.isna(value):
+        return ""
+    if column.name == "sparsity":
+        return f"{value:.12g}"
+    return str(value) if column.digits is None else f"{value:.{column.digits}f}"
+
+
+def per_layer_csv(sweep: Sweep) -> str:
+    """One row a finished point and layer."""
+    rows = layer_rows(sweep)
+    text = [
+        [*map(str, r[:3]), f"{r[3]:.12g}", f"{r[4]:.0f}", *map(str, r[5:10]), f"{r[10]:.6f}"]
+        for r in rows.itertuples(index=False, name=None)
+    ]
+    return _csv(list(rows.columns), text)
+
+
+def accuracy_table(sweep: Sweep) -> Table:
+    """Accuracy of every scheme at every sparsity, with the difference from dense."""
+    dense = dict(dense_levels(sweep))
+    rows = []
+    before = {(c.label, at.x): at for c in curves(sweep.done, "pruned_accuracy") for at in c.points}
+    reached = {
+        (c.label, at.x): at for c in curves(sweep.done, "sparsity_prunable") for at in c.points
+    }
+    for curve in curves(sweep.done, "accuracy"):
+        base = dense.get(curve.variant, dense.get(""))
+        for at in curve.points:
+            key = (curve.label, at.x)
+            loss = f"{at.mean - base.mean:+.2f}" if base else ""
+            got = f"{100 * reached[key].mean:.1f} %" if key in reached else ""
+            cells = [curve.label, percent(at.x), got, _mean(before.get(key)), _mean(at), loss]
+            rows.append([*cells, str(at.n)])
+    head = ["scheme", "asked", "reached", "before fine-tuning", "accuracy (%)", "minus dense"]
+    note = "Mean over seeds, ± one standard deviation with several. Sparsity of prunable weights."
+    return Table("accuracy", "Accuracy by scheme and sparsity", note, [*head, "seeds"], rows)
+
+
+def _mean(at: At | None) -> str:
+    if at is None:
+        return ""
+    return f"{at.mean:.2f}" + ("" if at.sd is None else f" ± {at.sd:.2f}")
+
+
+def difference_table(sweep: Sweep) -> Table:
+    """The difference gpw minus block beside the paper's range."""
+    rows = []
+    for gap in differences(sweep.done, "accuracy"):
+        for at in gap.points:
+            place = "within" if PAPER[0] <= at.mean <= PAPER[1] else "below"
+            place = "above" if at.mean > PAPER[1] else place
+            rows.append([gap.variant or "gpw - block", percent(at.x), _mean(at), str(at.n), place])
+    note = f"Percentage points, paired by seed. The paper's range: {PAPER[0]} to {PAPER[1]}."
+    head = ["", "sparsity", "difference", "seeds", "paper's range"]
+    return Table("differences", "gpw minus block", note, head, rows)
+
+
+def layers_table(sweep: Sweep) -> Table:
+    """Sparsity reached, layers down and points across."""
+    table = layer_table(sweep)
+    head = ["layer", *(column_label(column) for column in table.columns)]
+    rows = [
+        [str(name), *("" if pd.isna(v) else f"{100 * v:.1f}" for v in values)]
+        for name, values in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    note = "Percent of the layer's weights, mean over seeds. With group counts in per_layer.csv."
+    return Table("per_layer", "Sparsity reached in each layer", note, head, rows)
+
+
+def quantization_table(sweep: Sweep) -> Table:
+    """fp32, then each integer stage, for every point that was quantized."""
+    stages = {
+        "accuracy": "fp32",
+        "quantized_accuracy": "quantized",
+        "fused_accuracy": "fused",
+        "vta_accuracy": "on VTA",
+    }
+    shown = {c: title for c, title in stages.items() if sweep.has(c)}
+    found = {
+        c: {(k.label, at.x): at for k in curves(sweep.done, c) for at in k.points} for c in shown
+    }
+    last = list(shown)[-1]
+    rows = []
+    for key, at in found[last].items():
+        fp32 = found.get("accuracy", {}).get(key)
+        loss = f"{at.mean - fp32.mean:+.2f}" if fp32 else ""
+        rows.append([key[0], percent(key[1]), *(_mean(found[c].get(key)) for c in shown), loss])
+    head = ["scheme", "sparsity", *shown.values(), "minus fp32"]
+    note = "Test accuracy in percent, mean over seeds."
+    return Table("quantization", "Quantization", note, head, rows)
+
+
+def points_table(sweep: Sweep) -> Table:
+    """What every number was measured on, and the keys that find its artifacts."""
+    rows = []
+    for point in sweep.done.to_dict("records"):
+        seed, n = (f"{point[c]:,.0f}" if pd.notna(point[c]) else "" for c in ("seed", "n_test"))
+        trained = [_trained(point, stage) for stage in ("pretrain", "finetune")]
+        keys = [str(point[f"{s}_key"] or "")[:12] for s in ("pretrain", "prune", "finetune")]
+        rows.append([str(point["id"]), *trained, str(point["commit"] or ""), *keys, n, seed])
+    head = ["point", "pre-training", "fine-tuning", "commit"]
+    head += ["pretrain key", "prune key", "finetune key", "n", "seed"]
+    note = "Keys are shortened; results.csv has them in full."
+    return Table("points", "Points", note, head, rows, left=7)
+
+
+def _trained(point: dict[Any, Any], stage: str) -> str:
+    source = point["pretrain_source"] if stage == "pretrain" else None
+    recipe, epochs = point[f"{stage}_recipe"], point[f"{stage}_epochs"]
+    parts = [
+        str(source) if isinstance(source, str) and source != "scratch" else "",
+        str(recipe) if isinstance(recipe, str) else "",
+        f"{epochs:.0f} epochs" if pd.notna(epochs) else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def failures_table(sweep: Sweep) -> Table:
+    """Points that failed and why."""
+    failed = sweep.frame[sweep.frame["status"] == "failed"]
+    rows = [[str(p["id"]), str(p["error"])] for p in failed.to_dict("records")]
+    note = "The next `gpw sweep` with the same arguments tries them again."
+    return Table("failures", "Failed points", note, ["point", "reason"], rows, left=2)

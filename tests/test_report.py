@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from synthetic_sweep import write_sweep
+
+from gpw_cli.errors import UsageError
+from gpw_cli.report import accuracy, layers, masks, npu, training
+from gpw_cli.report.build import build_report
+from gpw_cli.report.figures import FIGURES
+from gpw_cli.report.load import load_sweep
+from gpw_cli.report.page import progress
+from gpw_cli.report.summary import curves, differences, overlap, pareto
+from gpw_cli.report.tables import (
+    accuracy_table,
+    difference_table,
+    failures_table,
+    per_layer_csv,
+    quantization_table,
+    results_csv,
+)
+
+BASIS = (
+    "resnet20 on cifar10: n = 10,000 test pictures, 1 seed a point, 10 epochs (recipe restart) of "
+    "fine-tuning, 45 epochs (recipe fast) of pre-training."
+)
+CSV = """\
+id,status,scheme,sparsity,seed,model,data,scope,criterion,n_test,dense_accuracy,pruned_accuracy,\
+accuracy,groups_total,groups_removed,sparsity_prunable,sparsity_network,pretrain_source,\
+pretrain_recipe,pretrain_epochs,finetune_recipe,finetune_epochs,commit,pretrain_key,prune_key,\
+finetune_key
+"scheme=block,sparsity=0.5",done,block,0.5,0,resnet20,cifar10,layer,l1,10000,91.5000,58.5000,\
+88.5000,63,32,0.507937,0.497778,bundled.safetensors,fast,45,restart,10,c0ffee,\
+pppppppppppppppppppppppppppppppppppppppp,mblock0.5,fblock0.50
+"scheme=gpw,sparsity=0.5",done,gpw,0.5,0,resnet20,cifar10,layer,l1,10000,91.5000,60.7500,\
+90.7500,567,284,0.500882,0.490864,bundled.safetensors,fast,45,restart,10,c0ffee,\
+pppppppppppppppppppppppppppppppppppppppp,mgpw0.5,fgpw0.50
+"""
+
+
+def rewrite(folder: Path, point: str, **changes: object) -> None:
+    file = folder / "points" / f"{point}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def set_accuracy(folder: Path, point: str, value: float) -> None:
+    file = folder / "points" / f"{point}.json"
+    record = json.loads(file.read_text())
+    record["stages"]["finetune"]["metrics"]["test_accuracy"] = value
+    file.write_text(json.dumps(record))
+
+
+def test_results_csv_has_exactly_these_bytes(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", sparsities=(0.5,))
+    assert results_csv(load_sweep(tmp_path / "s")) == CSV
+
+
+def test_per_layer_csv(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", sparsities=(0.5,))
+    lines = per_layer_csv(load_sweep(tmp_path / "s")).splitlines()
+    assert len(lines) == 1 + 2 * 7
+    assert lines[0].endswith("layer,shape,grid,groups,removed,reached")
+    point = '"scheme=block,sparsity=0.5",block,,0.5,0'
+    assert lines[1] == f"{point},layer1.0.conv1,16x16x3x3,1x1x1x1,1,1,1.000000"
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, npu=True, sparsities=(0.0, 0.5, 0.9))
+    first = {path: path.read_bytes() for path in build_report(folder)}
+    second = {path: path.read_bytes() for path in build_report(folder)}
+    assert first == second
+    names = {path.relative_to(folder).as_posix() for path in first}
+    drawn = {entry.name for entry in FIGURES} - {"pretraining_curves"}
+    figures = {f"figures/{name}.{kind}" for name in drawn for kind in ("png", "svg")}
+    assert names == {"results.csv", "per_layer.csv", "report.html", *figures}
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_page_is_self_contained_and_its_ids_are_unique(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s")
+    build_report(tmp_path / "s")
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="(?!#|data:|figures/)', page)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
+    assert set(targets) <= set(ids)
+    assert page.count("<figcaption>") == page.count("<figure ") == 5
+    assert "var(--gpw)" in page
+    assert "#0072b2;" not in re.sub(r"<style>.*?</style>", "", page, count=1, flags=re.S)
+
+
+def test_accuracy_caption_says_what_to_conclude(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s")
+    assert accuracy.accuracy_caption(load_sweep(tmp_path / "s")) == (
+        "gpw is above block at every sparsity, by 2.25 to 7.29 points; 1 of 3 lie in the paper's "
+        "5.73 to 23.83. A single seed: differences below 0.5 point would be noise. Before pruning: "
+        "91.50 %. Whole groups only, so the sparsity reached differs: block: 90 % became 88.9 %. "
+        + BASIS
+    )
+
+
+def test_small_and_negative_differences_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder)
+    set_accuracy(folder, "scheme=block,sparsity=0.5", 90.95)
+    caption = accuracy.accuracy_caption(load_sweep(folder))
+    assert "at 2 of 3 sparsities, by 4.41 to 7.29 points, but not at 50 %, where it is" in caption
+    assert "lower by 0.20 points" in caption
+    assert "At 50 % the difference is below 0.5 point on one seed, which is noise" in caption
+    assert "sd 0.23" in caption
+
+
+def test_another_network_is_told_apart_from_the_paper(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for point in write_sweep(folder):
+        rewrite(folder, point, config={"model": {"name": "digits"}, "data": {"name": "digits"}})
+    caption = accuracy.accuracy_caption(load_sweep(folder))
+    assert "The paper's range is for ResNet-20 on CIFAR-10." in caption
+    assert "digits on digits: n = 10,000" in caption
+
+
+def test_seeds_are_aggregated_and_paired(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", sparsities=(0.5,), seeds=(0, 1, 2))
+    sweep = load_sweep(tmp_path / "s")
+    gpw, block = curves(sweep.done, "accuracy")
+    assert (gpw.scheme, block.scheme) == ("gpw", "block")
+    assert gpw.points[0].n == 3
+    assert gpw.points[0].mean == pytest.approx(90.65)
+    assert gpw.points[0].sd == pytest.approx(0.1)
+    (gap,) = differences(sweep.done, "accuracy")
+    assert gap.points[0].mean == pytest.approx(2.25)
+    assert gap.points[0].sd == pytest.approx(0.0, abs=1e-12)  # paired: the seeds' shift cancels
+    assert overlap(sweep.done, "accuracy", "gpw", "block") == []
+    caption = accuracy.accuracy_caption(sweep)
+    assert "the ranges of one sd never overlap" in caption
+    assert "3 seeds a point" in caption
+    assert difference_table(sweep).rows == [["gpw - block", "50 %", "2.25 ± 0.00", "3", "below"]]
+
+
+def test_a_swept_scope_makes_its_own_curves(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", scopes=("layer", "global"))
+    build_report(tmp_path / "s")
+    sweep = load_sweep(tmp_path / "s")
+    found = [curve.label for curve in curves(sweep.done, "accuracy")]
+    schemes, scopes = ("gpw", "block"), ("layer", "global")
+    assert found == [f"{scheme}, scope {scope}" for scheme in schemes for scope in scopes]
+    assert len(differences(sweep.done, "accuracy")) == 2
+    assert "every sparsity (scope global)" in accuracy.accuracy_caption(sweep)
+    assert accuracy_table(sweep).rows[0][-2:] == ["-0.75", "1"]
+
+
+def test_failed_damaged_and_open_points(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    ids = write_sweep(folder)
+    rewrite(folder, ids[0], status="failed", error="finetune: the loss is not <finite>", stages={})
+    (folder / "points" / f"{ids[1]}.json").write_text('{"id": ')
+    (folder / "points" / f"{ids[2]}.json").unlink()
+    build_report(folder)
+    sweep = load_sweep(folder)
+    assert progress(sweep) == "3 of 6 points are done, 2 failed, 1 have not finished yet."
+    table = failures_table(sweep)
+    assert table.rows[0] == [ids[0], "finetune: the loss is not <finite>"]
+    assert table.rows[1][1].startswith("unreadable record: ")
+    page = (folder / "report.html").read_text()
+    assert "3 of 6 points are done" in page
+    assert "not &lt;finite&gt;" in page
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    assert [row["status"] for row in rows] == ["failed", "failed", "open", "done", "done", "done"]
+    assert rows[2]["scheme"] == "block"
+    assert rows[2]["sparsity"] == "0.9"
+    assert "gpw: 90.75 % at 50 %, 89.07 % at 90 %." in accuracy.accuracy_caption(sweep)
+
+
+def test_a_sweep_without_a_finished_point(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for point in write_sweep(folder):
+        (folder / "points" / f"{point}.json").unlink()
+    names = [path.name for path in build_report(folder)]
+    assert names == ["report.html", "results.csv"]
+    assert "0 of 6 points are done" in (folder / "report.html").read_text()
+
+
+def test_points_that_stop_after_pruning(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for point in write_sweep(folder):
+        stages = json.loads((folder / "points" / f"{point}.json").read_text())["stages"]
+        del stages["finetune"]
+        rewrite(folder, point, stages=stages)
+    stems = {path.stem for path in build_report(folder)}
+    assert stems == {"results", "per_layer", "report", "mask", "layer_sparsity"} | {
+        "accuracy_before_finetuning"
+    }
+    text = accuracy.before_caption(load_sweep(folder))
+    assert text.startswith("Pruned weights alone reach at most 60.75 % (gpw at 50 %). resnet20")
+
+
+def test_figures_that_no_longer_apply_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder)
+    build_report(folder)
+    (folder / "figures" / "mine.png").write_bytes(b"kept")
+    for file in (folder / "points").iterdir():
+        file.unlink()
+    build_report(folder)
+    assert [path.name for path in (folder / "figures").iterdir()] == ["mine.png"]
+
+
+def test_the_mask_picture_is_the_middle_of_the_largest_layers(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s")
+    gpw, block = masks.pictures(load_sweep(tmp_path / "s"))
+    assert (gpw.layer, gpw.sparsity) == ("layer3.1.conv1", 0.7)
+    assert (gpw.removed, int((~gpw.kept).sum())) == (101, 101)
+    assert (block.removed, int((~block.kept).sum())) == (11, 99)  # 9 positions a block
+    assert gpw.kept.shape == block.kept.shape == (4, 4, 3, 3)
+    caption = masks.masks_caption(load_sweep(tmp_path / "s"))
+    assert "gpw removes 101 of 144 groups and block removes 11 of 16 groups" in caption
+
+
+def test_all_five_schemes_are_drawn(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, schemes=("fine", "vector", "gpw", "block", "channel"), sparsities=(0.5,))
+    build_report(folder)
+    sweep = load_sweep(folder)
+    order = ["gpw", "block", "channel", "vector", "fine"]
+    assert [curve.scheme for curve in curves(sweep.done, "accuracy")] == order
+    assert [picture.scheme for picture in masks.pictures(sweep)] == order
+
+
+def test_masks_too_large_to_list_are_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for point in write_sweep(folder):
+        stages = json.loads((folder / "points" / f"{point}.json").read_text())["stages"]
+        for layer in stages["prune"]["layers"]:
+            layer["kept"] = None
+        rewrite(folder, point, stages=stages)
+    assert "mask" not in {path.stem for path in build_report(folder)}
+
+
+def test_layer_and_training_captions(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s")
+    sweep = load_sweep(tmp_path / "s")
+    text = layers.layers_caption(sweep)
+    assert "block is at most 50.0 points from what was asked (layer1.0.conv1, 100 % for" in text
+    assert "3 of 7 layers lose every weight at some point" in text
+    text = training.finetuning_caption(sweep)
+    assert text.startswith("One line a point (6)")
+    assert "Between the last two evaluations 6 of 6 still rose (median +3.00 points)." in text
+
+
+def test_pretraining_is_drawn_once_for_all_points_that_share_it(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for point in write_sweep(folder):
+        stages = json.loads((folder / "points" / f"{point}.json").read_text())["stages"]
+        stages["pretrain"]["history"] = stages["finetune"]["history"]
+        rewrite(folder, point, stages=stages)
+    assert len(training.pretrain_runs(load_sweep(folder))) == 1
+    assert "pretraining_curves" in {path.stem for path in build_report(folder)}
+
+
+def test_npu_captions_and_the_quantization_table(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", sparsities=(0.0, 0.5), npu=True)
+    sweep = load_sweep(tmp_path / "s")
+    assert "0.10 points below fp32 over 4 points" in npu.vta_accuracy_caption(sweep)
+    text = npu.cycles_caption(sweep)
+    assert "times faster than dense" in text
+    assert "Cycles are 1.11 times the hardware's bound." in text
+    table = quantization_table(sweep)
+    assert list(table.head)[2:] == ["fp32", "quantized", "fused", "on VTA", "minus fp32"]
+    assert table.rows[1] == ["gpw", "50 %", "90.75", "90.55", "90.65", "90.65", "-0.10"]
+    assert "dense: layer3.0.conv2 is the slowest layer" in npu.layer_cycles_caption(sweep)
+
+
+def test_pareto_front() -> None:
+    assert pareto([(3, 90.0), (1, 80.0), (2, 79.0), (2, 85.0), (4, 90.0)]) == [1, 3, 0]
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"points": 3}', "[]"])
+def test_a_folder_that_is_no_sweep_names_those_beside_it(
+    tmp_path: Path, content: str | None
+) -> None:
+    write_sweep(tmp_path / "good")
+    (tmp_path / "other").mkdir()
+    if content is not None:
+        (tmp_path / "other" / "sweep.json").write_text(content)
+    with pytest.raises(UsageError, match=r"other is no sweep: .*sweeps beside it: good\."):
+        build_report(tmp_path / "other")

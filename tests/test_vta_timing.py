@@ -325,12 +325,18 @@ def test_layers_share_the_cycles() -> None:
             gemm(50, pop_prev=True, push_next=True),
             store(8, pop_prev=True, push_prev=True),
             FinishInsn(pop_next=True),
-            layers=(LayerRange("a", 0, 2), LayerRange("b", 2, 5)),
+            layers=(
+                LayerRange("a", 0, 1),
+                LayerRange("b", 2, 3),  # its weights come before the arithmetic of "a"
+                LayerRange("a", 1, 2),
+                LayerRange("b", 3, 6),
+            ),
         ),
         DE10,
     )
     # in the queues from 33 on: loads 33-88 and 88-175, GEMM 88-195 and 195-252, store 252-280
     first, second = report.layers
+    assert (first.name, second.name) == ("a", "b")
     assert (first.cycles, second.cycles) == (195, 282 - 195)
     assert first.split == {"gemm": 107, "alu": 0, "load": 55, "store": 0, "stall": 33}
     assert second.split == {"gemm": 57, "alu": 0, "load": 0, "store": 28, "stall": 2}

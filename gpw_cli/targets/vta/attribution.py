@@ -3,8 +3,9 @@
     layers = layer_timings(program, work, schedule)
     sum(layer.cycles for layer in layers)      # the program's cycles, exactly
 
-A layer is charged the cycles from the end of all earlier layers' instructions to the end of its
-own; a load that ran ahead, under its predecessor's arithmetic, costs it nothing. The first layer
+A layer is all the runs of instructions that carry its name; it is over when the last of them is.
+Layers are listed in that order, and each is charged the cycles since the one before was over. A
+load that ran ahead, under an earlier layer's arithmetic, thus costs its layer nothing. The first
 includes the first fetch, the last one what follows it (FINISH).
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.targets.vta.pipeline import Schedule
-from gpw_cli.targets.vta.program import LayerRange, Program
+from gpw_cli.targets.vta.program import Program
 from gpw_cli.targets.vta.spec import INSN_BYTES
 from gpw_cli.targets.vta.work import (
     ALU,
@@ -40,7 +41,7 @@ _MOVES = tuple(kind for kind in range(len(KINDS)) if kind not in (GEMM, ALU, SYN
 
 @dataclass(frozen=True)
 class LayerTiming:
-    """One layer: its instructions ``begin`` to ``end - 1``, and its ``cycles``.
+    """One layer of ``instructions`` instructions, and its ``cycles``.
 
     ``split``: ``cycles`` by what ran in them (SPLIT; a load of any kind, by LOAD or COMPUTE).
     ``work``: cycles that the layer's own instructions take, each as if alone, by KINDS.
@@ -49,8 +50,7 @@ class LayerTiming:
     """
 
     name: str
-    begin: int
-    end: int
+    instructions: int
     cycles: int
     split: Mapping[str, int]
     work: Mapping[str, int]
@@ -58,43 +58,44 @@ class LayerTiming:
     gemm_uops: int
 
 
+def layer_names(program: Program) -> NDArray[np.object_]:
+    """The layer of each instruction; "program" for those that the program gives to none."""
+    names = np.full(program.length, "program", object)
+    for layer in program.layers:
+        names[layer.begin : layer.end] = layer.name
+    return names
+
+
 def layer_timings(program: Program, work: Work, schedule: Schedule) -> tuple[LayerTiming, ...]:
-    """One a layer, in order; one called "program" where the program names none."""
-    total = len(work.unit)
-    ranges = program.layers or (LayerRange("program", 0, total),)
-    ends = boundaries(ranges, schedule)
-    splits = _split(work, schedule, ends)
-    cycles = np.diff(ends, prepend=0).tolist()
+    """One a layer, in the order in which they are over."""
+    found: dict[str, list[int]] = {}
+    for number, name in enumerate(layer_names(program).tolist()):
+        found.setdefault(name, []).append(number)
+    over = {name: int(schedule.end[numbers].max()) for name, numbers in found.items()}
+    names = sorted(found, key=lambda name: over[name])
+    ends = np.array([over[name] for name in names], np.int64)
+    cycles, splits = np.diff(ends, prepend=0).tolist(), _split(work, schedule, ends)
     return tuple(
-        _layer(layer, work, cycles[number], splits[number]) for number, layer in enumerate(ranges)
+        _layer(name, work, np.array(found[name]), cycles[place], splits[place])
+        for place, name in enumerate(names)
     )
 
 
-def boundaries(ranges: tuple[LayerRange, ...], schedule: Schedule) -> Ints:
-    """The cycle in which each layer is over: int64 [layers], ascending, the last the program's."""
-    ends = [int(schedule.end[layer.begin : layer.end].max(initial=0)) for layer in ranges]
-    ends[-1] = int(schedule.end.max(initial=0))
-    return np.maximum.accumulate(np.array(ends, np.int64))
+def traffic(work: Work, numbers: Ints) -> dict[str, int]:
+    """Bytes between DRAM and VTA for the instructions ``numbers``, by kind."""
+    moved = np.bincount(work.kind[numbers], weights=work.bytes[numbers], minlength=len(KINDS))
+    return {KINDS[kind]: int(moved[kind]) for kind in _MOVES} | {"insn": len(numbers) * INSN_BYTES}
 
 
-def traffic(work: Work, first: int, last: int) -> dict[str, int]:
-    """Bytes between DRAM and VTA for the instructions ``first`` to ``last - 1``, by kind."""
-    moved = np.bincount(work.kind[first:last], weights=work.bytes[first:last], minlength=len(KINDS))
-    found = {KINDS[kind]: int(moved[kind]) for kind in _MOVES}
-    return found | {"insn": (last - first) * INSN_BYTES}
-
-
-def _layer(layer: LayerRange, work: Work, cycles: int, split: Ints) -> LayerTiming:
-    mine = slice(layer.begin, layer.end)
+def _layer(name: str, work: Work, mine: Ints, cycles: int, split: Ints) -> LayerTiming:
     took = np.bincount(work.kind[mine], weights=work.cycles[mine], minlength=len(KINDS))
     return LayerTiming(
-        name=layer.name,
-        begin=layer.begin,
-        end=layer.end,
+        name=name,
+        instructions=len(mine),
         cycles=cycles,
         split=dict(zip(SPLIT, split.tolist(), strict=True)),
         work=dict(zip(KINDS, took.astype(int).tolist(), strict=True)),
-        dram_bytes=traffic(work, layer.begin, layer.end),
+        dram_bytes=traffic(work, mine),
         gemm_uops=int(work.macs[mine].sum()),
     )
 

@@ -20,9 +20,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpw_cli.config.target import VtaTiming
-from gpw_cli.targets.vta.attribution import LayerTiming, layer_timings, traffic
+from gpw_cli.targets.vta.attribution import (
+    LayerTiming,
+    layer_names,
+    layer_timings,
+    traffic,
+)
 from gpw_cli.targets.vta.pipeline import Schedule, run
 from gpw_cli.targets.vta.program import Program
 from gpw_cli.targets.vta.work import UNITS, Work, work_of
@@ -50,7 +56,8 @@ class ModuleTiming:
 class TimingReport:
     """``bound``: cycles that COMPUTE, LOAD, STORE and the read port (PORT) each need at least.
 
-    ``gemm_uops`` multiply (resets do not count); ``work`` and ``schedule`` hold every instruction.
+    ``gemm_uops`` multiply (resets do not count). ``names`` (of layers), ``work`` and ``schedule``
+    hold every instruction.
     """
 
     cycles: int
@@ -60,6 +67,7 @@ class TimingReport:
     bound: Mapping[str, int]
     dram_bytes: Mapping[str, int]
     gemm_uops: int
+    names: NDArray[np.object_]
     work: Work
     schedule: Schedule
 
@@ -108,7 +116,8 @@ def time_program(program: Program, timing: VtaTiming) -> TimingReport:
         layers=layer_timings(program, work, schedule),
         modules=modules,
         bound={name: modules[name].busy for name in UNITS} | {"PORT": schedule.read_beats},
-        dram_bytes=traffic(work, 0, len(work.unit)),
+        dram_bytes=traffic(work, np.arange(program.length)),
+        names=layer_names(program),
         gemm_uops=int(work.macs.sum()),
         work=work,
         schedule=schedule,

@@ -66,9 +66,7 @@ def _instructions(report: TimingReport) -> Iterator[Event]:
     work, schedule = report.work, report.schedule
     columns = (work.unit, work.kind, schedule.arrive, schedule.start, schedule.end)
     detail = (work.uops, work.bytes)
-    names = [""] * len(work.unit)
-    for layer in report.layers:
-        names[layer.begin : layer.end] = [layer.name] * (layer.end - layer.begin)
+    names = report.names.tolist()
     rows = zip(*(column.tolist() for column in (*columns, *detail)), strict=True)
     for number, (unit, kind, arrive, start, end, uops, size) in enumerate(rows):
         more = {"uops": uops} if uops else {"bytes": size} if size else {}

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gpw_cli.targets.vta.lowering.kernels import Int8, Int64, Term, TileSet
 from gpw_cli.targets.vta.lowering.builder import Builder
+from gpw_cli.targets.vta.lowering.kernels import Int8, Int64, Term, TileSet
 from gpw_cli.targets.vta.lowering.microops import smallest_distance, spread
-from gpw_cli.targets.vta.lowering.tiling import Plan, Shaped, input_sizes
+from gpw_cli.targets.vta.lowering.packing import Shaped, Unit, needed, pack
+from gpw_cli.targets.vta.lowering.tiling import Plan, input_sizes
 
 
 @dataclass(eq=False)
@@ -80,6 +81,7 @@ class Cutter:
         self.spec = builder.spec
         self.sizes = input_sizes(shaped, plan, self.spec)
         self.room = builder.inp.capacity(plan.slots)
+        self.longest = max(1, self.spec.uop_limit // 4)  # tiles of one GEMM
         self.weight_room = builder.wgt.capacity(plan.slots)
         self.stage_of = [n for n, stage in enumerate(shaped.kernel.stages) for _ in stage.terms]
         self.tiles: list[Int8] = []
@@ -109,40 +111,14 @@ class Cutter:
             tiles = self._sorted(term)
             mine.append(tiles.select((tiles.out >= begin * pixel) & (tiles.out < end * pixel)))
         shared = shared or self._try_set(list(enumerate(mine)), lasting=True)
-        packed = self._bundles(mine)
+        units = needed(self.shaped, self.sizes, begin, end)
+        packed = [_gather(bundle) for bundle in pack(units, self.room)]
         late = self._constant_bundles(packed)
         bundles = []
         for number, parts in enumerate(packed):
             runs = self._runs(parts, mine, {term for term, at in late.items() if at == number})
             bundles.append(Bundle(parts, self._steps(runs, shared)))
         return Chunk(begin, end, tuple(bundles))
-
-    def _bundles(self, mine: list[TileSet]) -> list[tuple[Part, ...]]:
-        """Parts in order, packed into as few equally full bundles as the input slot allows."""
-        units: list[tuple[int, int]] = []
-        for number, source in enumerate(self.shaped.sources):
-            if source is not None:
-                needed = np.unique(mine[number].inp // source.pixel(self.spec.block_in))
-                units.extend((number, int(group)) for group in needed)
-        total = sum(self.sizes[number] for number, _ in units)
-        share = total / max(1, -(-total // self.room))
-        bundles: list[list[tuple[int, int]]] = [[]]
-        filled = 0
-        for number, group in units:
-            size = self.sizes[number]
-            if bundles[-1] and (filled + size > self.room or filled >= share):
-                bundles.append([])
-                filled = 0
-            bundles[-1].append((number, group))
-            filled += size
-        return [self._gather(bundle) for bundle in bundles]
-
-    def _gather(self, units: list[tuple[int, int]]) -> tuple[Part, ...]:
-        terms = sorted({number for number, _ in units})
-        return tuple(
-            Part(term, np.array([group for number, group in units if number == term]))
-            for term in terms
-        )
 
     def _constant_bundles(self, packed: list[tuple[Part, ...]]) -> dict[int, int]:
         """Constant term -> its bundle: the first where all earlier stages have their inputs."""
@@ -180,27 +156,22 @@ class Cutter:
     ) -> tuple[tuple[Piece, ...], ...]:
         """The GEMMs of one bundle: in one step if one weight set serves them, else one a set."""
         weights = shared or self._try_set(runs, lasting=False)
-        limit = max(1, self.spec.uop_limit // 4)
-        short = [
-            (number, tiles.select(np.arange(begin, min(begin + size, len(tiles.out)))))
-            for number, tiles in runs
-            for size in [limit if weights else min(limit, self.weight_room)]
-            for begin in range(0, len(tiles.out), size)
-        ]
         if weights:
-            return (tuple(self._piece(number, run, weights) for number, run in short),)
-        return tuple(
-            (self._piece(number, run, self._set([(number, run)], lasting=False)),)
-            for number, run in short
-        )
+            short = [
+                (number, part) for number, tiles in runs for part in _even(tiles, self.longest)
+            ]
+            return (tuple(self._piece(number, part, weights) for number, part in short),)
+        steps = []
+        for step in _balanced(runs, min(self.longest, self.weight_room)):
+            weights = self._set(step, lasting=False)
+            steps.append(tuple(self._piece(number, part, weights) for number, part in step))
+        return tuple(steps)
 
     def _piece(self, number: int, run: TileSet, weights: WeightSet) -> Piece:
         run = run.select(spread(run.out))
         return Piece(self.stage_of[number], number, run, smallest_distance(run.out), weights)
 
-    def _try_set(
-        self, runs: list[tuple[int, TileSet]], *, lasting: bool
-    ) -> WeightSet | None:
+    def _try_set(self, runs: list[tuple[int, TileSet]], *, lasting: bool) -> WeightSet | None:
         """One set for all (term, tiles) if it fits a slot."""
         count = sum(len(np.unique(tiles.tile)) for _, tiles in runs)
         return self._set(runs, lasting=lasting) if count <= self.weight_room else None
@@ -222,3 +193,31 @@ class Cutter:
         """int8 [tiles, block_out, block_in] of all sets, in order of use."""
         empty = np.zeros((0, *self.spec.tile), np.int8)
         return np.concatenate([empty, *self.tiles])
+
+
+def _gather(units: list[Unit]) -> tuple[Part, ...]:
+    terms = sorted({unit.term for unit in units})
+    return tuple(
+        Part(term, np.array([unit.group for unit in units if unit.term == term])) for term in terms
+    )
+
+
+def _even(tiles: TileSet, limit: int) -> list[TileSet]:
+    """Runs of at most ``limit`` tiles, as equal as possible."""
+    count = len(tiles.out)
+    pieces = np.array_split(np.arange(count), -(-count // limit))
+    return [tiles.select(piece) for piece in pieces]
+
+
+def _balanced(runs: list[tuple[int, TileSet]], limit: int) -> list[list[tuple[int, TileSet]]]:
+    """``runs`` cut into as few steps of at most ``limit`` tiles, as equal as possible."""
+    total = sum(len(tiles.out) for _, tiles in runs)
+    ends = np.linspace(0, total, -(-total // limit) + 1).astype(np.int64)[1:]
+    steps: list[list[tuple[int, TileSet]]] = [[] for _ in ends]
+    begin = 0
+    for number, tiles in runs:
+        owner = np.searchsorted(ends, begin + np.arange(len(tiles.out)), side="right")
+        for step in np.unique(owner):
+            steps[int(step)].append((number, tiles.select(owner == step)))
+        begin += len(tiles.out)
+    return steps

@@ -111,7 +111,9 @@ def weight_tiles(weight: Int8, spec: VtaSpec) -> TileSet:
     n_out, n_in = -(-outs // block_out), -(-ins // block_in)
     full = np.zeros((n_out * block_out, n_in * block_in, height, width), np.int8)
     full[:outs, :ins] = weight
-    tiles = full.reshape(n_out, block_out, n_in, block_in, height, width).transpose(0, 2, 4, 5, 1, 3)
+    tiles = full.reshape(n_out, block_out, n_in, block_in, height, width).transpose(
+        0, 2, 4, 5, 1, 3
+    )
     kept = tiles.any(axis=(4, 5))
     out, inp, row, col = np.nonzero(kept)
     return TileSet(out, inp, row, col, np.arange(len(out)), np.ascontiguousarray(tiles[kept]))

@@ -43,7 +43,9 @@ class Tensor:
         """Elements of ``block`` channels in one pixel of one group."""
         return self.group // block
 
-    def index(self, spec: VtaSpec, block: int, group: int, row: int, col: int, plane: int = 0) -> int:
+    def index(
+        self, spec: VtaSpec, block: int, group: int, row: int, col: int, plane: int = 0
+    ) -> int:
         """DRAM element (of ``block`` channels) of a pixel."""
         _, height, width = self.shape
         line = (plane * self.groups + group) * height + row

@@ -41,8 +41,8 @@ from gpw_cli.targets.vta.lowering.kernels import (
     diagonal_tiles,
     weight_tiles,
 )
-from gpw_cli.targets.vta.spec import VtaSpec
 from gpw_cli.targets.vta.lowering.tail import Bounds, channels, shorten
+from gpw_cli.targets.vta.spec import VtaSpec
 
 _POWER = 6  # the largest power of two in int8
 _KEEP = Rescale(0, False, *FULL_RANGE)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.targets.vta.isa import AluInsn, AluOp, GemmInsn, encode_uops
-from gpw_cli.targets.vta.lowering.kernels import AluStep
 from gpw_cli.targets.vta.lowering.builder import Builder
+from gpw_cli.targets.vta.lowering.kernels import AluStep
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.stream import Span
 

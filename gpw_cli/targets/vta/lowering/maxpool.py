@@ -199,7 +199,9 @@ class MaxPoolSchedule:
         )
         self.builder.stream.alu(insn, encode_uops(self.builder.spec, dst, src, [0]), out.span)
 
-    def _valid(self, axis: int, tap: int, first: int, count: int, begin: int) -> tuple[int, int, int]:
+    def _valid(
+        self, axis: int, tap: int, first: int, count: int, begin: int
+    ) -> tuple[int, int, int]:
         """(first output of the tile, how many, first input relative to ``begin``) inside the picture."""
         step, size = self.kernel.stride[axis], self.source.shape[1 + axis]
         offset = first * step - self.kernel.padding[axis] + tap

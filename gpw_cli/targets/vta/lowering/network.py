@@ -17,18 +17,18 @@ from itertools import groupby
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntConv, IntGraph
 from gpw_cli.targets.vta.isa import MemType, encode
+from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.kernels import Kernel, ProductKernel, constant_input
 from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
 from gpw_cli.targets.vta.lowering.legalize import legalize
 from gpw_cli.targets.vta.lowering.loops import clear
-from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.maxpool import MaxPoolSchedule
 from gpw_cli.targets.vta.lowering.microops import REST, place
 from gpw_cli.targets.vta.lowering.product import ProductSchedule, Segment
-from gpw_cli.targets.vta.program import LayerRange, Program
-from gpw_cli.targets.vta.spec import VtaSpec
 from gpw_cli.targets.vta.lowering.stream import Op, Span
 from gpw_cli.targets.vta.lowering.transfer import load_row
+from gpw_cli.targets.vta.program import LayerRange, Program
+from gpw_cli.targets.vta.spec import VtaSpec
 
 Schedule = ProductSchedule | MaxPoolSchedule
 
@@ -89,7 +89,9 @@ def _tensors(
 def _check_result(graph: IntGraph, name: str, planes: int, spec: VtaSpec) -> None:
     last, read = name == graph.output, any(graph.consumers(name))
     if planes > 1 and not last:
-        raise UnsupportedError(f"{name}: {8 * planes} bits, only the network's output may have them")
+        raise UnsupportedError(
+            f"{name}: {8 * planes} bits, only the network's output may have them"
+        )
     if last and read and (planes > 1 or spec.block_in > spec.block_out):
         raise UnsupportedError(f"{name}: the network's output is read by another layer")
 
@@ -114,17 +116,13 @@ def _schedule(
     return MaxPoolSchedule(builder, dram, kernel, tensors)
 
 
-def _prepare(
-    builder: Builder, dram: DramImage, tensors: dict[str, Tensor], host: str
-) -> None:
+def _prepare(builder: Builder, dram: DramImage, tensors: dict[str, Tensor], host: str) -> None:
     """The constant input, spare accumulators, and which tensors there are."""
     spec, stream = builder.spec, builder.stream
     stream.layer = host
     for tensor in tensors.values():
         stream.declare(tensor, host=tensor.name == host)
-    region = dram.add(
-        "constant", constant_input(spec), layout=f"n {spec.block_in}c", kind="bias"
-    )
+    region = dram.add("constant", constant_input(spec), layout=f"n {spec.block_in}c", kind="bias")
     first = region.offset // spec.inp_elem_bytes
     load_row(builder, MemType.INP, first, builder.constant, 1)
     clear(builder, Span(builder.spare, builder.spare + REST))
@@ -148,17 +146,17 @@ def _interleave(schedules: Sequence[Schedule], builder: Builder) -> None:
             pending.popleft()()
 
     load(0)
-    for place, (_, segment) in enumerate(order):
-        following = order[place + 1][1] if place + 1 < len(order) else None
+    for at, (_, segment) in enumerate(order):
+        following = order[at + 1][1] if at + 1 < len(order) else None
         builder.stream.layer = segment.layer
         segment.compute()
         early = following is not None and following.ready()
         if early:
-            load(place + 1)
+            load(at + 1)
         builder.stream.layer = segment.layer
         segment.finish()
         if following is not None and not early:
-            load(place + 1)
+            load(at + 1)
 
 
 def _ahead(schedules: Sequence[Schedule], number: int) -> list[Callable[[], None]]:

@@ -1,0 +1,137 @@
+"""Estimated cycles of a kernel under a plan: enough to choose between plans, not to report.
+
+    cycles = CostModel(shaped, builder).estimate(plan)
+
+Within a tile, the load of each step hides behind the arithmetic of the step before. Constants are
+those of the 64-bit bus: 23 cycles a request, 8 bytes a beat, 7 cycles an instruction, 3 an output
+element of 16 bytes and 3 a store burst of 128.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from gpw_cli.targets.vta.lowering.builder import Builder
+from gpw_cli.targets.vta.lowering.loops import unroll
+from gpw_cli.targets.vta.lowering.microops import REST
+from gpw_cli.targets.vta.lowering.packing import Shaped, Unit, needed, pack
+from gpw_cli.targets.vta.lowering.tiling import Plan, input_sizes
+
+_REQUEST, _BEAT, _ISSUE, _BURST = 23, 8, 7, 128
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One load and what it allows: ``load`` cycles, ``tiles`` a pixel, ``issue`` cycles."""
+
+    load: float
+    tiles: float
+    issue: int
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """``once``: cycles of loads that serve all tiles of the chunk; ``uops``: micro-ops of a tile."""
+
+    once: float
+    steps: tuple[_Step, ...]
+    uops: float
+
+
+class CostModel:
+    """Estimates for one kernel."""
+
+    def __init__(self, shaped: Shaped, builder: Builder) -> None:
+        self.shaped, self.builder, self.spec = shaped, builder, builder.spec
+        self.pixel = shaped.out.pixel(self.spec.block_out)
+        self.total = sum(int(count.sum()) for count in shaped.counts)
+        steps = [step for stage in shaped.kernel.stages for step in stage.steps]
+        self.instructions = 2 + len(steps)  # of reset, bias and ALU steps
+        self.each = 2 + sum(1 if isinstance(step.operand, int) else 2 for step in steps)
+
+    def estimate(self, plan: Plan) -> float:
+        """Cycles of the whole kernel, and a part of the wait for its last tile."""
+        _, height, width = self.shaped.out.shape
+        shapes = [
+            (many * more, rows * cols)
+            for many, rows in _shapes(height, plan.rows)
+            for more, cols in _shapes(width, plan.cols)
+        ]
+        groups = self.shaped.out.groups
+        chunks = [
+            self._chunk(plan, begin, min(begin + plan.groups, groups))
+            for begin in range(0, groups, plan.groups)
+        ]
+        tiles = sum(many for many, _ in shapes)
+        total = sum(
+            many * self._tile(chunk, plan, pixels) for chunk in chunks for many, pixels in shapes
+        )
+        total += sum(self._once(chunk, plan, height * width, tiles) for chunk in chunks)
+        load = sum(tiles * step.load for chunk in chunks for step in chunk.steps)
+        load += sum(chunk.once for chunk in chunks)
+        shared = self.total <= self.builder.wgt.capacity(plan.slots)
+        load += self._weights(self.total) * shared
+        last = (load + total / 4) / tiles / len(chunks) + self._store(plan, shapes[0][1])
+        overlap = 1.0 if len(chunks) > 1 or tiles < 3 else 0.5 if tiles == 3 else 0.1
+        return max(total, load) + last * overlap
+
+    def _tile(self, chunk: _Chunk, plan: Plan, pixels: int) -> float:
+        """Cycles of one output tile in the middle of its chunk."""
+        arithmetic = [step.issue + step.tiles * pixels for step in chunk.steps]
+        arithmetic[-1] += self.instructions * _ISSUE
+        arithmetic[-1] += pixels * min(plan.groups, self.shaped.out.groups) * self.pixel * self.each
+        loads = [step.load for step in chunk.steps]
+        behind = sum(map(max, arithmetic, loads[1:] + loads[:1]))
+        again = chunk.uops / 2 + _REQUEST if 2 * chunk.uops > self.spec.uop_limit else 0
+        return max(behind + again, self._store(plan, pixels))
+
+    def _once(self, chunk: _Chunk, plan: Plan, area: int, tiles: int) -> float:
+        """What a chunk adds to its tiles: its micro-ops, and weights that nothing hides."""
+        before = chunk.steps[-1].tiles * area / tiles
+        return max(0.0, chunk.once - before) + min(2 * chunk.uops, self.spec.uop_limit) / 2
+
+    def _store(self, plan: Plan, pixels: int) -> float:
+        elements = pixels * min(plan.groups, self.shaped.out.groups) * self.pixel
+        each = 3 * self.spec.out_elem_bytes * (1 / 16 + 1 / _BURST)
+        return elements * each * self.shaped.out.planes
+
+    def _weights(self, tiles: float) -> float:
+        return _REQUEST + tiles * self.spec.wgt_elem_bytes / _BEAT
+
+    def _chunk(self, plan: Plan, begin: int, end: int) -> _Chunk:
+        room = self.builder.wgt.capacity(plan.slots)
+        sizes = input_sizes(self.shaped, plan, self.spec)
+        bundles = pack(
+            needed(self.shaped, sizes, begin, end), self.builder.inp.capacity(plan.slots)
+        )
+        kept = sum(int(count[begin:end].sum()) for count in self.shaped.counts)
+        need = -(-REST // ((end - begin) * self.pixel))
+        tall, wide = unroll(plan.rows, plan.cols, need, self.spec.uop_limit)
+        uops = kept * tall * wide
+        if self.total <= room or kept <= room:
+            once = 0.0 if self.total <= room else self._weights(kept)
+            return _Chunk(once, tuple(self._step(bundle) for bundle in bundles), uops)
+        steps = [step for bundle in bundles for step in self._streamed(bundle, room)]
+        return _Chunk(0.0, tuple(steps), uops)
+
+    def _step(self, bundle: list[Unit]) -> _Step:
+        load = sum(_REQUEST + unit.size * self.spec.inp_elem_bytes / _BEAT for unit in bundle)
+        tiles = sum(unit.tiles for unit in bundle)
+        return _Step(load, tiles, _ISSUE * len({unit.term for unit in bundle}))
+
+    def _streamed(self, bundle: list[Unit], room: int) -> list[_Step]:
+        """The steps of a bundle whose weights are loaded anew for every tile."""
+        step = self._step(bundle)
+        count = max(1, ceil(step.tiles / room))
+        weights = self._weights(step.tiles / count)
+        return [
+            _Step(step.load * (part == 0) + weights, step.tiles / count, step.issue)
+            for part in range(count)
+        ]
+
+
+def _shapes(size: int, step: int) -> list[tuple[int, int]]:
+    """(how many, extent) of the tiles along one axis: whole ones, then the rest."""
+    whole, rest = divmod(size, step)
+    return [(whole, step)] * (whole > 0) + [(1, rest)] * (rest > 0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -128,7 +129,7 @@ Insn = MemInsn | GemmInsn | AluInsn | FinishInsn
 UInt32 = NDArray[np.uint32]
 Index = NDArray[np.int64]
 
-_LAYOUT: dict[Opcode, tuple[type[Any], tuple[fields.Word, fields.Word]]] = {
+_LAYOUT: dict[Opcode, tuple[type[Any], fields.Layout]] = {
     Opcode.LOAD: (MemInsn, fields.MEM),
     Opcode.STORE: (MemInsn, fields.MEM),
     Opcode.GEMM: (GemmInsn, fields.GEMM),
@@ -136,6 +137,7 @@ _LAYOUT: dict[Opcode, tuple[type[Any], tuple[fields.Word, fields.Word]]] = {
     Opcode.FINISH: (FinishInsn, fields.FINISH),
 }
 _CONVERT: dict[str, type[Any]] = {
+    "opcode": Opcode,
     "memory_type": MemType,
     "alu_opcode": AluOp,
     **dict.fromkeys(("pop_prev", "pop_next", "push_prev", "push_next", "reset", "use_imm"), bool),
@@ -147,23 +149,23 @@ def encode(spec: VtaSpec, insns: Iterable[Insn]) -> bytes:
     return b"".join(_encode_one(spec, number, insn) for number, insn in enumerate(insns))
 
 
+@cache
+def _placed(spec: VtaSpec, opcode: Opcode) -> tuple[fields.Placed, ...]:
+    return fields.place(opcode.name, _LAYOUT[opcode][1], spec, 2, 64)
+
+
 def _encode_one(spec: VtaSpec, number: int, insn: Insn) -> bytes:
-    words = b""
-    for word in _LAYOUT[insn.opcode][1]:
-        value = shift = 0
-        for field in word:
-            width = field.width(spec)
-            bits = int(getattr(insn, field.name))
-            low = -(1 << (width - 1)) if field.signed else 0
-            if not low <= bits < low + (1 << width):
-                raise ProgramError(
-                    f"instruction {number} ({insn.opcode.name}): {field.name}={bits} does not fit "
-                    f"its {width} bits, allowed are {low} to {low + (1 << width) - 1}"
-                )
-            value |= (bits & ((1 << width) - 1)) << shift
-            shift += width
-        words += value.to_bytes(8, "little")
-    return words
+    words = [0, 0]
+    for field, word, shift, width in _placed(spec, insn.opcode):
+        bits = int(getattr(insn, field.name))
+        low = -(1 << (width - 1)) if field.signed else 0
+        if not low <= bits < low + (1 << width):
+            raise ProgramError(
+                f"instruction {number} ({insn.opcode.name}): {field.name}={bits} does not fit "
+                f"its {width} bits, allowed are {low} to {low + (1 << width) - 1}"
+            )
+        words[word] |= (bits & ((1 << width) - 1)) << shift
+    return words[0].to_bytes(8, "little") + words[1].to_bytes(8, "little")
 
 
 def decode(spec: VtaSpec, stream: bytes) -> list[Insn]:
@@ -181,18 +183,14 @@ def _decode_one(spec: VtaSpec, number: int, words: Sequence[int]) -> Insn:
     code = words[0] & 7
     if code not in _LAYOUT:
         raise ProgramError(f"instruction {number}: opcode {code} is unknown, allowed are 0 to 4")
-    kind, layout = _LAYOUT[Opcode(code)]
+    kind = _LAYOUT[Opcode(code)][0]
     values: dict[str, Any] = {}
-    for word, rest in zip(layout, words, strict=True):
-        for field in word:
-            width = field.width(spec)
-            bits, rest = rest & ((1 << width) - 1), rest >> width
-            if field.signed and bits >> (width - 1):
-                bits -= 1 << width
-            values[field.name] = bits
-    if kind is MemInsn:
-        values["opcode"] = Opcode(code)
-    else:
+    for field, word, shift, width in _placed(spec, Opcode(code)):
+        bits = words[word] >> shift & ((1 << width) - 1)
+        if field.signed and bits >> (width - 1):
+            bits -= 1 << width
+        values[field.name] = bits
+    if kind is not MemInsn:
         del values["opcode"]
     try:
         return kind(**{name: _CONVERT.get(name, int)(bits) for name, bits in values.items()})  # type: ignore[no-any-return]

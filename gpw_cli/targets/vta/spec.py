@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.targets.vta.fields import ENCODINGS
+from gpw_cli.targets.vta.fields import ENCODINGS, place
 
 UOP_BYTES = 4
 INSN_BYTES = 16
@@ -57,19 +57,8 @@ class VtaSpec:
                 )
         for buffer in _BUFFERS:
             self._check_buffer(buffer)
-        self._check_encodings()
-
-    def _check_encodings(self) -> None:
-        for what, words, bits in ENCODINGS:
-            for word in words:
-                end = 0
-                for field in word:
-                    begin, end = end, end + field.width(self)
-                    if end > bits:
-                        raise UnsupportedError(
-                            f"VTA geometry: {what} field {field.name} would take bits {begin} to "
-                            f"{end - 1} of {bits}; shrink the scratchpads or enlarge the blocks"
-                        )
+        for what, layout, words, bits in ENCODINGS:
+            place(what, layout, self, words, bits)
 
     def _check_buffer(self, buffer: str) -> None:
         size = getattr(self, f"log_{buffer}_buff_size")
@@ -143,6 +132,11 @@ class VtaSpec:
     def block_out(self) -> int:
         """Output channels of one weight tile."""
         return 1 << self.log_block_out
+
+    @property
+    def name(self) -> str:
+        """Family and GEMM shape (batch x block_in x block_out)."""
+        return f"vta {self.batch}x{self.block_in}x{self.block_out}"
 
     @property
     def tile(self) -> tuple[int, int]:

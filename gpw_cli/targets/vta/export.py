@@ -1,0 +1,165 @@
+"""A program in a folder, for a board or another simulator, and back.
+
+    export_program(program, picture, "folder")
+    exported = load_exported("folder")          # exported.program, .picture, .expected
+
+``insn.bin``: 16 bytes an instruction. ``dram.bin``: the DRAM image with the picture in it,
+addresses from 0. ``expected.bin``: the image after the run. ``manifest.json``: the rest. A runtime
+that loads ``dram.bin`` at a 4096-aligned base B adds B / element size to each ``dram_base``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.errors import ProgramError, UsageError
+from gpw_cli.targets.vta.functional import Simulator, pack_input, unpack_input
+from gpw_cli.targets.vta.program import Bytes, LayerRange, Program, Region
+from gpw_cli.targets.vta.spec import INSN_BYTES, VtaSpec
+
+_FORMAT = "gpw-vta-program"
+_VERSION = 1
+_FILES = ("insn.bin", "dram.bin", "expected.bin", "manifest.json")
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """``picture``: int8 [C, H, W]. ``expected``: uint8, the DRAM image after the run."""
+
+    program: Program
+    picture: NDArray[np.int8]
+    expected: Bytes
+
+
+def export_program(program: Program, picture: NDArray[np.int8], folder: str | Path) -> None:
+    """Write the four files for ``picture`` int8 [C, H, W] into ``folder``.
+
+    An earlier export there is replaced. Raises UsageError if the folder exists and holds anything
+    else, ProgramError if the program breaks a rule of the hardware.
+    """
+    folder = Path(folder)
+    _check_folder(folder)
+    simulator = Simulator(program, 1)
+    expected = simulator.image(picture)
+    region = program.region(program.input)
+    dram = program.dram.copy()
+    packed = pack_input(program, picture[None], 1).reshape(-1).view(np.uint8)
+    dram[region.offset : region.offset + region.length] = packed
+    manifest = _manifest(program, simulator.report.min_gemm_distance)
+    contents = (
+        program.insn,
+        dram.tobytes(),
+        expected.tobytes(),
+        (json.dumps(manifest, indent=1) + "\n").encode(),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in zip(_FILES, contents, strict=True):
+            partial = folder / f".{name}.partial"
+            partial.write_bytes(data)
+            os.replace(partial, folder / name)
+    except OSError as error:
+        raise UsageError(f"--export {folder}: {error}") from error
+
+
+def load_exported(folder: str | Path) -> Exported:
+    """Read what ``export_program`` wrote.
+
+    Raises UsageError if the folder is none of ours, ProgramError if a file is truncated.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        raise UsageError(
+            f"{folder}: no exported program (write one: gpw simulate --export {folder})"
+        )
+    try:
+        insn, dram, expected = ((folder / name).read_bytes() for name in _FILES[:3])
+        program = _program(manifest, insn, dram)
+    except (OSError, KeyError, TypeError) as error:
+        raise ProgramError(f"{folder}: {type(error).__name__}: {error}") from error
+    for name, have, want in (
+        ("insn.bin", len(insn), manifest["instructions"] * INSN_BYTES),
+        ("dram.bin", len(dram), manifest["dram_bytes"]),
+        ("expected.bin", len(expected), manifest["dram_bytes"]),
+    ):
+        if have != want:
+            raise ProgramError(f"{folder}/{name}: truncated, {have} of {want} bytes")
+    region = program.region(program.input)
+    image = program.dram[region.offset : region.offset + region.length]
+    picture = unpack_input(program, image.view(np.int8))
+    image[:] = 0
+    return Exported(program, picture, np.frombuffer(expected, np.uint8))
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--export {folder}: is a file, give a folder")
+    if folder.is_dir() and any(folder.iterdir()) and _read_manifest(folder) is None:
+        raise UsageError(
+            f"--export {folder}: exists and holds no exported program; give a new or empty folder"
+        )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest; None if there is none of ours."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(manifest, dict) and manifest.get("format") == _FORMAT
+    return manifest if ours and manifest.get("version") == _VERSION else None
+
+
+def _manifest(program: Program, min_gemm_distance: int) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "vta": program.spec.to_config(),
+        "capabilities": {"mul": program.spec.mul, "acc_8bit": program.spec.acc_8bit},
+        "instructions": program.length,
+        "dram_bytes": len(program.dram),
+        "regions": [asdict(region) for region in program.regions],
+        "input": {"region": program.input, "shape": program.input_shape},
+        "output": {
+            "region": program.output,
+            "shape": program.output_shape,
+            "bits": program.output_bits,
+        },
+        "layers": [asdict(layer) for layer in program.layers],
+        "scales": dict(program.scales),
+        "min_gemm_distance": min_gemm_distance,
+    }
+
+
+def _program(manifest: Mapping[str, Any], insn: bytes, dram: bytes) -> Program:
+    source, target = manifest["input"], manifest["output"]
+    return Program(
+        spec=VtaSpec.from_config(manifest["vta"], **manifest["capabilities"]),
+        insn=insn,
+        dram=np.frombuffer(dram, np.uint8).copy(),
+        regions=tuple(
+            Region(**{**region, "shape": tuple(region["shape"])}) for region in manifest["regions"]
+        ),
+        input=source["region"],
+        output=target["region"],
+        input_shape=_shape(source["shape"]),
+        output_shape=_shape(target["shape"]),
+        output_bits=target["bits"],
+        layers=tuple(LayerRange(**layer) for layer in manifest["layers"]),
+        scales=manifest["scales"],
+        min_gemm_distance=manifest["min_gemm_distance"],
+    )
+
+
+def _shape(values: list[int]) -> tuple[int, int, int]:
+    channels, height, width = values
+    return channels, height, width

@@ -1,0 +1,162 @@
+"""The vectorised simulator against a scalar interpreter, on random legal programs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vta_reference import NAMES, PAGE, SMALL, Interpreter, small_program, transfer
+
+from gpw_cli.targets.vta.access import dst_indices, src_indices
+from gpw_cli.targets.vta.checker import gemm_distance
+from gpw_cli.targets.vta.functional import final_dram, pack_input, simulate
+from gpw_cli.targets.vta.isa import AluInsn, AluOp, GemmInsn, MemType, Opcode
+
+
+def geometry(**logs):
+    return dataclasses.replace(SMALL, **{f"log_{name}": value for name, value in logs.items()})
+
+
+GEOMETRIES = {
+    "block 4": SMALL,
+    "4 in, 8 out": geometry(block_out=3, wgt_buff_size=8, acc_buff_size=10),
+    "8 in, 4 out": geometry(block_in=3, inp_buff_size=7, wgt_buff_size=8),
+    "batch 2": geometry(batch=1, inp_buff_size=7, acc_buff_size=10),
+    "block 32": geometry(
+        block_in=5, block_out=5, inp_buff_size=9, wgt_buff_size=12, acc_buff_size=12
+    ),
+    "mul, acc_8bit": dataclasses.replace(SMALL, mul=True, acc_8bit=True),
+}
+UOPS = 24
+
+
+def loops(draw, spec, kind):
+    """Loops that stay inside the scratchpads; micro-ops name elements below 8."""
+    begin = draw(st.integers(0, UOPS - 1))
+    end = draw(st.integers(begin + 1, min(UOPS, begin + 6)))
+    factor = st.integers(0, 3)
+    fields = {
+        "uop_bgn": begin,
+        "uop_end": end,
+        "iter_out": draw(st.integers(1, 3)),
+        "iter_in": draw(st.integers(1, 3)),
+        "dst_factor_out": draw(factor),
+        "dst_factor_in": draw(factor),
+        "src_factor_out": draw(st.integers(0, 2)),
+        "src_factor_in": draw(st.integers(0, 1)),
+    }
+    return kind(**fields, **extra(draw, spec, kind))
+
+
+def extra(draw, spec, kind):
+    if kind is GemmInsn:
+        return {"reset": draw(st.integers(0, 4)) == 0}
+    ops = [op for op in AluOp if spec.mul or op != AluOp.MUL]
+    op, immediate = draw(st.sampled_from(ops)), draw(st.booleans())
+    return {
+        "alu_opcode": op,
+        "use_imm": immediate,
+        "imm": draw(st.integers(-31, 31) if op == AluOp.SHR else st.integers(-(2**15), 2**15 - 1)),
+    }
+
+
+def legal(insn, uops):
+    """Whether the checker's two distance rules hold."""
+    dst = dst_indices(insn, uops[0][insn.uop_bgn : insn.uop_end])
+    src = src_indices(insn, uops[1][insn.uop_bgn : insn.uop_end])
+    if isinstance(insn, GemmInsn):
+        distance, possible = gemm_distance(dst)
+        return insn.reset or distance == 0 or distance >= 4 or not possible
+    late = dst[1:] == dst[:-1]
+    return not (late | (not insn.use_imm) & (src[1:] == dst[:-1])).any()
+
+
+@st.composite
+def transfers(draw, spec):
+    """A LOAD or STORE of inputs or accumulators, with padding and strides."""
+    kinds = [MemType.INP, MemType.ACC, MemType.OUT] + [MemType.ACC_8BIT] * spec.acc_8bit
+    kind = draw(st.sampled_from(kinds))
+    store = kind == MemType.OUT
+    x, y, stride = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(0, 4))
+    pads = (0,) * 4 if store else tuple(draw(st.integers(0, 1)) for _ in range(4))
+    size = {MemType.INP: spec.inp_elem_bytes, MemType.ACC: spec.acc_elem_bytes}.get(
+        kind, spec.out_elem_bytes
+    )
+    region = "scratch" if store else draw(st.sampled_from(["bias", "scratch"]))
+    base = (NAMES.index(region) * PAGE) // size + draw(st.integers(0, 3))
+    opcode = Opcode.STORE if store else Opcode.LOAD
+    if store:
+        stride = max(stride, x)  # rows that do not overlap
+    limit = spec.inp_depth if kind == MemType.INP else spec.acc_depth
+    used = (y + pads[0] + pads[1]) * (x + pads[2] + pads[3])
+    sram = draw(st.integers(0, limit - min(used, limit)))
+    return transfer(opcode, kind, sram, base, x, y, stride, pads)
+
+
+@st.composite
+def programs(draw):
+    spec = GEOMETRIES[draw(st.sampled_from(sorted(GEOMETRIES)))]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    uops = (
+        rng.integers(0, 8, UOPS),
+        rng.integers(0, 8, UOPS),
+        rng.integers(0, spec.wgt_depth, UOPS),
+    )
+    if draw(st.booleans()):  # regular micro-ops: strided views instead of gathers
+        uops = (np.arange(UOPS) % 8, np.arange(UOPS) // 4, np.arange(UOPS) // 8)
+    body = []
+    for _ in range(draw(st.integers(1, 12))):
+        choice = draw(st.integers(0, 2))
+        if choice == 0:
+            body.append(draw(transfers(spec)))
+            continue
+        insn = loops(draw, spec, GemmInsn if choice == 1 else AluInsn)
+        if legal(insn, uops):
+            body.append(insn)
+    bits = draw(st.sampled_from([8, 16, 32]))
+    return small_program(
+        spec, [*fill_scratch(spec), *body, *fill_scratch(spec)[:1]], uops, rng, bits
+    ), rng
+
+
+def fill_scratch(spec):
+    """Write the whole scratch region, so that any part of it may be loaded."""
+    elements = PAGE // spec.out_elem_bytes
+    base = NAMES.index("scratch") * elements
+    return [
+        transfer(Opcode.STORE, MemType.OUT, 0, base + begin, spec.acc_depth)
+        for begin in range(0, elements, spec.acc_depth)
+    ]
+
+
+@settings(max_examples=150, deadline=None, print_blob=False)
+@given(programs())
+def test_simulator_equals_the_scalar_interpreter(case):
+    program, rng = case
+    pictures = rng.integers(-128, 128, (5, *program.input_shape)).astype(np.int8)
+    logits = simulate(program, pictures, batch=2).logits
+    spec = program.spec
+    for begin in range(0, len(pictures), spec.batch):
+        group = pictures[begin : begin + spec.batch]
+        dram = program.dram.copy()
+        region = program.region("input")
+        packed = pack_input(program, group, 1)
+        dram[region.offset : region.offset + region.length] = packed.reshape(-1).view(np.uint8)
+        after = Interpreter(spec, dram).run(program.insn)
+        assert np.array_equal(
+            logits[begin : begin + len(group)], expected(program, after)[: len(group)]
+        )
+        if spec.batch == 1:
+            assert np.array_equal(final_dram(program, group[0]), after)
+
+
+def expected(program, after):
+    """Logits [batch, block_out] of the byte planes in a DRAM image."""
+    spec, region = program.spec, program.region("output")
+    planes = after[region.offset : region.offset + region.length]
+    planes = planes.reshape(program.output_bits // 8, spec.batch, spec.block_out).astype(np.int64)
+    whole = sum(plane << (8 * number) for number, plane in enumerate(planes))
+    half = 1 << (program.output_bits - 1)
+    return (whole + half) % (2 * half) - half

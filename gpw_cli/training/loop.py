@@ -21,6 +21,7 @@ from gpw_cli.config.recipe import Padding, Precision, Recipe
 from gpw_cli.data.pictures import Augment, Pictures, Split, batch
 from gpw_cli.errors import DivergedError
 from gpw_cli.training import resume
+from gpw_cli.training.dead import skip_dead
 from gpw_cli.training.evaluate import accuracy
 from gpw_cli.training.randomness import generator
 from gpw_cli.training.schedule import learning_rate
@@ -81,13 +82,14 @@ def fit(
     """
     run = TrainingRun(model, pictures, recipe, options, masks or {})
     history = resume.load(checkpoint, model, run.optimizer, EpochRecord) if checkpoint else []
-    for epoch in range(len(history), recipe.epochs):
-        record = run.epoch(epoch)
-        history.append(record)
-        if checkpoint is not None:
-            resume.save(checkpoint, model, run.optimizer, [asdict(row) for row in history])
-        if on_epoch is not None:
-            on_epoch(record)
+    with skip_dead(model, masks or {}):
+        for epoch in range(len(history), recipe.epochs):
+            record = run.epoch(epoch)
+            history.append(record)
+            if checkpoint is not None:
+                resume.save(checkpoint, model, run.optimizer, [asdict(row) for row in history])
+            if on_epoch is not None:
+                on_epoch(record)
     return history
 
 

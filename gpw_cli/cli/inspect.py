@@ -7,7 +7,7 @@ import typer
 from gpw_cli.cli.arguments import ConfigDir, Json, Overrides
 from gpw_cli.cli.console import emit
 
-LISTED = ("model", "data", "pruning", "train")
+LISTED = ("model", "data", "pruning", "train", "quantizer", "target")
 
 
 def register(app: typer.Typer) -> None:

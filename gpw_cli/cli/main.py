@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gpw_cli.cli import cache, data, inspect, pipeline, sweep
+from gpw_cli.cli import cache, data, inspect, pipeline, simulate, sweep
 from gpw_cli.cli.console import say
 from gpw_cli.errors import GpwError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="Which weights of a CNN may go so that a vector-engine NPU really gets faster, and what "
     "it costs in accuracy.",
 )
-for group in (pipeline, sweep, inspect):
+for group in (pipeline, simulate, sweep, inspect):
     group.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
 from gpw_cli.cli.console import emit, listener, say
+
+if TYPE_CHECKING:
+    from gpw_cli.stages.pipeline import Step
+    from gpw_cli.store.store import Artifact, Store
 
 EPILOG = "example: gpw {name} data=digits scheme=gpw sparsity=0.7"
 
@@ -20,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command("run", epilog=EPILOG.format(name="run"))(
         _command(STAGES[-1], "The whole pipeline.")
     )
-    for name in STAGES:
+    for name in STAGES[:-1]:  # the last one, simulate, has options of its own
         text = f"Up to and including {name}; earlier stages come from the store or are run."
         app.command(name, epilog=EPILOG.format(name=name))(_command(name, text))
 
@@ -39,18 +43,23 @@ def _command(until: str, text: str) -> Callable[..., None]:
         config = compose(overrides or [], config_dir)
         services = open_services(config, listener())
         if dry_run:
-            _dry_run(plan(config, until), services.store, json)
+            print_plan(plan(config, until), services.store, json)
             return
         artifacts = run(config, services, until)
         if json:
             emit({n: {"key": a.key, "metrics": a.metrics} for n, a in artifacts.items()})
             return
-        for name, artifact in artifacts.items():
-            print(f"{name:9} {artifact.key}  {_shown(artifact.metrics)}")
+        print_metrics(artifacts)
         say(f"artifacts: {services.store.root}")
 
     command.__doc__ = text
     return command
+
+
+def print_metrics(artifacts: Mapping[str, Artifact]) -> None:
+    """One line a stage on stdout."""
+    for name, artifact in artifacts.items():
+        print(f"{name:9} {artifact.key}  {_shown(artifact.metrics)}")
 
 
 def _shown(metrics: dict[str, Any]) -> str:
@@ -59,12 +68,19 @@ def _shown(metrics: dict[str, Any]) -> str:
         parts.append(f"{metrics['test_accuracy']:.2f} % of {metrics['n_test']:,} test pictures")
     if metrics.get("recipe"):
         parts.append(f"recipe {metrics['recipe']}, {metrics['epochs']} epochs, one seed")
+    if "quantizer" in metrics:
+        parts.append(f"quantizer {metrics['quantizer']}, unfused")
+    if "fusion" in metrics:
+        parts.append(f"fusion {metrics['fusion']}")
+    if "cycles" in metrics:
+        parts.append(f"{metrics['cycles']:,} cycles")
     if "groups_total" in metrics:
         parts.append(f"{metrics['groups_removed']} of {metrics['groups_total']} groups removed")
     return "; ".join(parts)
 
 
-def _dry_run(steps: list[Any], store: Any, json: bool) -> None:
+def print_plan(steps: Sequence[Step], store: Store, json: bool) -> None:
+    """Every stage with its key, and whether the store has it."""
     rows = [
         {
             "stage": step.stage.name,

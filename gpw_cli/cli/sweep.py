@@ -9,6 +9,7 @@ import typer
 
 from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
 from gpw_cli.cli.console import emit, listener, say
+from gpw_cli.stages.names import STAGES
 
 if TYPE_CHECKING:
     from gpw_cli.stages.pipeline import Step
@@ -28,6 +29,7 @@ def sweep(
     name: Annotated[
         str | None, typer.Option(help="Folder below results/; default: named by its content.")
     ] = None,
+    until: Annotated[str, typer.Option(help="The last stage of every point.")] = STAGES[-1],
     jobs: Annotated[int, typer.Option(min=1, help="Processes that share the points.")] = 1,
     json: Json = False,
     dry_run: DryRun = False,
@@ -38,7 +40,7 @@ def sweep(
     from gpw_cli.sweep.run import run_sweep
 
     talk = listener()
-    planned = plan_sweep(Request(overrides or [], name, config_dir))
+    planned = plan_sweep(Request(overrides or [], name, config_dir, until))
     if dry_run:
         _dry_run(planned, talk, json)
         return

@@ -79,6 +79,8 @@ def validate(config: Config) -> Config:
                 wrong.append(f"{name}.train.{field}={value} must be at least {low}")
     if config.model.shortcut not in ("A", "B"):
         wrong.append(f"model.shortcut={config.model.shortcut}: expected A or B")
+    if config.simulate.images < 0:
+        wrong.append(f"simulate.images={config.simulate.images} must be at least 0 (0: all)")
     if config.runtime.threads < 0:
         wrong.append(f"runtime.threads={config.runtime.threads} must be at least 0 (0: automatic)")
     if wrong:

@@ -11,12 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.config.recipe import Recipe
+from gpw_cli.config.target import TargetConfig
 
 
 class Scheme(StrEnum):
-    """What one pruning group is (design of the groups: gpw_cli/pruning/groups.py)."""
+    """What one pruning group is (gpw_cli/pruning/groups.py); ``dense`` skips prune and finetune."""
 
+    dense = "dense"
     fine = "fine"
     vector = "vector"
     gpw = "gpw"
@@ -92,6 +95,13 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
+class SimulateConfig:
+    """How much to simulate. ``images``: test pictures run through the encoded program; 0: all."""
+
+    images: int = 0
+
+
+@dataclass(frozen=True)
 class RuntimeConfig:
     """How and where to compute; changes no result's identity."""
 
@@ -111,4 +121,7 @@ class Config:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    simulate: SimulateConfig = field(default_factory=SimulateConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

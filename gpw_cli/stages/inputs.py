@@ -12,12 +12,12 @@ from typing import Any
 
 from gpw_cli.config.compose import to_plain
 from gpw_cli.config.schema import Config
-from gpw_cli.config.tile import pruning_tile
 from gpw_cli.data.identity import data_identity
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.bundled import bundled_names, bundled_weights
 from gpw_cli.models.inputs import model_input
 from gpw_cli.store.store import checksum
+from gpw_cli.targets.vta.target import spec_of
 
 SOURCES = "auto, bundled, scratch, or the path of a checkpoint file"
 
@@ -74,6 +74,12 @@ def weights_file(config: Config) -> Path | None:
     return Path(source)
 
 
+def pruning_tile(config: Config) -> tuple[int, int]:
+    """(B_out, B_in) in weights: what the pruning group says, else the target's GEMM tile."""
+    tile_out, tile_in = spec_of(config.target).tile
+    return config.pruning.tile_out or tile_out, config.pruning.tile_in or tile_in
+
+
 def prune(config: Config) -> Mapping[str, Any]:
     """The whole pruning group with the tile made concrete."""
     tile_out, tile_in = pruning_tile(config)
@@ -83,3 +89,22 @@ def prune(config: Config) -> Mapping[str, Any]:
 def finetune(config: Config) -> Mapping[str, Any]:
     """The recipe and the seed."""
     return {"train": to_plain(config.finetune.train), "seed": config.seed}
+
+
+def quantize(config: Config) -> Mapping[str, Any]:
+    """The whole quantizer but its name: two presets of the same knobs are the same."""
+    plain: dict[str, Any] = to_plain(config.quantizer)
+    del plain["name"], plain["fusion"]
+    return plain
+
+
+def fuse(config: Config) -> Mapping[str, Any]:
+    """What is fused."""
+    return {"fusion": config.quantizer.fusion.value}
+
+
+def simulate(config: Config) -> Mapping[str, Any]:
+    """The NPU's geometry and timing, and how many pictures run through the program."""
+    plain = to_plain(config.target)
+    del plain["name"], plain["config_file"]
+    return {**plain, "vta": spec_of(config.target).to_config(), "images": config.simulate.images}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.compose import to_plain
-from gpw_cli.config.schema import Config
+from gpw_cli.config.schema import Config, Scheme
 from gpw_cli.errors import UsageError
 from gpw_cli.stages import inputs
 from gpw_cli.stages.provenance import provenance
@@ -42,6 +42,9 @@ PIPELINE = (
     Stage("pretrain", 1, inputs.pretrain, "gpw_cli.stages.pretrain"),
     Stage("prune", 1, inputs.prune, "gpw_cli.stages.prune"),
     Stage("finetune", 1, inputs.finetune, "gpw_cli.stages.finetune"),
+    Stage("quantize", 1, inputs.quantize, "gpw_cli.stages.quantize"),
+    Stage("fuse", 1, inputs.fuse, "gpw_cli.stages.fuse"),
+    Stage("simulate", 1, inputs.simulate, "gpw_cli.stages.simulate"),
 )
 NAMES = tuple(stage.name for stage in PIPELINE)
 
@@ -72,7 +75,10 @@ def plan(config: Config, until: str = NAMES[-1]) -> list[Step]:
         raise UsageError(f"no stage '{until}': expected one of {', '.join(NAMES)}")
     steps: list[Step] = []
     parent = None
+    skipped = ("prune", "finetune") if config.pruning.scheme is Scheme.dense else ()
     for stage in PIPELINE[: NAMES.index(until) + 1]:
+        if stage.name in skipped:
+            continue
         own = to_plain(stage.inputs(config))
         parent_key, parent = parent, stage_key(stage.name, stage.version, own, parent)
         steps.append(Step(stage, parent, parent_key, own))

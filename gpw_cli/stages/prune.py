@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from gpw_cli.config.compose import to_plain
-from gpw_cli.config.tile import pruning_tile
 from gpw_cli.pruning.bits import kept_bits
 from gpw_cli.pruning.masks import PruneResult, apply_masks, prunable_layers, prune_masks
+from gpw_cli.stages.inputs import pruning_tile
 from gpw_cli.stages.network import MASKS, evaluate, load_network, save_network, save_weights
 from gpw_cli.stages.pipeline import Job
 

@@ -107,17 +107,13 @@ def read_columns(spec: VtaSpec, stream: bytes) -> dict[str, Ints]:
         )
     words = np.frombuffer(stream, "<u8").reshape(-1, 2)
     opcode = (words[:, 0] & 7).astype(np.int64)
-    names = {f.name for layout in _LAYOUTS.values() for word in layout for f in word}
+    names = {field.name for layout in _LAYOUTS.values() for field in layout}
     columns = {name: np.zeros(len(words), np.int64) for name in names}
     for codes, layout in _LAYOUTS.items():
         mine = np.isin(opcode, codes)
-        for word, bits in zip(layout, words[mine].T, strict=True):
-            shift = 0
-            for field in word:
-                width = field.width(spec)
-                value = (bits >> np.uint64(shift)) & np.uint64((1 << width) - 1)
-                columns[field.name][mine] = value.astype(np.int64)
-                shift += width
+        for field, word, shift, width in fields.place(codes[0].name, layout, spec, 2, 64):
+            value = (words[mine, word] >> np.uint64(shift)) & np.uint64((1 << width) - 1)
+            columns[field.name][mine] = value.astype(np.int64)
     _refuse(opcode > Opcode.ALU, lambda i: f"opcode {opcode[i]} is unknown, allowed are 0 to 4")
     columns["opcode"] = opcode
     return columns
@@ -195,7 +191,7 @@ def _load(
     work.cycles[number] = above + overhead + timing.read_latency + beats + max(0, zeros - free)
 
 
-_MEMORY = ("memory_type", *(field.name for field in fields.MEM[1]), "dram_base")
+_MEMORY = tuple(field.name for field in fields.MEM)
 
 
 def _store(

@@ -1,0 +1,107 @@
+"""``gpw simulate``: the pipeline's last stage, also for a checkpoint from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
+from gpw_cli.cli.console import emit, listener, say
+from gpw_cli.cli.pipeline import print_metrics, print_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpw_cli.config.schema import Config
+    from gpw_cli.store.store import Artifact
+
+EPILOG = "example: gpw simulate sparsity=0.7 --images 1000 --trace trace.json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("simulate", epilog=EPILOG)(simulate)
+
+
+def simulate(
+    overrides: Overrides = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to simulate as they are: a safetensors or PyTorch file, an artifact's "
+            "folder, or its key (a unique beginning is enough)."
+        ),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=0, help="Test pictures to run; 0, the default: all.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write insn.bin, dram.bin, expected.bin, manifest.json.")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write a trace for Perfetto or chrome://tracing.")
+    ] = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Run the network's own instructions bit for bit, and count their cycles."""
+    from gpw_cli.config.compose import compose
+    from gpw_cli.stages.pipeline import plan, run
+    from gpw_cli.stages.services import open_services
+
+    given = list(overrides or [])
+    if checkpoint is not None:
+        from gpw_cli.stages.source import checkpoint_overrides
+
+        given = [*checkpoint_overrides(checkpoint, given, config_dir), *given]
+    if images is not None:
+        given.append(f"simulate.images={images}")
+    config = compose(given, config_dir)
+    services = open_services(config, listener())
+    if dry_run:
+        print_plan(plan(config), services.store, json)
+        return
+    artifacts = run(config, services)
+    files = _extra(config, services, artifacts, export, trace)
+    if json:
+        found = {n: {"key": a.key, "metrics": a.metrics} for n, a in artifacts.items()}
+        emit({**found, "files": [str(file) for file in files]})
+        return
+    print_metrics(artifacts)
+    _print_cycles(artifacts["simulate"].metrics)
+    for file in files:
+        say(f"wrote {file}")
+
+
+def _extra(
+    config: Config,
+    services: Any,
+    artifacts: Mapping[str, Artifact],
+    export: Path | None,
+    trace: Path | None,
+) -> list[Path]:
+    if export is None and trace is None:
+        return []
+    from gpw_cli.stages.program import export_to, trace_to
+
+    files = []
+    if export is not None:
+        export_to(export, config, services, artifacts)
+        files.append(export)
+    if trace is not None:
+        trace_to(trace, config, artifacts)
+        files.append(trace)
+    return files
+
+
+def _print_cycles(metrics: Mapping[str, Any]) -> None:
+    over = metrics["cycles"] / metrics["bound_cycles"] - 1
+    print(
+        f"{metrics['cycles']:,} cycles ({metrics['milliseconds']:.3f} ms at "
+        f"{metrics['clock_mhz']:g} MHz), {100 * over:.1f} % above the bound of the hardware; "
+        f"GEMM busy {100 * metrics['gemm_utilisation']:.1f} %; "
+        f"{metrics['dram_bytes']:,} DRAM bytes; {metrics['instructions']:,} instructions"
+    )

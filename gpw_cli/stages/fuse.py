@@ -1,0 +1,22 @@
+"""fuse: convolution + ReLU takes ReLU's scale (papers/001, eq. 4), an addition comes before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpw_cli.quantization.quantize import quantize_graph
+from gpw_cli.quantization.ranges import Ranges
+from gpw_cli.stages.integers import float_graph, leave
+from gpw_cli.stages.pipeline import Job
+
+
+def build(job: Job) -> dict[str, Any]:
+    """The fused integer graph, and the accuracy before and after."""
+    job.services.device()
+    graph, quantizer = float_graph(job), job.config.quantizer
+    unfused = job.upstream["quantize"]
+    ranges = Ranges.load(unfused.path)
+    integers = quantize_graph(graph, ranges, quantizer, fused=True)
+    metrics = leave(job, graph, ranges, integers, fused=True)
+    before = unfused.metrics["test_accuracy"]
+    return {"fusion": quantizer.fusion.value, "accuracy_unfused": before, **metrics}

@@ -1,0 +1,54 @@
+"""What the integer stages share: the float graph of the trained network, and its measurement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from gpw_cli.data.pictures import normalise
+from gpw_cli.graph.fold import fold
+from gpw_cli.graph.integer_io import save
+from gpw_cli.graph.trace import trace
+from gpw_cli.quantization.reference import accuracy
+from gpw_cli.quantization.summary import summarise
+from gpw_cli.stages.network import load_network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gpw_cli.graph.integer import IntGraph
+    from gpw_cli.graph.ir import Graph
+    from gpw_cli.quantization.ranges import Ranges
+    from gpw_cli.stages.pipeline import Job
+
+LAYERS = "layers.json"
+BATCH = 256
+
+
+def float_graph(job: Job) -> Graph:
+    """The fine-tuned (or, dense, the pre-trained) network as a graph with batch norm folded."""
+    model, _ = load_network(job.upstream.get("finetune", job.upstream["pretrain"]))
+    pictures = job.services.pictures(job.config)
+    _, height, width, channels = pictures.train.images.shape
+    return fold(trace(model, (channels, height, width), pictures.mean, pictures.std))
+
+
+def calibration_batches(job: Job) -> Iterator[Tensor]:
+    """Normalised training pictures, unaugmented, in the order of the data set."""
+    pictures = job.services.pictures(job.config)
+    images = pictures.train.images[: job.config.quantizer.calibration]
+    for start in range(0, len(images), BATCH):
+        yield normalise(images[start : start + BATCH], pictures.mean, pictures.std)
+
+
+def leave(
+    job: Job, graph: Graph, ranges: Ranges, integers: IntGraph, *, fused: bool
+) -> dict[str, Any]:
+    """Write the integer graph and a row a layer; accuracy of the integer reference executor."""
+    save(integers, job.work)
+    rows = summarise(graph, ranges, integers, job.config.quantizer, fused)
+    (job.work / LAYERS).write_text(json.dumps(rows))
+    test = job.services.pictures(job.config).test
+    value = 100.0 * accuracy(integers, test)
+    return {"test_accuracy": round(value, 4), "n_test": len(test), "nodes": len(integers.nodes)}

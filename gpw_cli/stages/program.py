@@ -1,0 +1,42 @@
+"""The compiled program of a finished run, for a file: exported, or as a trace of its cycles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpw_cli.config.schema import Config
+from gpw_cli.data.pictures import normalise
+from gpw_cli.errors import UsageError
+from gpw_cli.graph.integer_io import load
+from gpw_cli.quantization.reference import quantize_input
+from gpw_cli.stages.services import Services
+from gpw_cli.store.store import Artifact
+from gpw_cli.targets.vta.export import export_program
+from gpw_cli.targets.vta.lowering import compile_graph
+from gpw_cli.targets.vta.target import spec_of
+from gpw_cli.targets.vta.timing import time_program
+from gpw_cli.targets.vta.trace import write_trace
+
+
+def export_to(
+    folder: Path, config: Config, services: Services, artifacts: Mapping[str, Artifact]
+) -> None:
+    """``gpw simulate --export``: the program with the first test picture; UsageError if refused."""
+    graph = load(artifacts["fuse"].path)
+    first = services.pictures(config).test.images[:1]
+    picture = quantize_input(graph, normalise(first, graph.mean, graph.std))[0]
+    export_program(compile_graph(graph, spec_of(config.target)), picture, folder)
+
+
+def trace_to(file: Path, config: Config, artifacts: Mapping[str, Artifact]) -> None:
+    """``gpw simulate --trace``: UsageError where the file cannot be written."""
+    graph = load(artifacts["fuse"].path)
+    program = compile_graph(graph, spec_of(config.target))
+    partial = file.with_name(f".{file.name}.tmp")
+    try:
+        write_trace(time_program(program, config.target.timing), partial)
+        os.replace(partial, file)
+    except OSError as error:
+        raise UsageError(f"--trace {file}: {error.strerror or error}") from error

@@ -10,7 +10,7 @@ import pandas as pd
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import light, panels
-from gpw_cli.report.summary import scheme_rank
+from gpw_cli.report.summary import in_order, scheme_rank
 from gpw_cli.report.words import listed, percent
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ANNOTATED = 12  # columns; with more, the numbers are only in the table
+NAMED = 30  # columns; with more, the sparsities are not written under them either
 DARK_CELL = 0.6  # from this sparsity on, a cell's number is written in white
 
 
@@ -38,9 +39,8 @@ def layer_table(sweep: Sweep) -> pd.DataFrame:
     """Layers by (scheme, variant, requested sparsity): the sparsity reached, mean over seeds."""
     rows = layer_rows(sweep)
     keys = ["scheme", "variant", "sparsity"]
-    table = rows.pivot_table("reached", "layer", keys, "mean", sort=False)
-    order = sorted(table.columns, key=lambda c: (*scheme_rank(c[0]), c[1], c[2]))
-    return table.reindex(index=list(dict.fromkeys(rows["layer"])), columns=order)
+    table = in_order(rows).pivot_table("reached", "layer", keys, "mean", sort=False)
+    return table.reindex(index=list(dict.fromkeys(rows["layer"])))
 
 
 def column_label(column: Any) -> str:
@@ -84,10 +84,11 @@ def _annotate(axes: Axes, values: object) -> None:
 
 def _name_columns(axes: Axes, columns: Sequence[Any]) -> None:
     """Requested sparsity under each column (where they fit), scheme and variant above each run."""
-    few = len(columns) <= ANNOTATED + 8
+    few = len(columns) <= NAMED
     axes.set_xticks(
         [i + 0.5 for i in range(len(columns))] if few else [],
         [f"{100 * c[2]:.3g}" for c in columns] if few else [],
+        fontsize=8.5 if len(columns) <= 20 else 6.5,
     )
     axes.set_xlabel("Requested sparsity (%)")
     runs = list(dict.fromkeys(c[:2] for c in columns))

@@ -173,6 +173,7 @@ def frontier_caption(sweep: Sweep) -> str:
     pruned = front[front["sparsity"] > 0]
     counts = pruned["scheme"].value_counts()
     held = [f"{counts[name]} {name}" for name in sorted(counts.index, key=scheme_rank)]
+    held += ["the dense network"] if len(pruned) < len(front) else []
     names = f" ({listed(held)})" if held else ""
     text = f"{len(front)} of {len(rows)} points are on the Pareto front{names}"
     first = front.iloc[0]

@@ -107,8 +107,6 @@ def panels(rows: int, columns: int, heights: list[float]) -> tuple[Figure, list[
 def render(figure: Figure) -> tuple[bytes, str]:
     """(PNG, SVG) without date, software version or anything else that changes between runs."""
     png, svg = io.BytesIO(), io.BytesIO()
-    figure.draw_without_rendering()  # places the axes once, for both files
-    figure.set_layout_engine("none")
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(svg, format="svg", metadata=nothing)

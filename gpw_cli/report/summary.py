@@ -40,15 +40,25 @@ def scheme_rank(scheme: str) -> tuple[int, str]:
     return (SCHEMES.index(scheme) if scheme in SCHEMES else len(SCHEMES), scheme)
 
 
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows by scheme (``SCHEMES`` order), then variant (as first met), then sparsity."""
+    variants = list(dict.fromkeys(frame["variant"]))
+    schemes = sorted(set(frame["scheme"]), key=scheme_rank)
+    ranked = frame.assign(
+        _scheme=[schemes.index(scheme) for scheme in frame["scheme"]],
+        _variant=[variants.index(variant) for variant in frame["variant"]],
+    ).sort_values(["_scheme", "_variant", "sparsity"], kind="stable")
+    return ranked.drop(columns=["_scheme", "_variant"])
+
+
 def curves(frame: pd.DataFrame, column: str) -> list[Curve]:
     """One curve for each (scheme, variant), by sparsity; rows without a value are skipped."""
-    found = frame.dropna(subset=[column, "sparsity"])
+    found = in_order(frame.dropna(subset=[column, "sparsity"]))
     result = []
     for (scheme, variant), rows in found.groupby(["scheme", "variant"], sort=False):
         points = [_at(float(str(x)), group[column]) for x, group in rows.groupby("sparsity")]
         result.append(Curve(str(scheme), str(variant), tuple(points)))
-    variants = list(dict.fromkeys(found["variant"]))
-    return sorted(result, key=lambda c: (*scheme_rank(c.scheme), variants.index(c.variant)))
+    return result
 
 
 def _at(x: float, values: pd.Series[float]) -> At:

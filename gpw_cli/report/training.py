@@ -10,7 +10,7 @@ from gpw_cli.report.draw import EndLabel, label_ends
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import MARKERS, light, panels
-from gpw_cli.report.summary import scheme_rank
+from gpw_cli.report.summary import in_order
 from gpw_cli.report.words import basis, percent, span
 
 if TYPE_CHECKING:
@@ -32,14 +32,13 @@ class Run:
 def finetune_runs(sweep: Sweep) -> list[Run]:
     """One run a finished point with a history, grouped by scheme and variant."""
     done = sweep.done[sweep.done["finetune_history"] > 0]
-    order = sorted(done.to_dict("records"), key=lambda p: (*scheme_rank(p["scheme"]), p["variant"]))
     return [
         Run(
             ", ".join(part for part in (p["scheme"], p["variant"]) if part),
             float(p["sparsity"]),
             dig(sweep.records[p["id"]], "stages.finetune.history"),
         )
-        for p in order
+        for p in in_order(done).to_dict("records")
     ]
 
 
@@ -78,7 +77,10 @@ def _draw_runs(runs: list[Run], name: Callable[[float], str]) -> Figure:
                 continue
             own = [run for run in runs if run.group == band[column]]
             labels.append((pair[1], _draw_pair(pair, own, levels, name)))
-            pair[0].set_title(f"{band[column]}: training loss")
+            pair[0].set_title(band[column])
+            if column == 0:
+                pair[0].set_ylabel("Training loss")
+                pair[1].set_ylabel("Accuracy (%)")
     _share_limits([axes for line in grid[::2] for axes in line if axes.axison])
     _share_limits([axes for line in grid[1::2] for axes in line if axes.axison])
     for axes, ends in labels:
@@ -111,7 +113,7 @@ def _draw_pair(
         final = (tested or run.rows)[-1]
         value = final.get("test_accuracy") or final["train_accuracy"]
         labels[run.level] = EndLabel(final["epoch"], value, name(run.level), colour)
-    accuracy.set(title="accuracy (%)", xlabel="Epoch")
+    accuracy.set_xlabel("Epoch")
     last = max(row["epoch"] for run in runs for row in run.rows)
     for axes in pair:
         axes.set_xlim(min(1, last - 0.5) - 0.02 * last, last * 1.3)

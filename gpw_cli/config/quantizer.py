@@ -65,7 +65,7 @@ class QuantizerConfig:
     name: str = "best"
     scale_mode: ScaleMode = ScaleMode.per_tensor
     global_scale: float = 8.0  # scale_mode global: the range of every activation is +-global_scale
-    observer: Observer = Observer.minmax
+    observer: Observer = Observer.mse
     percentile: float = 99.99  # observer percentile: share of |x| within the threshold, in %
     pot_rule: PotRule = PotRule.mse  # activations
     weight_pot_rule: PotRule = PotRule.mse  # weights, and 8-bit biases
@@ -81,6 +81,8 @@ class QuantizerConfig:
     per_channel: bool = False  # one weight scale an output channel: a tensor-tensor shift
     fusion: Fusion = Fusion.add
     logit_bits: int = 32  # 8, 16 or 32
+    equalise: bool = True  # weights across layers, before calibration (Nagel et al. 2019)
+    bias_correction: bool = True  # takes the weights' mean rounding error out of the biases
     wrap_last_add: bool = False  # TVM's last addition is stored without a clip: it wraps
     calibration: int = 512  # training pictures
 

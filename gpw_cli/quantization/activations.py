@@ -25,7 +25,7 @@ def activation_scales(
     graph: Graph, ranges: Ranges, cfg: QuantizerConfig, plan: Plan
 ) -> dict[str, float]:
     """Scales of the tensors that ``plan`` leaves, by their float names."""
-    stored = [node for node in graph.nodes if node.name not in plan.absorbed]
+    stored = plan.stored(graph)
     tied = tie_tensors(graph, plan, cfg.residual)
     groups: dict[str, list[str]] = {}
     for node in stored:

@@ -6,7 +6,7 @@
 
 A convolution takes what follows it as long as nobody else reads the tensor between: its ReLU
 (papers/001, eq. 4), or the addition with its ReLU. Of an addition's two convolutions the later one
-takes it, when the other summand already exists.
+takes it; a convolution whose shortcut is made after it waits for the shortcut.
 """
 
 from __future__ import annotations
@@ -38,6 +38,15 @@ class Plan:
     absorbed: frozenset[str]
     wraps: str | None
 
+    def stored(self, graph: Graph) -> list[Node]:
+        """The nodes that become integer nodes, each after all that it reads."""
+        order = {node.name: float(index) for index, node in enumerate(graph.nodes)}
+        for name, epilogue in self.epilogues.items():
+            if epilogue.residual is not None:
+                order[name] = max(order[name], order[epilogue.residual] + 0.5)
+        left = [node for node in graph.nodes if node.name not in self.absorbed]
+        return sorted(left, key=lambda node: order[node.name])
+
     def result(self, node: Node) -> str:
         """The float tensor that the integer node of ``node`` leaves."""
         return self.epilogues[node.name].result if node.name in self.epilogues else node.name
@@ -48,7 +57,6 @@ def plan_fusion(graph: Graph, fusion: Fusion, *, wrap: bool) -> Plan:
 
     ``wrap``: the last addition keeps its ReLU on the accumulators, as in TVM, and does not clip.
     """
-    order = {node.name: index for index, node in enumerate(graph.nodes)}
     last_add = next((n.name for n in reversed(graph.nodes) if isinstance(n, Add) and wrap), None)
     heads = {Fusion.none: (), Fusion.relu: (Conv,), Fusion.add: (Conv, Add)}[fusion]
     epilogues: dict[str, Epilogue] = {}
@@ -59,7 +67,7 @@ def plan_fusion(graph: Graph, fusion: Fusion, *, wrap: bool) -> Plan:
             continue
         epilogue = Epilogue(node.name)
         if fusion is Fusion.add and isinstance(node, Conv):
-            epilogue = _with_add(graph, node, order, absorbed)
+            epilogue = _with_add(graph, node, absorbed)
         epilogue = _with_relu(graph, epilogue)
         epilogues[node.name] = epilogue
         swallowed = _between(graph, node.name, epilogue.result)
@@ -69,14 +77,11 @@ def plan_fusion(graph: Graph, fusion: Fusion, *, wrap: bool) -> Plan:
     return Plan(kept, frozenset(absorbed), wraps)
 
 
-def _with_add(graph: Graph, conv: Conv, order: Mapping[str, int], absorbed: set[str]) -> Epilogue:
+def _with_add(graph: Graph, conv: Conv, absorbed: set[str]) -> Epilogue:
     after = graph.only_consumer(conv.name)
     if not isinstance(after, Add) or after.a == after.b or after.name in absorbed:
         return Epilogue(conv.name)
-    other = after.b if after.a == conv.name else after.a
-    if order[other] > order[conv.name]:
-        return Epilogue(conv.name)
-    return Epilogue(after.name, residual=other)
+    return Epilogue(after.name, residual=after.b if after.a == conv.name else after.a)
 
 
 def _with_relu(graph: Graph, epilogue: Epilogue) -> Epilogue:

@@ -1,5 +1,6 @@
-"""From the folded float graph and its ranges to the integer graph.
+"""From the traced float graph and its ranges to the integer graph.
 
+    graph = prepare(trace(model, shape, mean, std), cfg)
     ranges = calibrate(graph, batches, cfg)
     unfused = quantize_graph(graph, ranges, cfg, fused=False)     # every node stored by itself
     fused = quantize_graph(graph, ranges, cfg, fused=True)        # as far as cfg.fusion says
@@ -16,6 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gpw_cli.config.quantizer import Fusion, PotRule, QuantizerConfig, Rounding
+from gpw_cli.graph.equalise import equalise
+from gpw_cli.graph.fold import fold
 from gpw_cli.graph.integer import (
     FULL_RANGE,
     Int32,
@@ -37,11 +40,17 @@ from gpw_cli.quantization.activations import activation_bits, activation_scales
 from gpw_cli.quantization.plan import Epilogue, Plan, plan_fusion
 from gpw_cli.quantization.ranges import Ranges
 from gpw_cli.quantization.scales import log2_ratio, power_of_two
-from gpw_cli.quantization.weights import Layer, Scales, quantize_layer
+from gpw_cli.quantization.weights import Layer, Scales, corrected_bias, quantize_layer
+
+
+def prepare(graph: Graph, cfg: QuantizerConfig) -> Graph:
+    """The float graph to calibrate and quantize: folded, and equalised if ``cfg`` says so."""
+    folded = fold(graph)
+    return equalise(folded) if cfg.equalise else folded
 
 
 def quantize_graph(graph: Graph, ranges: Ranges, cfg: QuantizerConfig, fused: bool) -> IntGraph:
-    """The integer graph of a folded ``graph``; verified.
+    """The integer graph of a ``graph`` from ``prepare``; verified.
 
     UnsupportedError: an addition whose summands' scales no shift can join.
     """
@@ -49,7 +58,7 @@ def quantize_graph(graph: Graph, ranges: Ranges, cfg: QuantizerConfig, fused: bo
     plan = plan_fusion(graph, fusion, wrap=cfg.wrap_last_add)
     scales = activation_scales(graph, ranges, cfg, plan)
     builder = _Builder(graph, ranges, cfg, plan, scales, {}, {})
-    nodes = tuple(builder.node(node) for node in graph.nodes if node.name not in plan.absorbed)
+    nodes = tuple(builder.node(node) for node in plan.stored(graph))
     source = graph.input
     result = IntGraph(nodes, builder.names[graph.output], builder.stored, source.mean, source.std)
     return verify_integer(result)
@@ -139,14 +148,20 @@ class _Builder:
 
     def _layer(self, node: Conv, around: Scales) -> Layer:
         """One scale for the whole layer where a shift a channel would move a shortcut right."""
-        edge = node.input == self.graph.input.name or self.plan.result(node) == self.graph.output
-        bits = max(self.cfg.weight_bits, self.cfg.edge_bits) if edge else self.cfg.weight_bits
-        layer = quantize_layer(node.name, node.weight, node.bias, around, bits, self.cfg)
+        layer = self._corrected(node, around, self.cfg)
         shifts = layer.residual_shift
         if self.cfg.per_channel and shifts is not None and shifts.min() < 0:
-            cfg = replace(self.cfg, per_channel=False)
-            layer = quantize_layer(node.name, node.weight, node.bias, around, bits, cfg)
+            layer = self._corrected(node, around, replace(self.cfg, per_channel=False))
         return layer
+
+    def _corrected(self, node: Conv, around: Scales, cfg: QuantizerConfig) -> Layer:
+        edge = node.input == self.graph.input.name or self.plan.result(node) == self.graph.output
+        bits = max(cfg.weight_bits, cfg.edge_bits) if edge else cfg.weight_bits
+        layer = quantize_layer(node.name, node.weight, node.bias, around, bits, cfg)
+        if not cfg.bias_correction:
+            return layer
+        bias = corrected_bias(node.weight, node.bias, layer, self.ranges.tensors[node.input].mean)
+        return quantize_layer(node.name, node.weight, bias, around, bits, cfg)
 
     def _conv_rescale(self, node: Conv, layer: Layer, epilogue: Epilogue, bits: int) -> Rescale:
         low, high = self._limits(self.cfg.act_bits, epilogue.relu)

@@ -79,7 +79,8 @@ def _execute(graph: IntGraph, x: Int8, keep: bool = False) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for node in graph.nodes:
         if isinstance(node, IntInput):
-            tensors[node.name] = torch.from_numpy(x).permute(0, 2, 3, 1).contiguous()
+            pixels = torch.from_numpy(np.require(x, np.int8, ["C", "W"]))
+            tensors[node.name] = pixels.permute(0, 2, 3, 1).contiguous()
             continue
         tensors[node.name] = STEPS[type(node)](node, tensors)
         for name in {n for n in node.inputs if last[n] == node.name and not keep}:

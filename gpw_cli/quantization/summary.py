@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpw_cli.config.quantizer import Fusion, QuantizerConfig
-from gpw_cli.graph.integer import IntConv, IntGraph, IntNode, Shift
+from gpw_cli.graph.integer import IntConv, IntGraph, IntInput, IntNode, Shift
 from gpw_cli.graph.ir import Graph
 from gpw_cli.quantization.plan import plan_fusion
 from gpw_cli.quantization.ranges import Ranges, TensorRange
@@ -52,7 +52,7 @@ def _codes(node: IntNode, cfg: QuantizerConfig) -> int:
     """The largest code of the tensor that ``node`` stores."""
     if isinstance(node, IntConv) and node.out_bits > 8:
         return int(2 ** (node.out_bits - 1) - 1)
-    return int(2 ** (cfg.act_bits - 1) - 1)
+    return node.high if isinstance(node, IntInput) else int(2 ** (cfg.act_bits - 1) - 1)
 
 
 def _clipped(seen: TensorRange, scale: float, top: int) -> float:

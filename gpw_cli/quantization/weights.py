@@ -45,9 +45,10 @@ class Scales:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """codes int8 [O, I, KH, KW], bias int32 [O], shifts int32 [O], the output's scale."""
+    """codes int8 [O, I, KH, KW] times ``steps`` [O]; bias and shifts int32 [O]; output scale."""
 
     codes: Int8
+    steps: Float
     bias: Int32
     shift: Int32
     residual_shift: Int32 | None
@@ -69,9 +70,9 @@ def quantize_layer(
     raise UnsupportedError(f"{name}: no scale keeps its sums within 32 bits ({scales})")
 
 
-def corrected_bias(weight: Float, bias: Float, codes: Int8, step: Float, mean: Float) -> Float:
+def corrected_bias(weight: Float, bias: Float, layer: Layer, mean: Float) -> Float:
     """``bias`` less the mean error that the weights' rounding causes; ``mean`` [I] of the input."""
-    error = codes * step[:, None, None, None] - weight
+    error = layer.codes * layer.steps[:, None, None, None] - weight
     return np.asarray(bias - np.einsum("oihw,i->o", error, mean))
 
 
@@ -120,7 +121,7 @@ def _at(
         residual_shift = _shifts(scales.residual, units, name)
         bound = bound + 128.0 * 2.0 ** np.maximum(residual_shift, 0)
     wrapped = integers.clip(-INT32_LIMIT, INT32_LIMIT - 1).astype(np.int32)
-    layer = Layer(codes.astype(np.int8), wrapped, shift, residual_shift, output)
+    layer = Layer(codes.astype(np.int8), steps, wrapped, shift, residual_shift, output)
     return layer, bound
 
 

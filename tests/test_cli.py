@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Gpw, Ran
 
+from gpw_cli.stages.names import STAGES
+
 OneLine = Callable[[Ran], str]
 
 
@@ -24,10 +26,8 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    for command in ("run", "sweep", "report", "data", "ls", "config", "cache"):
+    for command in (*STAGES, "run", "sweep", "report", "data", "ls", "config", "cache"):
         assert command in done.stdout
-    for later in ("quantize", "fuse", "simulate"):
-        assert later not in done.stdout
 
 
 def test_config_and_ls(gpw: Gpw) -> None:
@@ -35,12 +35,13 @@ def test_config_and_ls(gpw: Gpw) -> None:
     assert "scheme: gpw" in gpw("config").out
     listed = gpw("ls", "--json").json
     assert "resnet20" in listed["model"]
-    assert listed["pruning"] == ["block", "channel", "fine", "gpw", "vector"]
+    assert listed["pruning"] == ["block", "channel", "dense", "fine", "gpw", "vector"]
+    assert listed["quantizer"] == ["best", "nest_fused", "profile", "tvm_single"]
 
 
 def test_run_leaves_artifacts_and_finds_them_again(gpw: Gpw, tmp_path: Path) -> None:
     before = gpw("run", *TINY, "--dry-run", "--json")
-    assert [row["stored"] for row in before.json] == [False, False, False]
+    assert [(row["stage"], row["stored"]) for row in before.json] == [(s, False) for s in STAGES]
     first = gpw("run", *TINY, "sparsity=0.5", "--json")
     assert first.code == 0, first.err
     metrics = {name: entry["metrics"] for name, entry in first.json.items()}
@@ -53,6 +54,8 @@ def test_run_leaves_artifacts_and_finds_them_again(gpw: Gpw, tmp_path: Path) -> 
     assert "epoch" not in again.err
     after = gpw("run", *TINY, "--dry-run", "--json")
     assert all(row["stored"] for row in after.json)
+    assert metrics["simulate"]["logits_equal_reference"]
+    assert metrics["simulate"]["test_accuracy"] == metrics["fuse"]["test_accuracy"]
     assert "finetune" in gpw("cache", "ls").out
     manifest = json.loads(next(tmp_path.glob(".gpw/store/finetune/*/manifest.json")).read_text())
     assert manifest["seed"] == 0
@@ -86,6 +89,12 @@ def test_masked_weights_are_zero_in_the_artifact(gpw: Gpw, tmp_path: Path) -> No
         ("run", "data=imagefolder"),
         ("run", "data=imagefolder", "data.root=nowhere"),
         ("data", "fetch", "cifar11"),
+        ("simulate", "--checkpoint", "nothing-here"),
+        ("simulate", "quantizer=worst"),
+        ("quantize", "quantizer.weight_bits=9"),
+        ("simulate", "target.timing.bus_bits=96"),
+        ("simulate", "target.config_file=nowhere.json"),
+        ("simulate", "target.vta.LOG_UOP_BUFF_SIZE=40"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

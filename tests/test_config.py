@@ -42,7 +42,7 @@ def test_digits_bring_their_network_and_explicit_choices_win() -> None:
         ("sparsity=nan", ["outside [0, 1)"]),
         ("sparsity=0.5,0.6", ["several values", "gpw sweep"]),
         ("model=resnet21", ["no model 'resnet21'", "resnet20", "did you mean"]),
-        ("scheme=gwp", ["expected one of block, channel, fine, gpw, vector", "'gpw'"]),
+        ("scheme=gwp", ["expected one of block, channel, dense, fine, gpw, vector", "'gpw'"]),
         ("pruning.scope=all", ["all", "layer, global"]),
         ("finetune.train.epochs=-1", ["finetune.train.epochs=-1 must be at least 0"]),
         ("hydra.run.dir=x", ["no effect"]),
@@ -66,10 +66,20 @@ def test_keys_ignore_runtime_and_spelling() -> None:
     same = plan(compose(["sparsity=5e-1", "runtime.threads=1", "runtime.root=/elsewhere"]))
     assert [s.key for s in base] == [s.key for s in same]
     other = plan(compose(["sparsity=0.6"]))
-    assert [a.key == b.key for a, b in zip(base, other, strict=True)] == [True, False, False]
+    equal = [a.key == b.key for a, b in zip(base, other, strict=True)]
+    assert equal == [True, False, False, False, False, False]
     seeded = plan(compose(["sparsity=0.5", "seed=1"]))
     # shipped weights and masks do not depend on the seed; fine-tuning does
-    assert [a.key == b.key for a, b in zip(base, seeded, strict=True)] == [True, True, False]
+    equal = [a.key == b.key for a, b in zip(base, seeded, strict=True)]
+    assert equal == [True, True, False, False, False, False]
+    bus = plan(compose(["sparsity=0.5", "target.timing.bus_bits=128"]))
+    equal = [a.key == b.key for a, b in zip(base, bus, strict=True)]
+    assert equal == [True, True, True, True, True, False]
+
+
+def test_dense_skips_pruning_and_fine_tuning() -> None:
+    steps = plan(compose(["scheme=dense"]))
+    assert [s.stage.name for s in steps] == ["pretrain", "quantize", "fuse", "simulate"]
 
 
 def test_stage_names_of_the_command_line_are_the_pipeline() -> None:

@@ -2,9 +2,9 @@
 
     compose(["sparsity=0.7", "train=paper"]).finetune.train.epochs      # 200
 
-Short forms, rewritten before Hydra sees them: ``sparsity=`` and ``scope=``, ``criterion=`` for
-``pruning.*``, ``scheme=`` for the group ``pruning=``, ``train=`` for both recipes, and
-``pretrain.train=`` / ``finetune.train=`` for one.
+Short forms, rewritten before Hydra sees them: ``sparsity=``, ``scope=`` and ``criterion=`` for
+``pruning.*``, ``scheme=`` for the group ``pruning=``, ``bits=`` for weights and activations,
+``train=`` for both recipes, and ``pretrain.train=`` / ``finetune.train=`` for one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     "scope": ("pruning.scope",),
     "criterion": ("pruning.criterion",),
     "scheme": ("pruning",),
+    "bits": ("quantizer.weight_bits", "quantizer.act_bits"),
     "train": ("train@pretrain.train", "train@finetune.train"),
     "pretrain.train": ("train@pretrain.train",),
     "finetune.train": ("train@finetune.train",),

@@ -1,0 +1,153 @@
+"""``gpw simulate`` through the command line: checkpoints, exports, traces, refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Gpw, Ran
+
+from gpw_cli.targets.vta.export import load_exported
+from gpw_cli.targets.vta.functional import simulate
+
+OneLine = Callable[[Ran], str]
+DENSE = (*TINY, "scheme=dense")
+
+
+@pytest.fixture
+def dense(gpw: Gpw) -> Path:
+    """The weights of a dense network of seconds."""
+    ran = gpw("pretrain", *DENSE, "--json")
+    assert ran.code == 0, ran.err
+    return Path(".gpw/store/pretrain") / ran.json["pretrain"]["key"]
+
+
+def test_export_and_trace_of_our_own_checkpoint(gpw: Gpw, dense: Path, tmp_path: Path) -> None:
+    command = ("simulate", "data=digits", "--images", "32", "--json")
+    ran = gpw(*command, "--checkpoint", str(dense), "--export", "out", "--trace", "trace.json")
+    assert ran.code == 0, ran.err
+    metrics = ran.json["simulate"]["metrics"]
+    assert metrics["n_test"] == 32
+    assert metrics["cycles"] >= metrics["bound_cycles"] == max(metrics["bound"].values())
+    assert "prune" not in ran.json
+    exported = load_exported(tmp_path / "out")
+    assert exported.program.length == metrics["instructions"]
+    logits = simulate(exported.program, exported.picture[None]).logits
+    assert logits.shape == (1, 10)
+    assert len(exported.expected) == len(exported.program.dram)
+    events = json.loads(Path("trace.json").read_text())["traceEvents"]
+    assert {"gemm", "alu", "inp", "wgt", "out"} <= {event["name"] for event in events}
+    # the key, and an unambiguous beginning of it, name the same artifact
+    again = gpw(*command, "--checkpoint", dense.name[:8])
+    assert again.json["simulate"]["key"] == ran.json["simulate"]["key"]
+
+
+def test_zero_tiles_cost_nothing(gpw: Gpw) -> None:
+    def simulated(*overrides: str) -> dict[str, int]:
+        ran = gpw("simulate", *TINY, "--images", "8", "--json", *overrides)
+        assert ran.code == 0, ran.err
+        metrics: dict[str, int] = ran.json["simulate"]["metrics"]
+        return metrics
+
+    full, half, most = (
+        simulated("scheme=dense"),
+        simulated("sparsity=0.5"),
+        simulated("sparsity=0.9"),
+    )
+    assert full["gemm_uops"] > half["gemm_uops"] > most["gemm_uops"]
+    assert full["dram_bytes"] > half["dram_bytes"] > most["dram_bytes"]
+    assert full["cycles"] > half["cycles"] > most["cycles"]
+
+
+def test_a_foreign_network_is_recognised(gpw: Gpw, tmp_path: Path) -> None:
+    from gpw_cli.models.registry import build_model
+
+    torch.manual_seed(0)
+    state = build_model("digits_cnn", 10, 1, "A").state_dict()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, "foreign.pth")
+    ran = gpw("simulate", "data=digits", "--images", "4", "--json", "--checkpoint", "foreign.pth")
+    assert ran.code == 0, ran.err
+    assert ran.json["pretrain"]["metrics"]["source"] == "foreign.pth"
+    assert ran.json["simulate"]["metrics"]["logits_equal_reference"]
+
+
+@pytest.mark.parametrize("block", [3, 5])
+def test_other_geometries(gpw: Gpw, dense: Path, block: int) -> None:
+    sizes = {"INP": 13, "WGT": 15, "ACC": 15} if block == 3 else {}
+    geometry = {"LOG_BLOCK": block, **{f"LOG_{k}_BUFF_SIZE": v for k, v in sizes.items()}}
+    ran = gpw(
+        "simulate",
+        "data=digits",
+        "--checkpoint",
+        str(dense),
+        "--images",
+        "8",
+        "--json",
+        *(f"target.vta.{key}={value}" for key, value in geometry.items()),
+    )
+    assert ran.code == 0, ran.err
+    assert ran.json["simulate"]["metrics"]["logits_equal_reference"]
+
+
+def test_a_users_own_vta_json(gpw: Gpw, dense: Path) -> None:
+    config = {
+        "TARGET": "sim",
+        "HW_VER": "0.0.2",
+        "LOG_INP_WIDTH": 3,
+        "LOG_WGT_WIDTH": 3,
+        "LOG_ACC_WIDTH": 5,
+        "LOG_BATCH": 0,
+        "LOG_BLOCK": 4,
+        "LOG_UOP_BUFF_SIZE": 15,
+        "LOG_INP_BUFF_SIZE": 14,
+        "LOG_WGT_BUFF_SIZE": 16,
+        "LOG_ACC_BUFF_SIZE": 16,
+    }
+    Path("mine.json").write_text(json.dumps(config))
+    command = ("simulate", "data=digits", "--checkpoint", str(dense), "--images", "4", "--json")
+    ran = gpw(*command, "target.config_file=mine.json", "--export", "out")
+    assert ran.code == 0, ran.err
+    assert load_exported("out").program.spec.to_config()["LOG_WGT_BUFF_SIZE"] == 16
+
+
+def test_refusals(gpw: Gpw, one_line: OneLine, dense: Path) -> None:
+    Path("taken").mkdir()
+    Path("taken/notes.txt").write_text("mine")
+    base = ("simulate", "data=digits", "--checkpoint", str(dense), "--images", "4")
+    refused = gpw(*base, "--export", "taken")
+    assert refused.code == 2
+    assert refused.err.strip().splitlines()[-1].startswith("gpw: --export taken")
+    assert Path("taken/notes.txt").read_text() == "mine"
+    small = gpw(*base, "target.vta.LOG_WGT_BUFF_SIZE=7")
+    assert small.code == 2
+    assert "Traceback" not in small.err
+    assert one_line(gpw("simulate", "--checkpoint", "zzzz")).startswith("gpw: --checkpoint zzzz")
+
+
+def test_an_unknown_operator_is_refused_by_name(gpw: Gpw) -> None:
+    ran = gpw(
+        "quantize",
+        "model=mobilenet_v3_small",
+        "data=digits",
+        "data.size=32",
+        "data.channels=3",
+        "scheme=dense",
+        "pretrain.train.epochs=0",
+    )
+    assert ran.code == 2
+    last = ran.err.strip().splitlines()[-1]
+    assert last.startswith("gpw: ")
+    assert "features" in last  # the module's path
+
+
+def test_bits_and_logits_of_every_preset(gpw: Gpw, dense: Path) -> None:
+    base = ("simulate", "data=digits", "--checkpoint", str(dense), "--images", "16", "--json")
+    for preset in ("best", "nest_fused", "profile", "tvm_single"):
+        ran = gpw(*base, f"quantizer={preset}", "bits=6")
+        assert ran.code == 0, ran.err
+        assert ran.json["simulate"]["metrics"]["logits_equal_reference"], preset
+    assert np.isfinite(ran.json["simulate"]["metrics"]["test_accuracy"])

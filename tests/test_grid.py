@@ -41,11 +41,15 @@ def test_range_has_every_step_and_both_ends(low: int, count: int, step: int, dig
     assert found == [lo + index * by for index in range(count + 1)]
 
 
-def test_default_axis_is_block_against_gpw() -> None:
+def test_default_axis_is_block_against_gpw_beside_the_dense_network() -> None:
     fixed, axes = expand(["sparsity=0.5:0.6", "data=digits"])
     assert fixed == ["data=digits"]
-    assert axes == {"scheme": ["block", "gpw"], "sparsity": ["0.5", "0.6"]}
-    assert [point["scheme"] for point in product(axes)] == ["block", "block", "gpw", "gpw"]
+    assert axes == {"scheme": ["dense", "block", "gpw"], "sparsity": ["0.5", "0.6"]}
+    points = product(axes)
+    assert [point["scheme"] for point in points] == ["dense", "block", "block", "gpw", "gpw"]
+    assert points[0] == {"scheme": "dense"}
+    seeded = product({**axes, "seed": ["0", "1"]})
+    assert [p["seed"] for p in seeded if p["scheme"] == "dense"] == ["0", "1"]
     assert expand(["scheme=fine"]) == (["scheme=fine"], {})
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Gpw
 
-SWEEP = ("sweep", *TINY, "sparsity=0.5,0.9")
+TRAINED = ("sweep", *TINY, "--until", "finetune")
+SWEEP = ("sweep", *TINY, "sparsity=0.5,0.9", "simulate.images=20")
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -22,11 +23,11 @@ def results(folder: Path) -> dict[str, bytes]:
 def test_a_sweep_is_cached_and_reported(gpw: Gpw, tmp_path: Path) -> None:
     first = gpw(*SWEEP, "--name", "s", "--json")
     assert first.code == 0, first.err
-    assert (first.json["ran"], first.json["stored"], first.json["failed"]) == (4, 0, {})
+    assert (first.json["ran"], first.json["stored"], first.json["failed"]) == (5, 0, {})
     folder = tmp_path / "results" / "s"
     before = results(folder)
     points = json.loads(before["sweep.json"])["points"]
-    assert [p["axes"] for p in points] == [
+    assert [p["axes"] for p in points] == [{"scheme": "dense"}] + [
         {"scheme": scheme, "sparsity": sparsity}
         for scheme in ("block", "gpw")
         for sparsity in ("0.5", "0.9")
@@ -34,7 +35,7 @@ def test_a_sweep_is_cached_and_reported(gpw: Gpw, tmp_path: Path) -> None:
     assert len(list((tmp_path / ".gpw/store/pretrain").glob("*/manifest.json"))) == 1
     assert (folder / "report.html").is_file()
     again = gpw(*SWEEP, "--name", "s", "--json")
-    assert (again.json["ran"], again.json["stored"]) == (0, 4)
+    assert (again.json["ran"], again.json["stored"]) == (0, 5)
     assert "epoch" not in again.err
     assert again.json["report"] == []
     assert results(folder) == before
@@ -47,7 +48,7 @@ def test_a_sweep_is_cached_and_reported(gpw: Gpw, tmp_path: Path) -> None:
 
 
 def test_a_damaged_artifact_is_made_again_with_the_same_results(gpw: Gpw, tmp_path: Path) -> None:
-    command = ("sweep", *TINY, "sparsity=0.5", "scheme=gpw", "--name", "s")
+    command = (*TRAINED, "sparsity=0.5", "scheme=gpw", "--name", "s")
     assert gpw(*command).code == 0
     before = results(tmp_path / "results" / "s")
     weights = next(tmp_path.glob(".gpw/store/finetune/*/model.safetensors"))
@@ -61,9 +62,7 @@ def test_a_damaged_artifact_is_made_again_with_the_same_results(gpw: Gpw, tmp_pa
 
 
 def test_a_failed_point_stops_no_other(gpw: Gpw, tmp_path: Path) -> None:
-    ran = gpw(
-        "sweep", *TINY, "scheme=gpw", "sparsity=0.5", "finetune.train.lr=1e20,0.05", "--name", "f"
-    )
+    ran = gpw(*TRAINED, "scheme=gpw", "sparsity=0.5", "finetune.train.lr=1e20,0.05", "--name", "f")
     assert ran.code == 1
     assert "failed: finetune.train.lr=1e20: finetune: the loss is not finite" in ran.err
     records = [json.loads(f.read_text()) for f in (tmp_path / "results/f/points").glob("*.json")]
@@ -72,12 +71,15 @@ def test_a_failed_point_stops_no_other(gpw: Gpw, tmp_path: Path) -> None:
 
 def test_another_grid_may_not_take_the_folder(gpw: Gpw) -> None:
     name = ("--name", "s", "--json")
-    assert gpw("sweep", *TINY, "scheme=gpw", "sparsity=0.5,0.6", *name).code == 0
-    refused = gpw("sweep", *TINY, "scheme=gpw", "sparsity=0.7,0.8", *name)
+    assert gpw(*TRAINED, "scheme=gpw", "sparsity=0.5,0.6", *name).code == 0
+    refused = gpw(*TRAINED, "scheme=gpw", "sparsity=0.7,0.8", *name)
     assert refused.code == 2
     assert "choose another --name" in refused.err
-    more = gpw("sweep", *TINY, "scheme=gpw", "sparsity=0.5:0.7", *name)
+    more = gpw(*TRAINED, "scheme=gpw", "sparsity=0.5:0.7", *name)
     assert (more.json["ran"], more.json["stored"]) == (1, 2)
+
+
+PAIR = (*TRAINED, "scheme=block,gpw", "sparsity=0.5,0.9")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -90,7 +92,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-LONGER = ("sweep", *TINY, "finetune.train.epochs=6", "sparsity=0.5,0.7", "--name", "k")
+LONGER = (*TRAINED, "finetune.train.epochs=6", "sparsity=0.5,0.7", "--name", "k")
 
 
 def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(
@@ -122,7 +124,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(
 
 
 def test_two_identical_sweeps_at_once_share_the_work(tmp_path: Path) -> None:
-    processes = [start(tmp_path, *SWEEP, "--name", "t", "--json") for _ in range(2)]
+    processes = [start(tmp_path, *PAIR, "--name", "t", "--json") for _ in range(2)]
     ended = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ended
     epochs = sum(err.count("finetune  epoch 1/2") for _, err in ended)
@@ -134,7 +136,7 @@ def test_two_jobs_give_the_results_of_one(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, jobs in ((one, "1"), (two, "2")):
         folder.mkdir()
-        command = (*SWEEP, "runtime.threads=1", "--name", "j", "--jobs", jobs)
+        command = (*PAIR, "runtime.threads=1", "--name", "j", "--jobs", jobs)
         with start(folder, *command) as process:
             _, err = process.communicate()
         assert process.returncode == 0, err

@@ -1,7 +1,7 @@
 """The sweep grammar: ``lo:hi[:step]`` in exact decimals and comma lists, expanded to points.
 
     >>> expand(["sparsity=0.5:0.7", "scheme=block,gpw"])[1]
-    {'scheme': ['block', 'gpw'], 'sparsity': ['0.5', '0.6', '0.7']}
+    {'sparsity': ['0.5', '0.6', '0.7'], 'scheme': ['block', 'gpw']}
 
 Hydra's own float ``range`` is not used: its number of points changes with its version.
 """
@@ -17,8 +17,9 @@ from gpw_cli.errors import UsageError
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"({NUMBER}):({NUMBER})(?::({NUMBER}))?")
-DEFAULT_GRID: Mapping[str, list[str]] = {"scheme": ["block", "gpw"]}
+DEFAULT_GRID: Mapping[str, list[str]] = {"scheme": ["dense", "block", "gpw"]}
 MAX_POINTS = 10_000
+SCHEME_KEYS = ("scheme", "pruning", "pruning.scheme")
 
 
 def decimal_range(text: str) -> list[str]:
@@ -74,12 +75,13 @@ def _is_range(text: str) -> bool:
 def expand(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """(fixed overrides, axes): what has one value, and what is swept, default axis first.
 
-    The default grid (block against gpw) is added unless ``scheme`` or ``pruning`` is given.
+    The default grid (block against gpw, and the dense network) is added unless ``scheme`` or
+    ``pruning`` is given.
     """
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
     given = {o.partition("=")[0] for o in overrides}
-    if not given & {"scheme", "pruning", "pruning.scheme"}:
+    if not given & set(SCHEME_KEYS):
         axes.update(DEFAULT_GRID)
     for override in overrides:
         name, sign, text = override.partition("=")
@@ -92,5 +94,21 @@ def expand(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
 
 
 def product(axes: Mapping[str, list[str]]) -> list[dict[str, str]]:
-    """Every combination, the last axis fastest."""
-    return [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
+    """Every combination, the last axis fastest; the dense network only once for all sparsities."""
+    points = [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
+    found = [_without_pruning(point) if _dense(point) else point for point in points]
+    return list({tuple(point.items()): point for point in found}.values())
+
+
+def _dense(point: Mapping[str, str]) -> bool:
+    return any(point.get(key) == "dense" for key in SCHEME_KEYS)
+
+
+def _without_pruning(point: Mapping[str, str]) -> dict[str, str]:
+    """The axes that matter to a network which is neither pruned nor fine-tuned."""
+    short = ("sparsity", "scope", "criterion")
+    return {
+        key: value
+        for key, value in point.items()
+        if key in SCHEME_KEYS or not (key in short or key.startswith(("pruning.", "finetune.")))
+    }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.config.compose import to_plain
+from gpw_cli.config.schema import Scheme
 from gpw_cli.store.files import write_json
 from gpw_cli.store.store import Artifact
 from gpw_cli.sweep.plan import Point
@@ -54,7 +55,7 @@ def _head(point: Point) -> dict[str, Any]:
     axes = {
         **point.axes,
         "scheme": config.pruning.scheme.value,
-        "sparsity": config.pruning.sparsity,
+        "sparsity": 0.0 if config.pruning.scheme is Scheme.dense else config.pruning.sparsity,
         "scope": config.pruning.scope.value,
         "seed": config.seed,
     }

@@ -1,13 +1,15 @@
 """Every error a user can meet, and the exit code each maps to (once, in ``cli/main.py``).
 
-GpwError                    1  a stage or a point failed
-  DivergedError             1  the training loss is not finite
-  StoreError                1  the store cannot be read or written
-  UsageError                2  bad input: names the value, what is allowed, the next command
-    CheckpointError         2  a checkpoint that cannot be used
-    DataError               2  pictures that are absent, damaged or of the wrong size
-    UnsupportedError        2  a network or geometry that the target cannot run
-    ProgramError            2  an NPU program that is truncated or breaks a hardware rule
+    GpwError                    1  a stage or a point failed
+      DivergedError             1  the training loss is not finite
+      StoreError                1  the store cannot be read or written
+      UsageError                2  bad input: names the value, what is allowed, the next command
+        CheckpointError         2  a checkpoint that cannot be used
+        DataError               2  pictures that are absent, damaged or of the wrong size
+        UnsupportedError        2  a network or geometry that the target cannot run
+        ProgramError            2  an NPU program that is truncated or breaks a hardware rule
+
+A message is one line: what was given, what is allowed, and what to do next.
 """
 
 from __future__ import annotations

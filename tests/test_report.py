@@ -111,10 +111,30 @@ def test_small_and_negative_differences_are_named(tmp_path: Path) -> None:
     write_sweep(folder)
     set_accuracy(folder, "scheme=block,sparsity=0.5", 90.95)
     caption = accuracy.accuracy_caption(load_sweep(folder))
-    assert "at 2 of 3 sparsities, by 4.41 to 7.29 points, but not at 50 %, where it is" in caption
-    assert "lower by 0.20 points" in caption
+    assert "at 2 of 3 sparsities, by 4.41 to 7.29 points, below it at 50 % by 0.20" in caption
     assert "At 50 % the difference is below 0.5 point on one seed, which is noise" in caption
     assert "sd 0.23" in caption
+
+
+def test_equal_accuracies_are_not_called_lower(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, sparsities=(0.5, 0.6))
+    set_accuracy(folder, "scheme=block,sparsity=0.5", 90.75)
+    set_accuracy(folder, "scheme=block,sparsity=0.6", 99.0)
+    caption = accuracy.accuracy_caption(load_sweep(folder))
+    assert caption.startswith(
+        "gpw is above block at no sparsity, equal at 50 %, below it at 60 % by 8.58 points; 0 of 2"
+    )
+
+
+def test_few_pictures_are_named_as_the_noise(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for point in write_sweep(folder, sparsities=(0.5,)):
+        rewrite(folder, point, n_test=359)
+        set_accuracy(folder, point, 90.0)
+    assert "which is noise: one of 359 test pictures is 0.28 point." in accuracy.accuracy_caption(
+        load_sweep(folder)
+    )
 
 
 def test_another_network_is_told_apart_from_the_paper(tmp_path: Path) -> None:

@@ -1,0 +1,270 @@
+"""Whole programs: what VTA computes from the encoded instructions is what the graph says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from integer_graphs import GraphMaker
+
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.integer import FULL_RANGE, IntGraph, Rescale
+from gpw_cli.quantization.reference import run
+from gpw_cli.targets.vta.checker import check
+from gpw_cli.targets.vta.functional import simulate
+from gpw_cli.targets.vta.isa import GemmInsn, MemInsn, MemType, decode
+from gpw_cli.targets.vta.lowering import compile_graph
+from gpw_cli.targets.vta.program import Program
+from gpw_cli.targets.vta.spec import VtaSpec
+
+DEFAULT = VtaSpec()
+NARROW = VtaSpec(log_block_in=3, log_block_out=3, log_acc_buff_size=15, log_wgt_buff_size=15)
+WIDE = VtaSpec(log_block_in=5, log_block_out=5)
+IN_WIDER = VtaSpec(log_block_in=5)
+OUT_WIDER = VtaSpec(log_block_in=3, log_inp_buff_size=14, log_wgt_buff_size=17)
+TINY = VtaSpec(log_inp_buff_size=9, log_wgt_buff_size=12, log_acc_buff_size=11)
+TWO_ROWS = VtaSpec(log_batch=1)
+GEOMETRIES = {
+    "default": DEFAULT,
+    "narrow": NARROW,
+    "wide": WIDE,
+    "in wider": IN_WIDER,
+    "out wider": OUT_WIDER,
+    "tiny": TINY,
+    "two rows": TWO_ROWS,
+}
+
+
+def assert_exact(graph: IntGraph, spec: VtaSpec = DEFAULT, pictures: int = 3) -> Program:
+    program = compile_graph(graph, spec)
+    size = (pictures, *graph.input.shape)
+    x = np.random.default_rng(7).integers(-128, 128, size).astype(np.int8)
+    np.testing.assert_array_equal(simulate(program, x).logits, run(graph, x))
+    return program
+
+
+def residual_network(keep: float = 1.0) -> IntGraph:
+    """Every kind of node, both shortcuts, ragged channels."""
+    maker = GraphMaker((3, 9, 9))
+    x = maker.conv("input", 16)
+    x = maker.conv(maker.conv(x, 16, keep=keep), 16, keep=keep, residual=x, residual_shift=8)
+    pad = maker.pad(x, 2, 8, 8)
+    y = maker.conv(x, 32, stride=2, keep=keep)
+    y = maker.conv(y, 32, keep=keep, residual=pad, residual_shift=5)
+    side = maker.conv(y, 40, 1, stride=2, relu=False, rescale=Rescale(8, True, -128, 127))
+    z = maker.conv(y, 40, stride=2, keep=keep)
+    z = maker.conv(z, 40, keep=keep, relu=False, rescale=Rescale(9, True, -128, 127))
+    z = maker.add(z, side, 2, 0)
+    z = maker.relu(maker.max_pool(z, 3, 1, 1))
+    maker.conv(maker.avg_pool(z, 3, shift=3), 10, 1, relu=False, bits=32)
+    return maker.graph()
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_residual_network_on_every_geometry(name: str) -> None:
+    assert_exact(residual_network(), GEOMETRIES[name])
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5])
+def test_sparse_network(keep: float) -> None:
+    assert_exact(residual_network(keep))
+
+
+def conv_cases() -> dict[str, Callable[[GraphMaker], object]]:
+    each = np.array([7, 9, 8, 10, 6, 9] * 4, np.int32)[:20]
+    mixed = np.array([-2, 0, 3, 9] * 5, np.int32)
+    signed = Rescale(8, False, -128, 127)
+    full = Rescale(5, True, *FULL_RANGE)
+    return {
+        "5x5": lambda m: m.conv("input", 20, 5),
+        "1x1 stride 2": lambda m: m.conv("input", 20, 1, 2),
+        "3x3 stride 3": lambda m: m.conv("input", 20, 3, 3),
+        "no padding": lambda m: m.conv("input", 20, 3, padding=0),
+        "whole picture": lambda m: m.conv("input", 20, (11, 8), padding=0),
+        "one pixel": lambda m: m.conv("input", 20, 3, 11),
+        "truncating": lambda m: m.conv("input", 20, relu=False, rescale=signed),
+        "unclipped": lambda m: m.conv("input", 20, relu=False, rescale=full),
+        "a shift a channel": lambda m: m.conv("input", 20, rescale=Rescale(each, True, 0, 127)),
+        "shifts of both signs": lambda m: m.conv(
+            "input", 20, relu=False, rescale=Rescale(mixed, True, -128, 127)
+        ),
+        "left shift": lambda m: m.conv("input", 20, rescale=Rescale(-20, True, 0, 127)),
+        "bias of many tiles": lambda m: m.conv("input", 20, bias=400_000),
+        "bias of any size": lambda m: m.conv(
+            "input", 20, bias=2**31 - 1, rescale=Rescale(20, True, 0, 127)
+        ),
+        "16 bits": lambda m: m.conv(
+            "input", 20, relu=False, rescale=Rescale(3, True, -(2**15), 2**15 - 1), bits=16
+        ),
+        "16 bits unclipped": lambda m: m.conv("input", 20, relu=False, bits=16),
+        "32 bits clipped": lambda m: m.conv(
+            "input", 20, relu=False, rescale=Rescale(0, False, -40_000, 40_000), bits=32
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", conv_cases())
+def test_convolution(case: str) -> None:
+    maker = GraphMaker((18, 11, 8))
+    conv_cases()[case](maker)
+    assert_exact(maker.graph())
+
+
+@pytest.mark.parametrize("shift", [-9, -1, 0, 6, 7, 10, 17])
+def test_residual_shift(shift: int) -> None:
+    maker = GraphMaker((20, 6, 6))
+    maker.conv("input", 20, residual="input", residual_shift=shift)
+    assert_exact(maker.graph())
+
+
+@pytest.mark.parametrize("low", [0, 3, 8])
+@pytest.mark.parametrize("spread", [2, 6, 9])
+def test_residual_shift_of_each_channel(low: int, spread: int) -> None:
+    shifts = np.random.default_rng(3).integers(low, low + spread + 1, 20).astype(np.int32)
+    maker = GraphMaker((20, 6, 6))
+    maker.conv("input", 20, residual="input", residual_shift=shifts)
+    assert_exact(maker.graph())
+
+
+@pytest.mark.parametrize("shifts", [(0, 0), (6, 2), (9, 0), (0, 9), (9, 8), (12, 2), (14, 7)])
+def test_add(shifts: tuple[int, int]) -> None:
+    maker = GraphMaker((20, 6, 6))
+    other = maker.conv("input", 20, 1)
+    maker.add("input", other, *shifts, rescale=Rescale(max(shifts), True, -128, 127))
+    assert_exact(maker.graph())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 2, 1), (2, 2, 0), (3, 1, 1), (7, 7, 0)]
+)
+@pytest.mark.parametrize("signed", [True, False])
+def test_max_pool(kernel: int, stride: int, padding: int, signed: bool) -> None:
+    maker = GraphMaker((20, 7, 7))
+    maker.max_pool("input" if signed else maker.relu("input"), kernel, stride, padding)
+    assert_exact(maker.graph())
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(7, 1, 0), (2, 2, 0), (3, 2, 1)])
+def test_average_pool(kernel: int, stride: int, padding: int) -> None:
+    maker = GraphMaker((20, 7, 7))
+    maker.avg_pool("input", kernel, stride, padding)
+    assert_exact(maker.graph())
+
+
+def test_pad_read_by_a_convolution() -> None:
+    maker = GraphMaker((20, 7, 7))
+    pad = maker.pad("input", 2, 5, 3)
+    maker.conv(pad, 28, residual=pad, residual_shift=3)
+    assert_exact(maker.graph())
+
+
+def test_pad_as_output() -> None:
+    maker = GraphMaker((20, 7, 7))
+    maker.pad("input", 2, 5, 3)
+    assert_exact(maker.graph())
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_random_networks(data: st.DataObject) -> None:
+    spec = data.draw(st.sampled_from(list(GEOMETRIES.values())))
+    size = st.integers(1, 13)
+    maker = GraphMaker(
+        (data.draw(st.integers(1, 40)), data.draw(size), data.draw(size)),
+        data.draw(st.integers(0, 2**20)),
+    )
+    x = "input"
+    for _ in range(data.draw(st.integers(1, 4))):
+        x = maker.conv(
+            x,
+            data.draw(st.integers(1, 50)),
+            data.draw(st.sampled_from([1, 3])),
+            data.draw(st.sampled_from([1, 2])),
+            keep=data.draw(st.sampled_from([0.0, 0.2, 0.6, 1.0])),
+            relu=data.draw(st.booleans()),
+            rescale=Rescale(data.draw(st.integers(5, 11)), data.draw(st.booleans()), -128, 127),
+        )
+        if data.draw(st.booleans()):
+            outs = maker.shape_of(x)[0]
+            shift = data.draw(st.integers(-3, 12))
+            x = maker.conv(x, outs, 3, keep=0.5, residual=x, residual_shift=shift)
+    assert_exact(maker.graph(), spec, pictures=2)
+
+
+def gemm_micro_ops(program: Program) -> int:
+    return sum(
+        (insn.uop_end - insn.uop_bgn) * insn.iter_out * insn.iter_in
+        for insn in decode(program.spec, program.insn)
+        if isinstance(insn, GemmInsn) and not insn.reset
+    )
+
+
+def test_pruned_tiles_cost_nothing() -> None:
+    maker = GraphMaker((32, 8, 8))
+    name = maker.conv("input", 32, keep=0.3, tile=16, bias=0, relu=False)
+    node = maker.nodes[-1]
+    maker.nodes[-1] = type(node)(**{**vars(node), "rescale": Rescale(0, False, -128, 127)})
+    program = assert_exact(maker.graph())
+    weight = node.weight.reshape(2, 16, 2, 16, 3, 3)  # type: ignore[union-attr]
+    kept = int(weight.any(axis=(1, 3)).sum())
+    assert 0 < kept < 36
+    assert program.region(f"{name}.weight").shape == (kept, 16, 16)
+    assert gemm_micro_ops(program) == kept * 64
+    loads = [insn for insn in decode(program.spec, program.insn) if isinstance(insn, MemInsn)]
+    assert sum(insn.x_size for insn in loads if insn.memory_type is MemType.WGT) == kept
+
+
+def test_fully_pruned_layer_has_no_product() -> None:
+    maker = GraphMaker((32, 8, 8))
+    maker.conv("input", 32, keep=0.0, bias=0, relu=False, rescale=Rescale(0, False, -128, 127))
+    assert gemm_micro_ops(assert_exact(maker.graph())) == 0
+
+
+def test_accumulators_rest_four_micro_ops() -> None:
+    maker = GraphMaker((48, 7, 7))
+    x = maker.conv("input", 16)
+    maker.conv(maker.avg_pool(maker.conv(x, 40, keep=0.4), 7), 10, 1, relu=False, bits=32)
+    program = assert_exact(maker.graph())
+    assert program.min_gemm_distance == 4
+    assert check(program).min_gemm_distance == 4
+
+
+def test_layers_cover_the_program_in_order() -> None:
+    program = compile_graph(residual_network(), DEFAULT)
+    ends = [0, *(layer.end for layer in program.layers)]
+    assert [layer.begin for layer in program.layers] == ends[:-1]
+    assert ends[-1] == program.length
+    assert len({layer.name for layer in program.layers}) == len(program.layers)
+
+
+def test_regions_are_aligned_and_apart() -> None:
+    program = compile_graph(residual_network(), DEFAULT)
+    regions = sorted(program.regions, key=lambda region: region.offset)
+    assert all(region.offset % 4096 == 0 for region in regions)
+    ends = [region.offset + region.length for region in regions]
+    assert all(end <= after.offset for end, after in zip(ends, regions[1:], strict=False))
+    assert ends[-1] <= len(program.dram)
+
+
+def test_geometry_that_holds_no_tile_is_refused() -> None:
+    maker = GraphMaker((16, 8, 8))
+    maker.conv("input", 16, 5)
+    with pytest.raises(UnsupportedError, match=r"conv1.*LOG_INP_BUFF_SIZE"):
+        compile_graph(maker.graph(), VtaSpec(log_inp_buff_size=8))
+
+
+def test_padding_beyond_the_kernel_is_refused() -> None:
+    maker = GraphMaker((16, 8, 8))
+    maker.conv("input", 16, 1, padding=1)
+    with pytest.raises(UnsupportedError, match="padding"):
+        compile_graph(maker.graph(), DEFAULT)
+
+
+def test_wide_result_inside_the_network_is_refused() -> None:
+    maker = GraphMaker((16, 8, 8))
+    maker.relu(maker.conv("input", 16, bits=32))
+    with pytest.raises(UnsupportedError, match="conv1: 32 bits"):
+        compile_graph(maker.graph(), DEFAULT)

@@ -81,7 +81,8 @@ def _draw_gaps(axes: Axes, gaps: list[Curve], room: float) -> None:
             color=light("ink"),
             fontsize=8.5,
         )
-    axes.set_ylim(top=max(PAPER[1], max(at.mean for at in gaps[0].points)) + 3)
+    tops = [at.mean + (at.sd or 0.0) for at in gaps[0].points]
+    axes.set_ylim(top=max(PAPER[1] + 3, max(tops) + 0.16 * (max(tops) - min(0.0, *tops))))
 
 
 def accuracy_caption(sweep: Sweep) -> str:
@@ -96,22 +97,32 @@ def accuracy_caption(sweep: Sweep) -> str:
 
 
 def _gap_sentence(gap: Curve, several: bool) -> str:
-    above = [at for at in gap.points if at.mean > 0]
-    rest = [at for at in gap.points if at.mean <= 0]
+    above, equal, below = (
+        [at for at in gap.points if _sign(at.mean) == sign] for sign in (1, 0, -1)
+    )
     where = f" ({gap.variant})" if several else ""
-    if not rest:
-        every = "every sparsity" if len(above) > 1 else percent(above[0].x)
-        text = f"gpw is above block at {every}{where}, by {_by(above)}"
-    elif not above:
-        text = f"gpw is not above block at any sparsity{where}: lower by {_by(rest)}"
+    every = "every sparsity" if len(above) > 1 else percent(gap.points[0].x)
+    some = (
+        every if len(above) == len(gap.points) else f"{len(above)} of {len(gap.points)} sparsities"
+    )
+    if above:
+        text = f"gpw is above block at {some}{where}, by {_by(above)}"
     else:
-        at = listed([percent(a.x) for a in rest])
-        text = (
-            f"gpw is above block at {len(above)} of {len(gap.points)} sparsities{where}, "
-            f"by {_by(above)}, but not at {at}, where it is lower by {_by(rest)}"
-        )
+        text = f"gpw is above block at no sparsity{where}"
+    text += f", equal at {_places(equal)}" if equal else ""
+    text += f", below it at {_places(below)} by {_by(below)}" if below else ""
     inside = sum(PAPER[0] <= at.mean <= PAPER[1] for at in gap.points)
     return f"{text}; {inside} of {len(gap.points)} lie in the paper's {PAPER[0]} to {PAPER[1]}."
+
+
+def _sign(value: float) -> int:
+    """Of ``value`` as it is printed: 0 for anything that shows as 0.00."""
+    shown = round(value, 2)
+    return (shown > 0) - (shown < 0)
+
+
+def _places(points: list[At]) -> str:
+    return listed([percent(at.x) for at in points])
 
 
 def _by(points: list[At]) -> str:
@@ -127,7 +138,7 @@ def _certainty(sweep: Sweep, gaps: list[Curve]) -> list[str]:
         at = listed([percent(x) for x in small])
         sentences.append(
             f"At {at} the difference is below {NOISE} point on one seed, which is noise: "
-            f"{NOISE_SOURCE}."
+            f"{_noise(sweep)}."
         )
     elif single_seed(sweep):
         sentences.append(f"A single seed: differences below {NOISE} point would be noise.")
@@ -138,6 +149,14 @@ def _certainty(sweep: Sweep, gaps: list[Curve]) -> list[str]:
     if {tuple(row) for row in sweep.done[["model", "data"]].to_numpy()} != {PAPER_SETTING}:
         sentences.append("The paper's range is for ResNet-20 on CIFAR-10.")
     return sentences
+
+
+def _noise(sweep: Sweep) -> str:
+    """What the noise is known from: few pictures, or the published spread over seeds."""
+    fewest = sweep.done["n_test"].min()
+    if 100 / fewest > NOISE / 10:
+        return f"one of {fewest:,.0f} test pictures is {100 / fewest:.2f} point"
+    return NOISE_SOURCE
 
 
 def _curve_sentence(curve: Curve) -> str:

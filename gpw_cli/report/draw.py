@@ -76,12 +76,11 @@ def label_ends(axes: Axes, ends: Sequence[EndLabel], size: float = 9.0) -> None:
     low, high = axes.get_ylim()
     gap = size * 1.25 / height * (high - low)
     rising = sorted(ends, key=lambda end: end.y)
-    places = _spread([end.y for end in rising], gap)
-    down = max(0.0, places[-1] - high) if places else 0.0
+    places = _below(high, _spread([end.y for end in rising], gap), gap)
     for end, y in zip(rising, places, strict=True):
         axes.annotate(
             end.text,
-            (end.x, max(y - down, low)),
+            (end.x, y),
             xytext=(7, 0),
             textcoords="offset points",
             va="center",
@@ -89,6 +88,7 @@ def label_ends(axes: Axes, ends: Sequence[EndLabel], size: float = 9.0) -> None:
             fontsize=size,
             fontweight="bold",
             annotation_clip=False,
+            bbox={"facecolor": light("page"), "edgecolor": "none", "pad": 0.6},
         )
 
 
@@ -101,6 +101,14 @@ def _spread(values: Sequence[float], gap: float) -> list[float]:
             (c1, n1), (c2, n2) = clusters[-2:]
             clusters[-2:] = [[(c1 * n1 + c2 * n2) / (n1 + n2), n1 + n2]]
     return [c + (i - (n - 1) / 2) * gap for c, n in clusters for i in range(int(n))]
+
+
+def _below(ceiling: float, places: Sequence[float], gap: float) -> list[float]:
+    """Rising ``places`` pushed down just enough that none is above ``ceiling``."""
+    pushed: list[float] = []
+    for place in reversed(places):
+        pushed.append(min(place, pushed[-1] - gap if pushed else ceiling))
+    return pushed[::-1]
 
 
 def _touch(lower: Sequence[float], upper: Sequence[float], gap: float) -> bool:

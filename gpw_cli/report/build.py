@@ -15,6 +15,7 @@ from pathlib import Path
 from gpw_cli.report.figures import FIGURES, draw_all
 from gpw_cli.report.load import Sweep, load_sweep
 from gpw_cli.report.page import build_page
+from gpw_cli.report.quantization import bits_table
 from gpw_cli.report.tables import (
     Table,
     accuracy_table,
@@ -36,6 +37,7 @@ TABLES = (
     (accuracy_table, ("accuracy", "sparsity")),
     (difference_table, ("accuracy", "sparsity")),
     (quantization_table, ("quantized_accuracy", "sparsity")),
+    (bits_table, ("fused_accuracy", "weight_bits")),
     (layers_table, ("pruned_layers", "sparsity")),
     (points_table, ("id",)),
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpw_cli.report import accuracy, layers, masks, npu, training
+from gpw_cli.report import accuracy, layers, masks, npu, quantization, training
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import drawing, render
 
@@ -26,10 +26,11 @@ class Entry:
     needs: tuple[str, ...]
     draw: Callable[[Sweep], Figure]
     caption: Callable[[Sweep], str]
+    when: Callable[[Sweep], bool] = lambda sweep: True
 
     def applies(self, sweep: Sweep) -> bool:
         """Whether the sweep has what this figure shows."""
-        return all(sweep.has(column) for column in self.needs)
+        return all(sweep.has(column) for column in self.needs) and self.when(sweep)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,21 @@ FIGURES = (
         ("timed_layers",),
         npu.draw_layer_cycles,
         npu.layer_cycles_caption,
+    ),
+    Entry(
+        "accuracy_vs_bits",
+        "Quantizers and bits",
+        ("fused_accuracy", "weight_bits"),
+        quantization.draw_bits,
+        quantization.bits_caption,
+        quantization.varies,
+    ),
+    Entry(
+        "ranges_and_scales",
+        "Ranges and scales",
+        ("quantized_layers",),
+        quantization.draw_scales,
+        quantization.scales_caption,
     ),
     Entry(
         "accuracy_before_finetuning",

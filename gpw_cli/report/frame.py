@@ -45,6 +45,9 @@ COLUMNS = (
     _metric("quantized_accuracy", "quantize", "test_accuracy", 4, optional=True),
     _metric("fused_accuracy", "fuse", "test_accuracy", 4, optional=True),
     _metric("vta_accuracy", "simulate", "test_accuracy", 4, optional=True),
+    Column("quantizer", "stages.quantize.metrics.quantizer", optional=True),
+    _metric("weight_bits", "quantize", "weight_bits", 0, optional=True),
+    _metric("act_bits", "quantize", "act_bits", 0, optional=True),
     _metric("cycles", "simulate", "cycles", 0, optional=True),
     _metric("bound_cycles", "simulate", "bound_cycles", 0, optional=True),
     _metric("dram_bytes", "simulate", "dram_bytes", 0, optional=True),
@@ -80,6 +83,7 @@ COUNTS = {
     "finetune_history": ("finetune", "history"),
     "pruned_layers": ("prune", "layers"),
     "timed_layers": ("simulate", "layers"),
+    "quantized_layers": ("fuse", "layers"),
 }
 
 

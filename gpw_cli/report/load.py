@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,10 @@ class Sweep:
     def done(self) -> pd.DataFrame:
         """The rows of points that finished."""
         return self.frame[self.frame["status"] == "done"]
+
+    def dense(self) -> Sweep:
+        """Only the points of the dense network."""
+        return replace(self, frame=self.frame[self.frame["scheme"] == "dense"])
 
     def has(self, column: str) -> bool:
         """Whether any finished point has a value (a count above 0) in ``column``."""

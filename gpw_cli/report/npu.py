@@ -14,7 +14,15 @@ from gpw_cli.report.draw import draw_curves, label_curves, label_room, level, sp
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import MARKERS, light, panels, scheme_colour
-from gpw_cli.report.summary import At, Curve, curves, dense_cycles, pareto, scheme_rank
+from gpw_cli.report.summary import (
+    At,
+    Curve,
+    curves,
+    dense_cycles,
+    dense_levels,
+    pareto,
+    scheme_rank,
+)
 from gpw_cli.report.words import basis, listed, percent, span
 
 if TYPE_CHECKING:
@@ -35,6 +43,8 @@ def draw_vta_accuracy(sweep: Sweep) -> Figure:
     for curve in curves(sweep.done, "accuracy"):
         x, y = [100 * at.x for at in curve.points], [at.mean for at in curve.points]
         top.plot(x, y, color=scheme_colour(curve.scheme), linewidth=1.0, linestyle=":")
+    for _, at in dense_levels(sweep.dense(), "vta_accuracy"):
+        level(top, at.mean, f"dense {at.mean:.2f}")
     label_curves(top, found)
     losses = curves(_with_loss(sweep), "loss")
     below.set(title="fp32 minus VTA (percentage points)", xlabel=AXIS)
@@ -202,10 +212,10 @@ def _timed_points(sweep: Sweep) -> list[tuple[str, list[dict[str, object]]]]:
 def draw_layer_cycles(sweep: Sweep) -> Figure:
     """Busy cycles of every module stacked for each layer, a tick at the layer's elapsed cycles."""
     points = _timed_points(sweep)
-    names = [str(layer["name"]) for layer in points[0][1]]
+    names = _layer_names(points)
     figure, grid = panels(1, len(points), [1.3 + 0.17 * len(names)])
     for axes, (title, layers) in zip(grid[0], points, strict=True):
-        _stack(axes, layers)
+        _stack(axes, [_layer(layers, name) for name in names])
         axes.set_title(title)
         axes.set_yticks(range(len(names)), names if axes is grid[0][0] else [], fontsize=7.5)
         axes.tick_params(axis="y", length=0)
@@ -219,6 +229,16 @@ def draw_layer_cycles(sweep: Sweep) -> Figure:
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=7.5)
     return figure
+
+
+def _layer_names(points: list[tuple[str, list[dict[str, object]]]]) -> list[str]:
+    """Every layer of the longest list: a layer pruned whole has no instructions, so no row."""
+    longest = max((layers for _, layers in points), key=len)
+    return [str(layer["name"]) for layer in longest]
+
+
+def _layer(layers: list[dict[str, object]], name: str) -> dict[str, object]:
+    return next((layer for layer in layers if layer["name"] == name), {"cycles": 0})
 
 
 def _stack(axes: Axes, layers: list[dict[str, object]]) -> None:

@@ -53,7 +53,8 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 def curves(frame: pd.DataFrame, column: str) -> list[Curve]:
     """One curve for each (scheme, variant), by sparsity; rows without a value are skipped."""
-    found = in_order(frame.dropna(subset=[column, "sparsity"]))
+    pruned = frame[frame["scheme"] != "dense"]  # the dense network is a level, not a curve
+    found = in_order(pruned.dropna(subset=[column, "sparsity"]))
     result = []
     for (scheme, variant), rows in found.groupby(["scheme", "variant"], sort=False):
         points = [_at(float(str(x)), group[column]) for x, group in rows.groupby("sparsity")]

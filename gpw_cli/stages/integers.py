@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.data.pictures import normalise
-from gpw_cli.graph.fold import fold
 from gpw_cli.graph.integer_io import save
 from gpw_cli.graph.trace import trace
+from gpw_cli.quantization.quantize import prepare
 from gpw_cli.quantization.reference import accuracy
 from gpw_cli.quantization.summary import summarise
 from gpw_cli.stages.network import load_network
@@ -27,11 +27,12 @@ BATCH = 256
 
 
 def float_graph(job: Job) -> Graph:
-    """The fine-tuned (or, dense, the pre-trained) network as a graph with batch norm folded."""
+    """The fine-tuned (or, dense, the pre-trained) network as a graph ready to be quantized."""
     model, _ = load_network(job.upstream.get("finetune", job.upstream["pretrain"]))
     pictures = job.services.pictures(job.config)
     _, height, width, channels = pictures.train.images.shape
-    return fold(trace(model, (channels, height, width), pictures.mean, pictures.std))
+    graph = trace(model, (channels, height, width), pictures.mean, pictures.std)
+    return prepare(graph, job.config.quantizer)
 
 
 def calibration_batches(job: Job) -> Iterator[Tensor]:

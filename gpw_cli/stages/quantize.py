@@ -18,4 +18,10 @@ def build(job: Job) -> dict[str, Any]:
     ranges.save(job.work)
     integers = quantize_graph(graph, ranges, quantizer, fused=False)
     metrics = leave(job, graph, ranges, integers, fused=False)
-    return {"quantizer": quantizer.name, "calibration": ranges.pictures, **metrics}
+    return {
+        "quantizer": quantizer.name,
+        "weight_bits": quantizer.weight_bits,
+        "act_bits": quantizer.act_bits,
+        "calibration": ranges.pictures,
+        **metrics,
+    }

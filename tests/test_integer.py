@@ -48,12 +48,14 @@ def exact(acc: int, n: int, rounding: bool, low: int, high: int) -> int:
     return max(low, min(high, value))
 
 
+@settings(deadline=None)
 @given(INT32, st.integers(-8, 30), st.booleans(), st.sampled_from([-128, -127, 0]))
 def test_rescale_is_its_definition(acc: int, n: int, rounding: bool, low: int) -> None:
     got = apply_rescale(np.array([[[acc]]]), Rescale(n, rounding, low, 127))
     assert int(got[0, 0, 0]) == exact(acc, n, rounding, low, 127)
 
 
+@settings(deadline=None)
 @given(
     st.lists(INT32, min_size=3, max_size=3), st.lists(st.integers(-4, 20), min_size=3, max_size=3)
 )
@@ -64,6 +66,7 @@ def test_one_shift_a_channel(acc: list[int], shifts: list[int]) -> None:
     assert got.ravel().tolist() == expected
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**20), 2**20), st.integers(1, 15))
 def test_rounding_folds_into_the_bias_and_relu_moves_behind_the_shift(acc: int, n: int) -> None:
     half = 1 << (n - 1)
@@ -72,6 +75,7 @@ def test_rounding_folds_into_the_bias_and_relu_moves_behind_the_shift(acc: int, 
     assert max(rounded, 0) == (max(acc, 0) + half) >> n == max(acc + half, 0) >> n
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**40), 2**40), st.sampled_from([8, 16, 32]))
 def test_store_keeps_the_low_bits(value: int, bits: int) -> None:
     expected = (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)

@@ -110,6 +110,7 @@ def test_observers() -> None:
     assert threshold(Observer.kl, seen(np.zeros(5)), 8, 0) == 0.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=30))
 def test_calibration_over_batches_is_calibration_over_all(values: list[float]) -> None:
     tensor = torch.tensor(values).reshape(-1, 1, 1, 1)
@@ -454,6 +455,7 @@ def test_pruned_weights_stay_zero() -> None:
         assert not whole.weight.any()
 
 
+@settings(deadline=None)
 @given(
     weight=st.floats(1e-12, 1e3),
     bias=st.floats(-1e4, 1e4),

@@ -80,7 +80,7 @@ def draw_cycles(sweep: Sweep) -> Figure:
     for bound in curves(sweep.done, "bound_cycles"):
         x, y = [100 * at.x for at in bound.points], [at.mean * 1e-6 for at in bound.points]
         top.plot(x, y, color=scheme_colour(bound.scheme), linewidth=1.0, linestyle=":")
-    top.set_ylim(0, 1.12 * top.get_ylim()[1])
+    top.set_ylim(0, 1.12 * max(top.get_ylim()[1], (dense or 0) * 1e-6))
     if dense:
         level(top, dense * 1e-6, f"dense {dense * 1e-6:.3g}")
         _draw_speedup(grid[1][0], sweep, dense)

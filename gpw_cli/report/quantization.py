@@ -115,10 +115,10 @@ def bits_table(sweep: Sweep) -> Table:
 
 
 def _quantized_point(sweep: Sweep) -> tuple[str, list[dict[str, Any]]]:
-    """The first dense point, else the first, with the rows of its fused integer network."""
+    """The first dense point, else the first, with its fused network's tensors but the logits."""
     rows = sweep.done[sweep.done["quantized_layers"] > 0].sort_values("sparsity", kind="stable")
     name = str(rows.iloc[0]["id"])
-    return name, dig(sweep.records[name], "stages.fuse.layers")
+    return name, dig(sweep.records[name], "stages.fuse.layers")[:-1]
 
 
 def draw_scales(sweep: Sweep) -> Figure:
@@ -154,6 +154,5 @@ def scales_caption(sweep: Sweep) -> str:
     return (
         f"Every tensor that the integer network of {name} stores, with the log2 of its scale: the "
         f"range of the calibration pictures, and what 127 steps cover. {worst['name']} is clipped "
-        f"most, {100 * worst['clipped']:.3g} % of its values; logits are wider integers. "
-        f"{basis(sweep)}"
+        f"most, {100 * worst['clipped']:.3g} % of its values. {basis(sweep)}"
     )

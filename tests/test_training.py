@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from gpw_cli.config.recipe import Padding, Precision, Recipe, Schedule
 from gpw_cli.data.pictures import Augment, Pictures, Split, batch, normalise
 from gpw_cli.errors import DivergedError
+from gpw_cli.models.cifar_resnet import cifar_resnet
+from gpw_cli.training import loop
+from gpw_cli.training.dead import skip_dead
 from gpw_cli.training.loop import EpochRecord, FitOptions, fit
 from gpw_cli.training.randomness import derived_seed, generator
 from gpw_cli.training.schedule import learning_rate
@@ -145,3 +149,42 @@ def test_no_augmentation_is_the_identity() -> None:
     assert torch.equal(x, normalise(data.train.images[[2, 0]], data.mean, data.std))
     expected = (data.train.images[2].permute(2, 0, 1).double() / 255 - 0.5) / 0.25
     assert torch.allclose(x[0].double(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_dead_convolution_gives_what_zero_weights_give(bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=bias)
+    model = nn.Sequential(conv, nn.ReLU())
+    with torch.no_grad():
+        conv.weight.zero_()
+    x = torch.randn(2, 3, 9, 7)
+    expected = model(x)
+    masks = {"0.weight": torch.zeros(8, 3, 3, 3, dtype=torch.bool)}
+    with skip_dead(model, masks) as dead:
+        assert dead == ["0"]
+        assert torch.equal(model(x), expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert conv(x).dtype is torch.bfloat16
+    assert "forward" not in vars(conv)
+    with skip_dead(model, {"0.weight": torch.ones(8, 3, 3, 3, dtype=torch.bool)}) as dead:
+        assert dead == []
+
+
+def test_skipping_dead_layers_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained() -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        model = cifar_resnet(20, 4)
+        masks = {
+            name: torch.zeros_like(weight, dtype=torch.bool)
+            for name, weight in model.named_parameters()
+            if name.startswith("layer2.1.conv") or name == "layer3.0.conv1.weight"
+        }
+        recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=32)
+        fit(model, pictures(64, 16), recipe, FitOptions("finetune", 0, CPU), masks=masks)
+        return dict(model.state_dict())
+
+    skipped = trained()
+    monkeypatch.setattr(loop, "skip_dead", lambda *_: nullcontext())
+    computed = trained()
+    assert all(torch.equal(skipped[name], computed[name]) for name in computed)

@@ -8,6 +8,8 @@ The program is decoded, checked (checker.py) and planned once (plan.py), then ru
 
 from __future__ import annotations
 
+import queue
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +18,9 @@ from numpy.typing import NDArray
 
 from gpw_cli.errors import DataError
 from gpw_cli.targets.vta.checker import check
-from gpw_cli.targets.vta.machine import Machine, Pages
-from gpw_cli.targets.vta.plan import make_plan
-from gpw_cli.targets.vta.program import REGION_ALIGN, Bytes, Program, Region
+from gpw_cli.targets.vta.machine import Machine
+from gpw_cli.targets.vta.plan import Plan, make_plan
+from gpw_cli.targets.vta.program import REGION_ALIGN, Bytes, Program
 
 Int8 = NDArray[np.int8]
 _BATCH = 64  # pictures at once: one tile of a layer, gathered for them, stays in the cache
@@ -33,7 +35,7 @@ class FunctionalResult:
 
 
 def simulate(program: Program, inputs: Int8, batch: int = _BATCH) -> FunctionalResult:
-    """Run ``program`` over int8 [N, C, H, W], ``batch`` pictures at once.
+    """Run ``program`` over int8 [N, C, H, W], ``batch`` pictures at once in each thread.
 
     Raises ProgramError for a program that breaks a rule of the hardware, DataError for pictures
     of another shape or type.
@@ -47,38 +49,62 @@ def final_dram(program: Program, picture: Int8) -> Bytes:
 
 
 class Simulator:
-    """A program bound to the tensors of ``batch`` pictures (rounded up to VTA's own batch)."""
+    """A program, checked and planned, for ``batch`` pictures at once (VTA's own batch at least)."""
 
     def __init__(self, program: Program, batch: int = _BATCH) -> None:
         self.report = check(program)
         self.program, self.spec = program, program.spec
         self.plan = make_plan(program)
-        images = -(-batch // program.spec.batch)
-        self.batch = images * program.spec.batch
-        self._machine = Machine(program.spec, self.plan.pages, program.dram, images)
-        self._operations = [op for step in self.plan.steps for op in step.bind(self._machine)]
+        self.images = -(-batch // program.spec.batch)
+        self.batch = self.images * program.spec.batch
 
     def run(self, inputs: Int8) -> FunctionalResult:
-        """Logits of int8 [N, C, H, W]."""
+        """Logits of int8 [N, C, H, W].
+
+        Threads take whole batches, which keeps every core busy through the many small operations.
+        """
         self._check_inputs(inputs)
+        batches = [inputs[at : at + self.batch] for at in range(0, len(inputs), self.batch)]
+        threads = torch.get_num_threads()
+        workers = max(1, min(threads, len(batches)))
+        turns: queue.SimpleQueue[tuple[int, Int8]] = queue.SimpleQueue()
+        for turn in enumerate(batches):
+            turns.put(turn)
         logits = np.zeros((len(inputs), self.program.classes), np.int32)
-        for begin in range(0, len(inputs), self.batch):
-            pictures = inputs[begin : begin + self.batch]
-            self._run_batch(pictures)
-            logits[begin : begin + self.batch] = self._logits()[: len(pictures)]
+        torch.set_num_threads(max(1, threads // workers))
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                for done in [pool.submit(self._work, turns, logits) for _ in range(workers)]:
+                    done.result()
+        finally:
+            torch.set_num_threads(threads)
         macs = self.plan.uops * self.spec.block_in * self.spec.block_out
         return FunctionalResult(logits, macs)
+
+    def _work(self, turns: queue.SimpleQueue[tuple[int, Int8]], logits: NDArray[np.int32]) -> None:
+        """Take batches until none is left; their logits go to their rows of ``logits``."""
+        bound = _Bound(self.program, self.plan, self.images)
+        while True:
+            try:
+                turn, pictures = turns.get_nowait()
+            except queue.Empty:
+                return
+            bound.run(pictures)
+            begin = turn * self.batch
+            logits[begin : begin + len(pictures)] = bound.logits()[: len(pictures)]
 
     def image(self, picture: Int8) -> Bytes:
         """The whole DRAM image after a run over int8 [C, H, W] as the first picture."""
         self._check_inputs(picture[None])
-        self._run_batch(picture[None])
-        pages = self.plan.pages
+        bound = _Bound(self.program, self.plan, 1)
+        bound.run(picture[None])
+        pages, length = self.plan.pages, len(self.program.dram)
         dram = np.zeros((len(pages.slot), REGION_ALIGN), np.uint8)
-        dram.reshape(-1)[: len(self.program.dram)] = self.program.dram
-        held = self._machine.dram[:, 0].numpy().view(np.uint8)
-        dram[pages.slot >= 0] = held.reshape(-1, REGION_ALIGN)
-        return dram.reshape(-1)[: len(self.program.dram)]
+        dram.reshape(-1)[:length] = self.program.dram
+        dram[pages.slot >= 0] = (
+            bound.machine.dram[:, 0].numpy().view(np.uint8).reshape(-1, REGION_ALIGN)
+        )
+        return dram.reshape(-1)[:length]
 
     def _check_inputs(self, inputs: Int8) -> None:
         if inputs.dtype != np.int8 or inputs.shape[1:] != self.program.input_shape:
@@ -87,27 +113,31 @@ class Simulator:
                 f"{list(self.program.input_shape)}"
             )
 
-    def _run_batch(self, pictures: Int8) -> None:
-        self._held(self.program.region(self.program.input)).copy_(
-            torch.from_numpy(pack_input(self.program, pictures, self._machine.images))
-        )
-        for operation in self._operations:
+
+class _Bound:
+    """A plan bound to the tensors of one machine."""
+
+    def __init__(self, program: Program, plan: Plan, images: int) -> None:
+        self.program, self.pages = program, plan.pages
+        self.machine = Machine(program.spec, plan.pages, program.dram, images)
+        self.operations = [op for step in plan.steps for op in step.bind(self.machine)]
+
+    def run(self, pictures: Int8) -> None:
+        packed = pack_input(self.program, pictures, self.machine.images)
+        self._held(self.program.input).copy_(torch.from_numpy(packed))
+        for operation in self.operations:
             operation()
 
-    def _held(self, region: Region) -> torch.Tensor:
+    def logits(self) -> NDArray[np.int32]:
+        """Logits of all pictures, those of unused places too."""
+        planes = self._held(self.program.output).transpose(0, 1)
+        return unpack_output(self.program, planes.reshape(self.machine.images, -1).numpy())
+
+    def _held(self, name: str) -> torch.Tensor:
         """A region's bytes on the machine: int8 [granules, images, granule]."""
-        return held(self._machine, self.plan.pages, region)
-
-    def _logits(self) -> NDArray[np.int32]:
-        region = self.program.region(self.program.output)
-        planes = self._held(region).transpose(0, 1).reshape(self._machine.images, -1).numpy()
-        return unpack_output(self.program, planes)
-
-
-def held(machine: Machine, pages: Pages, region: Region) -> torch.Tensor:
-    """A region's bytes on the machine: int8 [granules, images, granule]."""
-    begin = pages.address(region.offset) // machine.granule
-    return machine.dram[begin : begin + region.length // machine.granule]
+        region, granule = self.program.region(name), self.machine.granule
+        begin = self.pages.address(region.offset) // granule
+        return self.machine.dram[begin : begin + region.length // granule]
 
 
 def pack_input(program: Program, pictures: Int8, images: int) -> Int8:

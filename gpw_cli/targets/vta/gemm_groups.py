@@ -56,9 +56,3 @@ def _by_tiles(dst: Index, src: Index, tile: Index) -> Iterator[tuple[Index, Inde
         for number, signature in enumerate(kinds):
             members = kind.reshape(-1) == number
             yield accumulators[members], inputs[members], signature
-
-
-def taps_and_positions(src: Index) -> tuple[Index, Index] | None:
-    """(taps [K], positions [P]): src[p, k] = taps[k] + positions[p], positions[0] = 0; or None."""
-    taps, positions = src[0], src[:, 0] - src[0, 0]
-    return (taps, positions) if (src == positions[:, None] + taps).all() else None

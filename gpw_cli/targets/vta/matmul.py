@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gpw_cli.targets.vta.gemm_groups import taps_and_positions
 from gpw_cli.targets.vta.isa import Index
 from gpw_cli.targets.vta.machine import Machine
 from gpw_cli.targets.vta.rows import Rows
 from gpw_cli.targets.vta.steps import Lanes, Operation, broadcast
 
-_LEFT_BYTES = 8 << 20  # of the gathered inputs: larger products are cut into pieces of positions
+_LEFT_BYTES = 4 << 20  # gathered inputs of one product; a larger one is cut into pieces
+_FEW_ROWS = 512  # elements of one copy, below which one gather by index takes less time
 _CHUNK = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CHUNK_BYTES = 16  # of the widest dtype that copies whole input elements (complex128)
 
@@ -91,26 +91,33 @@ class Matmul:
 def _gather(machine: Machine, src: Index, left: Tensor) -> list[Operation]:
     """Copy inp[src] to ``left`` int8 [positions, rows, K, block_in]."""
     inp, target = _chunks(machine.inp), _chunks(left)
-    split = taps_and_positions(src)
-    if split is not None:
-        taps, positions = Rows(split[0]), Rows(split[1])
-        if positions.regular and (len(taps) <= len(positions) or not taps.regular):
-            return [
-                _copy(target[:, :, k], positions, inp, tap)
-                for k, tap in enumerate(split[0].tolist())
-            ]
-        if taps.regular:
-            return [
-                _copy(target[p].transpose(0, 1), taps, inp, position)
-                for p, position in enumerate(split[1].tolist())
-            ]
-    index = torch.from_numpy(src.reshape(-1))
+    operations: list[Operation] = []
+    for columns, positions in _columns(src):
+        rows = Rows(positions)
+        if rows.regular and len(positions) * machine.rows >= _FEW_ROWS:
+            operations += [_copy(target[:, :, k], rows, inp, int(src[0, k])) for k in columns]
+        else:
+            operations.append(_gather_by_index(target, inp, src, columns))
+    return operations
 
-    def irregular() -> None:
-        rows = inp.index_select(0, index).view(*src.shape, *inp.shape[1:])
-        target.copy_(rows.transpose(1, 2))
 
-    return [irregular]
+def _columns(src: Index) -> Iterator[tuple[Index, Index]]:
+    """(columns, positions [P]): the columns k with src[p, k] = src[0, k] + positions[p]."""
+    kinds, kind = np.unique(src - src[:1], axis=1, return_inverse=True)
+    for number in range(kinds.shape[1]):
+        yield np.flatnonzero(kind.reshape(-1) == number), kinds[:, number]
+
+
+def _gather_by_index(target: Tensor, inp: Tensor, src: Index, columns: Index) -> Operation:
+    index = torch.from_numpy(np.ascontiguousarray(src[:, columns]).reshape(-1))
+    where = torch.from_numpy(columns)
+    shape = (len(src), len(columns), *inp.shape[1:])
+
+    def gather() -> None:
+        rows = inp.index_select(0, index).view(shape).transpose(1, 2)
+        target.index_copy_(2, where, rows)
+
+    return gather
 
 
 def _copy(target: Tensor, rows: Rows, inp: Tensor, offset: int) -> Operation:

@@ -10,6 +10,9 @@ lose. A killed worker's lock frees itself, and another process goes on from its 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -68,11 +71,18 @@ def record_if_cached(services: Services, sweep: Sweep, point: Point) -> bool:
 
 def work_through(sweep: Sweep, points: Sequence[Point], services: Services) -> None:
     """Make all ``points``; those that another process is making are left for a later round."""
-    left = list(points)
+    left, done = list(points), len(sweep.points) - len(points)
     while left:
-        busy = [point for point in left if not _try_point(sweep, point, services, wait=False)]
+        busy = []
+        for point in left:
+            if not _try_point(sweep, point, services, wait=False):
+                busy.append(point)
+                continue
+            done += 1
+            services.listener.progress("points", done, len(sweep.points))
         if len(busy) == len(left):  # nothing to do but wait for one
             _try_point(sweep, busy.pop(0), services, wait=True)
+            done += 1
         left = busy
 
 
@@ -116,11 +126,19 @@ def _start_workers(
 
 def worker_main(request: Request, jobs: int, index: int) -> None:
     """One worker process: the same sweep, its walk begun at another place."""
+    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
     sweep = plan_sweep(request)
     services = open_services(sweep.points[0].config, Silent(), jobs)
     start = index * len(sweep.points) // jobs
     with suppress(KeyboardInterrupt):
         work_through(sweep, sweep.points[start:] + sweep.points[:start], services)
+
+
+def _die_with_parent(parent: int) -> None:
+    """A sweep killed with -9 takes its workers along; the store is safe at any moment."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _stop_workers(workers: list[multiprocessing.process.BaseProcess]) -> None:

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from gpw_cli.cli import cache, data, inspect, pipeline, simulate, sweep
 from gpw_cli.cli.console import say
 from gpw_cli.errors import GpwError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +46,11 @@ def callback(
     """Options of every command."""
 
 
+def _interrupted() -> NoReturn:
+    say("gpw: interrupted; the same command goes on from the last finished epoch")
+    sys.exit(INTERRUPTED)
+
+
 def main() -> None:
     """The console script."""
     try:
@@ -52,8 +59,11 @@ def main() -> None:
         say(f"gpw: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        say("gpw: interrupted; the same command goes on from the last finished epoch")
-        sys.exit(130)
+        _interrupted()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # Typer's own answer to Ctrl-C says nothing
+            _interrupted()
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_graphs import GraphMaker
 
+from gpw_cli.config.target import VtaTiming
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import FULL_RANGE, IntGraph, Rescale
 from gpw_cli.quantization.reference import run
@@ -19,6 +20,7 @@ from gpw_cli.targets.vta.isa import GemmInsn, MemInsn, MemType, decode
 from gpw_cli.targets.vta.lowering import compile_graph
 from gpw_cli.targets.vta.program import Program
 from gpw_cli.targets.vta.spec import VtaSpec
+from gpw_cli.targets.vta.timing import time_program
 
 DEFAULT = VtaSpec()
 NARROW = VtaSpec(log_block_in=3, log_block_out=3, log_acc_buff_size=15, log_wgt_buff_size=15)
@@ -221,6 +223,29 @@ def test_fully_pruned_layer_has_no_product() -> None:
     maker = GraphMaker((32, 8, 8))
     maker.conv("input", 32, keep=0.0, bias=0, relu=False, rescale=Rescale(0, False, -128, 127))
     assert gemm_micro_ops(assert_exact(maker.graph())) == 0
+
+
+def test_channels_that_nobody_reads_are_not_computed() -> None:
+    maker = GraphMaker((16, 8, 8))
+    first = maker.conv("input", 48, bias=0, relu=False, rescale=Rescale(9, False, -128, 127))
+    second = maker.conv(first, 16, bias=0, relu=False, rescale=Rescale(9, False, -128, 127))
+    maker.nodes[-1].weight[:, 16:32] = 0  # type: ignore[union-attr]
+    program = assert_exact(maker.graph())
+    assert program.region(f"{first}.weight").shape[0] == 2 * 9
+    assert program.region(f"{second}.weight").shape[0] == 2 * 9
+
+
+def test_layer_that_nobody_reads_costs_nothing() -> None:
+    maker = GraphMaker((16, 8, 8))
+    x = maker.conv("input", 16)
+    dead = maker.conv(x, 16)
+    maker.conv(dead, 16, keep=0.0, residual=x, residual_shift=9)
+    program = assert_exact(maker.graph())
+    layer = next(layer for layer in program.layers if layer.name == dead)
+    assert layer.begin == layer.end
+    assert dead not in {region.name for region in program.regions}
+    timed = {layer.name: layer.cycles for layer in time_program(program, VtaTiming()).layers}
+    assert timed[dead] == 0
 
 
 def test_accumulators_rest_four_micro_ops() -> None:

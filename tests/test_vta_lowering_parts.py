@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpw_cli.errors import UnsupportedError
@@ -35,6 +35,7 @@ def alu(step: AluStep, acc: np.ndarray) -> np.ndarray:
     return (np.minimum if step.op is AluOp.MIN else np.maximum)(acc, operand)
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(INT32, min_size=2, max_size=2),
     margin=st.integers(0, 2**31),
@@ -83,6 +84,7 @@ def test_shift_beyond_a_word_is_refused() -> None:
         shorten(acc, False, Rescale(32, True, -128, 127), "node")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(-480_000, 480_000), min_size=1, max_size=40),
     st.sampled_from(
@@ -109,6 +111,7 @@ def test_bias_that_needs_many_tiles_is_left_to_the_alu() -> None:
     assert bias_tiles(np.array([2**20]), SPEC) is None
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 99))
 def test_weight_tiles_are_the_surviving_ones(o: int, i: int, keep: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -129,6 +132,7 @@ def test_diagonal_tiles_are_stored_once() -> None:
     assert len(tiles.out) == 36
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60))
 def test_spread_is_an_order_no_worse_than_the_given_one(blocks: list[int]) -> None:
     given_order = np.array(blocks)
@@ -140,6 +144,7 @@ def test_spread_is_an_order_no_worse_than_the_given_one(blocks: list[int]) -> No
         assert rested == len(blocks) + 1
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 4))
 def test_unroll_divides_the_tile(rows: int, cols: int, need: int) -> None:
     tall, wide = unroll(rows, cols, need, limit=2048)

@@ -3,9 +3,9 @@
     builder = Builder(spec, vectors=4)
     base = builder.inp.next(elements)           # alternates between two slots
 
-While one slot is computed on, the other one is loaded or stored. Set apart at the end of the input and
-accumulator scratchpads: the constant input of bias tiles, the vectors of tensor-tensor ALU steps, and
-``REST`` accumulators whose content nobody reads.
+While one slot is computed on, the other one is loaded or stored. Set apart at the end of the input
+and accumulator scratchpads: the constant input of bias tiles, the vectors of tensor-tensor ALU
+steps, and ``REST`` accumulators whose content nobody reads.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ def choose(shaped: Shaped, builder: Builder) -> Plan:
     raise UnsupportedError(
         f"{shaped.kernel.name}: one output pixel of kernel "
         f"{max(term.kernel for term in shaped.kernel.terms)} does not fit the scratchpads of "
-        f"{spec.inp_depth} input, {spec.wgt_depth} weight and {spec.acc_depth} accumulator elements; "
-        f"enlarge LOG_INP_BUFF_SIZE, LOG_WGT_BUFF_SIZE or LOG_ACC_BUFF_SIZE"
+        f"{spec.inp_depth} input, {spec.wgt_depth} weight and {spec.acc_depth} accumulator "
+        f"elements; enlarge LOG_INP_BUFF_SIZE, LOG_WGT_BUFF_SIZE or LOG_ACC_BUFF_SIZE"
     )
 
 
@@ -38,7 +38,7 @@ def _plans(shaped: Shaped, slots: int) -> Iterator[Plan]:
         for rows in parts(height):
             if cols < width and rows > 1 and rows * 4 > cols * 64:
                 continue
-            for groups in parts(shaped.out.groups):
+            for groups in parts(len(shaped.out.live)):
                 yield Plan(rows, cols, groups, slots)
 
 

@@ -1,12 +1,13 @@
 """A kernel cut into what the scratchpads hold at once: channel chunks, bundles and weight sets.
 
-    chunks, weights = cut(shaped, plan, builder)
-    region = dram.add(name, weights, ...)                      # in order of use, surviving tiles only
+    cutter = Cutter(shaped, plan, builder)
+    chunks, weights = cutter.cut(), cutter.weights()
+    region = dram.add(name, weights, ...)              # surviving tiles only, in order of use
 
-A chunk is ``plan.groups`` output groups. Its inputs are split into bundles, each one scratchpad slot
-full; only input groups that some surviving tile reads appear. A piece is one GEMM: tiles of one term
-on one bundle, with weights from one set. A set is loaded at once: the whole kernel if that fits a slot,
-else a chunk, else (every spatial tile anew) what one bundle needs.
+A chunk is ``plan.groups`` output groups. Its inputs are split into bundles, each one scratchpad
+slot full; only input groups that some surviving tile reads appear. A piece is one GEMM: tiles of
+one term on one bundle, with weights from one set. A set is loaded at once: the whole kernel if that
+fits a slot, else a chunk, else (every spatial tile anew) what one bundle needs.
 """
 
 from __future__ import annotations
@@ -66,10 +67,9 @@ class Bundle:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Output groups [begin, end)."""
+    """Output ``groups``, ascending."""
 
-    begin: int
-    end: int
+    groups: Int64
     bundles: tuple[Bundle, ...]
 
 
@@ -87,16 +87,15 @@ class Cutter:
         self.tiles: list[Int8] = []
         self.used = 0
 
-    def cut(self) -> tuple[tuple[Chunk, ...], WeightSet | None]:
-        """(chunks, the weight set of the whole kernel if it has one)."""
+    def cut(self) -> tuple[Chunk, ...]:
+        """The chunks, in order."""
         everything = [self._sorted(term) for term in self.shaped.kernel.terms]
         shared = self._try_set(list(enumerate(everything)), lasting=True)
-        groups, step = self.shaped.out.groups, self.plan.groups
+        live, step = self.shaped.out.live, self.plan.groups
         chunks = [
-            self._chunk(begin, min(begin + step, groups), shared)
-            for begin in range(0, groups, step)
+            self._chunk(live[begin : begin + step], shared) for begin in range(0, len(live), step)
         ]
-        return tuple(chunks), shared
+        return tuple(chunks)
 
     def _sorted(self, term: Term) -> TileSet:
         """Tiles with the output blocks of one input tap together."""
@@ -104,21 +103,21 @@ class Cutter:
         order = np.lexsort((tiles.out, tiles.col, tiles.row, tiles.inp))
         return tiles.select(order)
 
-    def _chunk(self, begin: int, end: int, shared: WeightSet | None) -> Chunk:
+    def _chunk(self, groups: Int64, shared: WeightSet | None) -> Chunk:
         pixel = self.shaped.out.pixel(self.spec.block_out)
         mine = []
         for term in self.shaped.kernel.terms:
             tiles = self._sorted(term)
-            mine.append(tiles.select((tiles.out >= begin * pixel) & (tiles.out < end * pixel)))
+            mine.append(tiles.select(np.isin(tiles.out // pixel, groups)))
         shared = shared or self._try_set(list(enumerate(mine)), lasting=True)
-        units = needed(self.shaped, self.sizes, begin, end)
+        units = needed(self.shaped, self.sizes, groups)
         packed = [_gather(bundle) for bundle in pack(units, self.room)]
         late = self._constant_bundles(packed)
         bundles = []
         for number, parts in enumerate(packed):
             runs = self._runs(parts, mine, {term for term, at in late.items() if at == number})
             bundles.append(Bundle(parts, self._steps(runs, shared)))
-        return Chunk(begin, end, tuple(bundles))
+        return Chunk(groups, tuple(bundles))
 
     def _constant_bundles(self, packed: list[tuple[Part, ...]]) -> dict[int, int]:
         """Constant term -> its bundle: the first where all earlier stages have their inputs."""

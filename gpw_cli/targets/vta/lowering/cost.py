@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from math import ceil
 
 from gpw_cli.targets.vta.lowering.builder import Builder
+from gpw_cli.targets.vta.lowering.kernels import Int64
 from gpw_cli.targets.vta.lowering.loops import unroll
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.packing import Shaped, Unit, needed, pack
 from gpw_cli.targets.vta.lowering.tiling import Plan, input_sizes
 
 _REQUEST, _BEAT, _ISSUE, _BURST = 23, 8, 7, 128
+_EXPOSED = {1: 1.0, 2: 0.5}  # share of the last tile's STORE and the next LOAD that nothing hides
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,12 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """``once``: cycles of loads that serve all tiles of the chunk; ``uops``: micro-ops of a tile."""
+    """``groups`` output groups.
 
+    ``once``: cycles of loads that serve all tiles; ``uops``: micro-ops of a tile.
+    """
+
+    groups: int
     once: float
     steps: tuple[_Step, ...]
     uops: float
@@ -58,62 +64,66 @@ class CostModel:
             for many, rows in _shapes(height, plan.rows)
             for more, cols in _shapes(width, plan.cols)
         ]
-        groups = self.shaped.out.groups
+        live = self.shaped.out.live
         chunks = [
-            self._chunk(plan, begin, min(begin + plan.groups, groups))
-            for begin in range(0, groups, plan.groups)
+            self._chunk(plan, live[begin : begin + plan.groups])
+            for begin in range(0, len(live), plan.groups)
         ]
         tiles = sum(many for many, _ in shapes)
+        alone = tiles * len(chunks) == 1
         total = sum(
-            many * self._tile(chunk, plan, pixels) for chunk in chunks for many, pixels in shapes
+            many * self._tile(chunk, plan, pixels, alone=alone)
+            for chunk in chunks
+            for many, pixels in shapes
         )
         total += sum(self._once(chunk, plan, height * width, tiles) for chunk in chunks)
         load = sum(tiles * step.load for chunk in chunks for step in chunk.steps)
         load += sum(chunk.once for chunk in chunks)
+        outputs = shapes[0][1] * plan.groups * self.pixel
+        last = load / tiles / len(chunks) + self._store(outputs)
         shared = self.total <= self.builder.wgt.capacity(plan.slots)
         load += self._weights(self.total) * shared
-        last = (load + total / 4) / tiles / len(chunks) + self._store(plan, shapes[0][1])
-        overlap = 1.0 if len(chunks) > 1 or tiles < 3 else 0.5 if tiles == 3 else 0.1
-        return max(total, load) + last * overlap
+        lag = 1 if len(chunks) > 1 else _lag(ceil(height / plan.rows), ceil(width / plan.cols))
+        exposed = _EXPOSED.get(lag, 0.1 if plan.cols == width else 0.2)
+        return max(total, 0.0 if alone else load) + last * exposed
 
-    def _tile(self, chunk: _Chunk, plan: Plan, pixels: int) -> float:
-        """Cycles of one output tile in the middle of its chunk."""
-        arithmetic = [step.issue + step.tiles * pixels for step in chunk.steps]
+    def _tile(self, chunk: _Chunk, plan: Plan, pixels: int, *, alone: bool) -> float:
+        """Cycles of one output tile; another one follows it unless it is ``alone``."""
+        outputs = pixels * chunk.groups * self.pixel
+        rest = max(1, ceil(REST / outputs))
+        arithmetic = [step.issue + step.tiles * pixels * rest for step in chunk.steps]
         arithmetic[-1] += self.instructions * _ISSUE
-        arithmetic[-1] += pixels * min(plan.groups, self.shaped.out.groups) * self.pixel * self.each
+        arithmetic[-1] += outputs * self.each
         loads = [step.load for step in chunk.steps]
-        behind = sum(map(max, arithmetic, loads[1:] + loads[:1]))
+        behind = sum(map(max, arithmetic, [*loads[1:], 0.0 if alone else loads[0]]))
         again = chunk.uops / 2 + _REQUEST if 2 * chunk.uops > self.spec.uop_limit else 0
-        return max(behind + again, self._store(plan, pixels))
+        return max(behind + again, self._store(outputs))
 
     def _once(self, chunk: _Chunk, plan: Plan, area: int, tiles: int) -> float:
         """What a chunk adds to its tiles: its micro-ops, and weights that nothing hides."""
         before = chunk.steps[-1].tiles * area / tiles
         return max(0.0, chunk.once - before) + min(2 * chunk.uops, self.spec.uop_limit) / 2
 
-    def _store(self, plan: Plan, pixels: int) -> float:
-        elements = pixels * min(plan.groups, self.shaped.out.groups) * self.pixel
+    def _store(self, outputs: int) -> float:
         each = 3 * self.spec.out_elem_bytes * (1 / 16 + 1 / _BURST)
-        return elements * each * self.shaped.out.planes
+        return outputs * each * self.shaped.out.planes
 
     def _weights(self, tiles: float) -> float:
         return _REQUEST + tiles * self.spec.wgt_elem_bytes / _BEAT
 
-    def _chunk(self, plan: Plan, begin: int, end: int) -> _Chunk:
+    def _chunk(self, plan: Plan, groups: Int64) -> _Chunk:
         room = self.builder.wgt.capacity(plan.slots)
         sizes = input_sizes(self.shaped, plan, self.spec)
-        bundles = pack(
-            needed(self.shaped, sizes, begin, end), self.builder.inp.capacity(plan.slots)
-        )
-        kept = sum(int(count[begin:end].sum()) for count in self.shaped.counts)
-        need = -(-REST // ((end - begin) * self.pixel))
+        bundles = pack(needed(self.shaped, sizes, groups), self.builder.inp.capacity(plan.slots))
+        kept = sum(int(count[groups].sum()) for count in self.shaped.counts)
+        need = -(-REST // (len(groups) * self.pixel))
         tall, wide = unroll(plan.rows, plan.cols, need, self.spec.uop_limit)
         uops = kept * tall * wide
         if self.total <= room or kept <= room:
             once = 0.0 if self.total <= room else self._weights(kept)
-            return _Chunk(once, tuple(self._step(bundle) for bundle in bundles), uops)
+            return _Chunk(len(groups), once, tuple(self._step(bundle) for bundle in bundles), uops)
         steps = [step for bundle in bundles for step in self._streamed(bundle, room)]
-        return _Chunk(0.0, tuple(steps), uops)
+        return _Chunk(len(groups), 0.0, tuple(steps), uops)
 
     def _step(self, bundle: list[Unit]) -> _Step:
         load = sum(_REQUEST + unit.size * self.spec.inp_elem_bytes / _BEAT for unit in bundle)
@@ -129,6 +139,15 @@ class CostModel:
             _Step(step.load * (part == 0) + weights, step.tiles / count, step.issue)
             for part in range(count)
         ]
+
+
+def _lag(bands: int, columns: int) -> int:
+    """How many tiles after its last input tile the next layer's first tile comes.
+
+    It needs its own and the neighbouring tiles; from 3 on, no module waits.
+    """
+    last = (min(2, bands) - 1) * columns + min(2, columns) - 1
+    return bands * columns - last
 
 
 def _shapes(size: int, step: int) -> list[tuple[int, int]]:

@@ -37,10 +37,16 @@ class TileSet:
     tile: Int64
     data: Int8
 
-    def select(self, mask: NDArray[np.bool_]) -> TileSet:
-        """The positions where ``mask``; ``data`` is shared."""
-        parts = (self.out, self.inp, self.row, self.col, self.tile)
-        return TileSet(*(part[mask] for part in parts), self.data)
+    def select(self, which: NDArray[np.bool_] | Int64) -> TileSet:
+        """The positions ``which``, a mask or indices; ``data`` is shared."""
+        return TileSet(
+            self.out[which],
+            self.inp[which],
+            self.row[which],
+            self.col[which],
+            self.tile[which],
+            self.data,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,14 +170,14 @@ def bias_tiles(bias: Int64, spec: VtaSpec) -> TileSet | None:
     low = rest - 127 * high
     if lanes == 0 or np.abs(high).max(initial=0) > 127 * lanes * _BIAS_TILES:
         return None
-    tiles = np.zeros((_BIAS_TILES, len(rest), spec.block_in), np.int8)
-    tiles[0, :, -1] = low
+    rows = np.zeros((_BIAS_TILES, len(rest), spec.block_in), np.int8)
+    rows[0, :, -1] = low
     for number in range(_BIAS_TILES):
         for lane in range(lanes):
             part = np.clip(high, -127, 127)
-            tiles[number, :, lane] = part
+            rows[number, :, lane] = part
             high = high - part
-    tiles = tiles.reshape(_BIAS_TILES, blocks, spec.block_out, spec.block_in)
+    tiles = rows.reshape(_BIAS_TILES, blocks, spec.block_out, spec.block_in)
     kept = tiles.any(axis=(2, 3))
     _, out = np.nonzero(kept)
     zero = np.zeros(len(out), np.int64)

@@ -4,9 +4,9 @@
     region = dram.add("conv1.weight", tiles, layout="tile 16o 16i", kind="weight")
     tensor = Tensor("conv1", (16, 32, 32), group=16, region=dram.reserve(...))
 
-An activation is int8 [C/group, H, W, group] a picture. ``group`` is the larger of the two blocks, so
-that one group is a whole number of output elements (what a STORE writes) and of input elements (what
-a LOAD reads). The network's input is grouped by block_in, its output by block_out.
+An activation is int8 [C/group, H, W, group] a picture. ``group`` is the larger of the two blocks,
+so that one group is a whole number of output elements (what a STORE writes) and of input elements
+(what a LOAD reads). The network's input is grouped by block_in, its output by block_out.
 """
 
 from __future__ import annotations
@@ -26,18 +26,27 @@ Tiles = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Tensor:
-    """One activation in DRAM: (C, H, W) of ``shape`` at byte ``offset``, ``planes`` bytes a value."""
+    """One activation in DRAM: (C, H, W) of ``shape`` at byte ``offset``, ``planes`` bytes a value.
+
+    ``stored``: the channel groups that are computed, ascending; None: all.
+    """
 
     name: str
     shape: tuple[int, int, int]
     group: int
     planes: int = 1
     offset: int = 0
+    stored: tuple[int, ...] | None = None
 
     @property
     def groups(self) -> int:
         """Channel groups, the last one zero padded."""
         return ceil(self.shape[0] / self.group)
+
+    @property
+    def live(self) -> NDArray[np.int64]:
+        """``stored`` as an array."""
+        return np.arange(self.groups) if self.stored is None else np.array(self.stored, np.int64)
 
     def pixel(self, block: int) -> int:
         """Elements of ``block`` channels in one pixel of one group."""
@@ -55,7 +64,8 @@ class Tensor:
         """The tensor as a region of length ``planes`` x groups x H x W x batch x group bytes."""
         block = spec.block_in if kind == "input" else spec.block_out
         block = block if kind in ("input", "output") else self.group
-        shape = (self.groups * self.pixel(block), *self.shape[1:], spec.batch, block)
+        blocks = self.groups * self.pixel(block)
+        shape: tuple[int, ...] = (blocks, *self.shape[1:], spec.batch, block)
         layout = f"C/{block} H W n {block}c"
         if kind == "output":
             shape, layout = (self.planes, *shape), f"byte {layout}"

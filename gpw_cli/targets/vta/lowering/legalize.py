@@ -1,9 +1,9 @@
 """Integer graph to kernels: every node in terms of tiles, constants and exact ALU steps.
 
-    kernels, bounds = legalize(graph, spec)
+    kernels = legalize(graph, spec)
 
-Each kernel writes the tensor of its name. An option-A shortcut (``IntPad``) that only feeds additions
-becomes shifted diagonal tiles of those and is not computed on its own.
+Each kernel writes the tensor of its name. An option-A shortcut (``IntPad``) that only feeds
+additions becomes shifted diagonal tiles of those and is not computed on its own.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Legalizer:
         self.kernels.append(pool)
 
     def _copy(self, name: str, shift: int | Int64, outs: int) -> tuple[Term, Bounds]:
-        """A diagonal term that reads tensor ``name`` (through a pad that was absorbed, or is it)."""
+        """A diagonal term that reads tensor ``name``, through it if it is an absorbed pad."""
         values = np.broadcast_to(1 << np.asarray(shift, np.int64), outs)
         source, before, stride = self._behind(name)
         ins = self.graph.node(source).shape[0]

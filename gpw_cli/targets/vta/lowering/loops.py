@@ -21,13 +21,12 @@ from gpw_cli.targets.vta.lowering.stream import Span
 Int64 = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AccTile:
-    """Accumulators from ``base``: groups [begin, end) x rows x cols x ``pixel`` blocks."""
+    """Accumulators from ``base``: ``groups`` (ascending) x rows x cols x ``pixel`` blocks."""
 
     base: int
-    begin: int
-    end: int
+    groups: Int64
     rows: int
     cols: int
     pixel: int
@@ -40,7 +39,7 @@ class AccTile:
     @property
     def size(self) -> int:
         """Accumulators."""
-        return (self.end - self.begin) * self.pixels * self.pixel
+        return len(self.groups) * self.pixels * self.pixel
 
     @property
     def span(self) -> Span:
@@ -50,7 +49,13 @@ class AccTile:
     def first(self, block: Int64) -> Int64:
         """The accumulator of output channel ``block`` at the first pixel."""
         group, inner = np.divmod(block, self.pixel)
-        return self.base + (group - self.begin) * self.pixels * self.pixel + inner
+        before = np.searchsorted(self.groups, group)
+        return self.base + before * self.pixels * self.pixel + inner
+
+    @property
+    def blocks(self) -> Int64:
+        """The output channel blocks, in order."""
+        return (self.groups[:, None] * self.pixel + np.arange(self.pixel)).reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +159,8 @@ def immediate(builder: Builder, op: AluOp, value: int, span: Span) -> None:
 
 
 def by_channel(builder: Builder, op: AluOp, vector: int, acc: AccTile) -> None:
-    """``op`` with the accumulators from ``vector``, one an output block, on each pixel of ``acc``."""
-    blocks = np.arange(acc.begin * acc.pixel, acc.end * acc.pixel)
-    dst, src = acc.first(blocks), vector + blocks
+    """``op`` with the accumulators from ``vector``, one a block, on each pixel of ``acc``."""
+    dst, src = acc.first(acc.blocks), vector + acc.blocks
     if acc.size == 1:
         dst, src = np.append(dst, builder.spare), np.append(src, src)
     insn = AluInsn(

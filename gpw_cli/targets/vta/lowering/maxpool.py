@@ -1,13 +1,12 @@
 """Scheduling of max pooling: pixels copied into the accumulators, then maxima between those.
 
-The pixels of a tile enter the accumulators through identity tiles; beside them lie the results, which
-start from the smallest possible value. Each tap of the window is one ALU instruction over the outputs
-for which it lies inside the picture, so no padding is loaded.
+The pixels of a tile enter the accumulators through identity tiles; beside them lie the results,
+which start from the smallest possible value. Each tap of the window is one ALU instruction over the
+outputs for which it lies inside the picture, so no padding is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,12 +59,8 @@ class MaxPoolSchedule:
         self.segments = [
             self._segment(_Tile(group, area, self._inner(area)), self._bundle(group))
             for area in self._areas()
-            for group in range(self.out.groups)
+            for group in self.out.live.tolist()
         ]
-
-    def ahead(self, loads: int) -> list[Callable[[], None]]:
-        """Loads of the identity tiles."""
-        return self.weights.ahead(self.shared, loads)
 
     def _areas(self) -> list[Area]:
         _, height, width = self.out.shape
@@ -92,8 +87,8 @@ class MaxPoolSchedule:
             if fitting:
                 return max(fitting)[1:]
         raise UnsupportedError(
-            f"{self.kernel.name}: one window of {self.kernel.kernel} does not fit the scratchpads of "
-            f"{self.builder.spec.inp_depth} input and {self.builder.spec.acc_depth} accumulator "
+            f"{self.kernel.name}: one window of {self.kernel.kernel} does not fit the scratchpads "
+            f"of {self.builder.spec.inp_depth} input and {self.builder.spec.acc_depth} accumulator "
             f"elements; enlarge LOG_INP_BUFF_SIZE or LOG_ACC_BUFF_SIZE"
         )
 
@@ -153,7 +148,7 @@ class MaxPoolSchedule:
         inner, area = tile.inner, tile.area
         results = area.rows * area.cols * self.pixel
         base = self.builder.acc.next(inner.rows * inner.cols * self.pixel + results)
-        acc = AccTile(base, tile.group, tile.group + 1, inner.rows, inner.cols, self.pixel)
+        acc = AccTile(base, np.array([tile.group]), inner.rows, inner.cols, self.pixel)
         clear(self.builder, Span(base, base + acc.size + results))
         distance = multiply(self.builder, acc, self.inputs.product(piece, tile.loaded, acc))
         self.distance = min(self.distance or distance, distance)
@@ -163,14 +158,14 @@ class MaxPoolSchedule:
         assert tile.acc is not None
         area, group = tile.area, tile.group
         first = tile.acc.base + tile.acc.size
-        out = AccTile(first, group, group + 1, area.rows, area.cols, self.pixel)
+        out = AccTile(first, np.array([group]), area.rows, area.cols, self.pixel)
         if self.kernel.floor:
             immediate(self.builder, AluOp.ADD, self.kernel.floor, out.span)
         for row in range(self.kernel.kernel[0]):
             for col in range(self.kernel.kernel[1]):
                 self._tap(tile, tile.acc, out, row, col)
         where = (
-            slice(group, group + 1),
+            np.array([group]),
             slice(area.row, area.row + area.rows),
             slice(area.col, area.col + area.cols),
         )
@@ -202,7 +197,7 @@ class MaxPoolSchedule:
     def _valid(
         self, axis: int, tap: int, first: int, count: int, begin: int
     ) -> tuple[int, int, int]:
-        """(first output of the tile, how many, first input relative to ``begin``) inside the picture."""
+        """Inside the picture: (first output of the tile, how many, input relative to ``begin``)."""
         step, size = self.kernel.stride[axis], self.source.shape[1 + axis]
         offset = first * step - self.kernel.padding[axis] + tap
         low = max(0, -(offset // step))

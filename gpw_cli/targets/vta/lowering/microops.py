@@ -25,7 +25,7 @@ Int64 = NDArray[np.int64]
 
 
 def smallest_distance(accumulators: Int64) -> int:
-    """Fewest micro-ops from one use of an accumulator to the next; the length + 1 if none repeats."""
+    """Fewest micro-ops from one use of an accumulator to the next; length + 1 if none repeats."""
     order = np.argsort(accumulators, kind="stable")
     same = accumulators[order][1:] == accumulators[order][:-1]
     gaps = np.diff(order)[same]
@@ -64,8 +64,8 @@ class _Scratchpad:
 def place(ops: list[Op], spec: VtaSpec, dram: DramImage) -> list[Op]:
     """``ops`` with uop_bgn and uop_end, and a LOAD before the first use of lists not yet there.
 
-    A LOAD brings as many of the lists that follow as there is room for; without room it starts over.
-    Adds the region "uops". Raises UnsupportedError if one list alone is too long.
+    A LOAD brings as many of the lists that follow as there is room for; without room it starts
+    over. Adds the region "uops". Raises UnsupportedError if one list alone is too long.
     """
     pad = _Scratchpad(spec.uop_limit, {})
     result: list[Op] = []

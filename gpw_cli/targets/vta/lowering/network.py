@@ -2,17 +2,17 @@
 
     program = compile_graph(graph, spec)          # graph: gpw_cli.graph.integer.IntGraph
 
-Nodes become kernels (``legalize.py``), kernels tiles that fit the scratchpads (``tiling.py``,
-``chunks.py``), tiles instructions (``product.py``, ``maxpool.py``), and those get tokens and micro-ops
-(``stream.py``, ``microops.py``). While one tile is computed the next one is loaded and the one before
-stored, across layers too; a layer's weights are loaded during the layer before.
+Nodes become kernels (``legalize.py``) without what nobody reads (``liveness.py``), kernels tiles
+that fit the scratchpads (``choice.py``, ``chunks.py``), tiles instructions (``product.py``,
+``maxpool.py``), and those get tokens (``stream.py``) and micro-ops (``microops.py``). While one
+tile is computed the next one is loaded and the one before stored, across layers too.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntConv, IntGraph
@@ -21,11 +21,12 @@ from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.kernels import Kernel, ProductKernel, constant_input
 from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
 from gpw_cli.targets.vta.lowering.legalize import legalize
+from gpw_cli.targets.vta.lowering.liveness import trim
 from gpw_cli.targets.vta.lowering.loops import clear
 from gpw_cli.targets.vta.lowering.maxpool import MaxPoolSchedule
 from gpw_cli.targets.vta.lowering.microops import REST, place
 from gpw_cli.targets.vta.lowering.product import ProductSchedule, Segment
-from gpw_cli.targets.vta.lowering.stream import Op, Span
+from gpw_cli.targets.vta.lowering.stream import Op, Span, Stream
 from gpw_cli.targets.vta.lowering.transfer import load_row
 from gpw_cli.targets.vta.program import LayerRange, Program
 from gpw_cli.targets.vta.spec import VtaSpec
@@ -42,15 +43,17 @@ def compile_graph(graph: IntGraph, spec: VtaSpec) -> Program:
         raise UnsupportedError(
             f"VTA geometry: LOG_BATCH={spec.log_batch} needs LOG_BLOCK_IN equal to LOG_BLOCK_OUT"
         )
-    kernels = legalize(graph, spec)
+    named = legalize(graph, spec)
+    if not named:
+        raise UnsupportedError("the network has no layer")
     dram = DramImage()
-    tensors = _tensors(graph, kernels, spec, dram)
+    kernels, tensors = _placed(graph, named, spec, dram)
     builder = Builder(spec, _vectors(kernels, tensors, spec))
     schedules = [_schedule(builder, dram, kernel, tensors) for kernel in kernels]
-    _prepare(builder, dram, tensors, graph.input.name)
-    _interleave(schedules, builder)
+    _prepare(builder, dram, tensors, kernels)
+    _interleave([segment for s in schedules for segment in s.segments], builder.stream)
     builder.stream.finish()
-    ops = place(builder.stream.tokens(), spec, dram)
+    ops, layers = _by_layer(place(builder.stream.tokens(), spec, dram), named)
     output = tensors[graph.output]
     return Program(
         spec=spec,
@@ -62,27 +65,40 @@ def compile_graph(graph: IntGraph, spec: VtaSpec) -> Program:
         input_shape=graph.input.shape,
         output_shape=output.shape,
         output_bits=8 * output.planes,
-        layers=_layers(ops),
+        layers=tuple(layers),
         scales=dict(graph.scales),
         min_gemm_distance=min((s.distance for s in schedules if s.distance), default=0),
     )
 
 
-def _tensors(
-    graph: IntGraph, kernels: Sequence[Kernel], spec: VtaSpec, dram: DramImage
-) -> dict[str, Tensor]:
-    """Every tensor that is stored, in its region."""
-    tensors = {}
+def _placed(
+    graph: IntGraph, named: Sequence[Kernel], spec: VtaSpec, dram: DramImage
+) -> tuple[list[Kernel], dict[str, Tensor]]:
+    """What has to be computed, and every tensor that is stored, in its region."""
+    tensors = _tensors(graph, named, spec)
+    kernels, live = trim(named, tensors, graph.output, spec)
+    stored = {graph.input.name: "input"} | {kernel.name: "intermediate" for kernel in kernels}
+    stored[graph.output] = "output"
+    placed = {
+        name: replace(dram.tensor(tensors[name], spec, kind), stored=tuple(live[name].tolist()))
+        for name, kind in stored.items()
+    }
+    return kernels, placed
+
+
+def _tensors(graph: IntGraph, kernels: Sequence[Kernel], spec: VtaSpec) -> dict[str, Tensor]:
+    """The input and what each kernel would write."""
     group = max(spec.block_in, spec.block_out)
-    first = Tensor(graph.input.name, graph.input.shape, spec.block_in)
-    tensors[first.name] = dram.tensor(first, spec, "input")
+    name = graph.input.name
+    tensors = {name: Tensor(name, graph.input.shape, spec.block_in)}
     for kernel in kernels:
         node = graph.node(kernel.name)
         planes = node.out_bits // 8 if isinstance(node, IntConv) else 1
         last = node.name == graph.output
         _check_result(graph, node.name, planes, spec)
-        tensor = Tensor(node.name, node.shape, spec.block_out if last else group, planes)
-        tensors[node.name] = dram.tensor(tensor, spec, "output" if last else "intermediate")
+        tensors[node.name] = Tensor(
+            node.name, node.shape, spec.block_out if last else group, planes
+        )
     return tensors
 
 
@@ -116,64 +132,56 @@ def _schedule(
     return MaxPoolSchedule(builder, dram, kernel, tensors)
 
 
-def _prepare(builder: Builder, dram: DramImage, tensors: dict[str, Tensor], host: str) -> None:
-    """The constant input, spare accumulators, and which tensors there are."""
+def _prepare(
+    builder: Builder, dram: DramImage, tensors: dict[str, Tensor], kernels: Sequence[Kernel]
+) -> None:
+    """Which tensors there are, spare accumulators, and the constant input if a bias needs it."""
     spec, stream = builder.spec, builder.stream
-    stream.layer = host
+    first = next(iter(tensors))
     for tensor in tensors.values():
-        stream.declare(tensor, host=tensor.name == host)
-    region = dram.add("constant", constant_input(spec), layout=f"n {spec.block_in}c", kind="bias")
-    first = region.offset // spec.inp_elem_bytes
-    load_row(builder, MemType.INP, first, builder.constant, 1)
+        stream.declare(tensor, host=tensor.name == first)
+    stream.layer = kernels[0].name
     clear(builder, Span(builder.spare, builder.spare + REST))
+    terms = [term for k in kernels if isinstance(k, ProductKernel) for term in k.terms]
+    if any(term.source is None for term in terms):
+        layout = f"n {spec.block_in}c"
+        region = dram.add("constant", constant_input(spec), layout=layout, kind="bias")
+        load_row(builder, MemType.INP, region.offset // spec.inp_elem_bytes, builder.constant, 1)
 
 
-def _interleave(schedules: Sequence[Schedule], builder: Builder) -> None:
-    """All segments: the next one's loads come before this one's ALU steps where they can."""
-    pending: deque[Callable[[], None]] = deque(schedules[0].ahead(1) or ())
-    order = [(number, segment) for number, s in enumerate(schedules) for segment in s.segments]
+def _interleave(segments: Sequence[Segment], stream: Stream) -> None:
+    """All segments; the next one's loads come before this one's ALU steps where they can.
 
-    def load(place: int) -> None:
-        number, segment = order[place]
-        builder.stream.layer = segment.layer
-        if place == 0 or order[place - 1][0] != number:
-            while pending:
-                pending.popleft()()
-            pending.extend(_ahead(schedules, number))
+    Then a LOAD that waits for a STORE does not keep COMPUTE from those steps.
+    """
+
+    def load(segment: Segment) -> None:
+        stream.layer = segment.layer
         segment.load()
-        if pending:
-            builder.stream.layer = schedules[number + 1].segments[0].layer
-            pending.popleft()()
 
-    load(0)
-    for at, (_, segment) in enumerate(order):
-        following = order[at + 1][1] if at + 1 < len(order) else None
-        builder.stream.layer = segment.layer
+    load(segments[0])
+    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+        stream.layer = segment.layer
         segment.compute()
         early = following is not None and following.ready()
-        if early:
-            load(at + 1)
-        builder.stream.layer = segment.layer
+        if following is not None and early:
+            load(following)
+        stream.layer = segment.layer
         segment.finish()
         if following is not None and not early:
-            load(at + 1)
+            load(following)
 
 
-def _ahead(schedules: Sequence[Schedule], number: int) -> list[Callable[[], None]]:
-    """Loads of the next kernel's weights, if both kernels leave each other's slot alone."""
-    if number + 1 == len(schedules) or schedules[number].ahead(1) is None:
-        return []
-    return schedules[number + 1].ahead(len(schedules[number].segments)) or []
+def _by_layer(ops: Sequence[Op], kernels: Sequence[Kernel]) -> tuple[list[Op], list[LayerRange]]:
+    """The instructions layer by layer, and each layer's range: empty if nobody reads its result.
 
-
-def _layers(ops: Sequence[Op]) -> tuple[LayerRange, ...]:
-    """Runs of instructions of one layer: a layer whose loads begin early has several."""
+    Only loads that ran ahead move, behind instructions of other modules: no module's order changes.
+    """
+    order = {kernel.name: number for number, kernel in enumerate(kernels)}
+    ordered = sorted(ops, key=lambda op: order[op.layer])
+    count = Counter(op.layer for op in ops)
     ranges, begin = [], 0
-    for name, run in groupby(ops, key=lambda op: op.layer):
-        end = begin + len(list(run))
-        ranges.append(LayerRange(name, begin, end))
-        begin = end
-    return tuple(ranges)
-
-
-__all__ = ["Segment", "compile_graph"]
+    for name in order:
+        ranges.append(LayerRange(name, begin, begin + count[name]))
+        begin += count[name]
+    return ordered, ranges

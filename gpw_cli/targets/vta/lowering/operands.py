@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +19,6 @@ from gpw_cli.targets.vta.lowering.tiling import Window, window
 from gpw_cli.targets.vta.lowering.transfer import load_row, load_window, place
 
 Int64 = NDArray[np.int64]
-_FEW_TILES = 16  # a weight load of fewer pays more for the request than for the tiles
 
 
 class Weights:
@@ -39,25 +36,9 @@ class Weights:
     def need(self, weights: WeightSet) -> None:
         """Loads the set unless it is there already."""
         if weights.count and not (weights.lasting and weights.sram >= 0):
-            self._load(weights, 0, weights.count)
-
-    def ahead(self, weights: WeightSet, loads: int) -> list[Callable[[], None]]:
-        """The set in at most ``loads`` loads; the first one takes the slot."""
-        size = max(_FEW_TILES, -(-weights.count // max(1, loads)))
-        return [
-            partial(self._load, weights, begin, size) for begin in range(0, weights.count, size)
-        ]
-
-    def _load(self, weights: WeightSet, begin: int, size: int) -> None:
-        if begin == 0:
             weights.sram = self.builder.wgt.next(weights.count)
-        load_row(
-            self.builder,
-            MemType.WGT,
-            self.first + weights.begin + begin,
-            weights.sram + begin,
-            min(size, weights.count - begin),
-        )
+            first = self.first + weights.begin
+            load_row(self.builder, MemType.WGT, first, weights.sram, weights.count)
 
 
 class Vectors:
@@ -118,10 +99,8 @@ class Inputs:
 
     def ready(self, area: Area, bundle: Bundle) -> bool:
         """Whether the STOREs of all that ``load`` reads stand in the stream."""
-        for term, part in self._parts(area, bundle, 0)[0].items():
-            del term
-            groups = slice(int(part.groups[0]), int(part.groups[-1]) + 1)
-            if not self.builder.stream.available(part.source, place(part.view, groups)):
+        for part in self._parts(area, bundle, 0)[0].values():
+            if not self.builder.stream.available(part.source, place(part.view, part.groups)):
                 return False
         return True
 

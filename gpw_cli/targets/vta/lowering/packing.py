@@ -1,6 +1,6 @@
 """Packing the inputs of a channel chunk into bundles, each of them one slot of the scratchpad.
 
-units = needed(shaped, sizes, begin, end)         # input groups that some surviving tile reads
+units = needed(shaped, sizes, groups)             # input groups that some surviving tile reads
 for bundle in pack(units, room): ...
 """
 
@@ -16,9 +16,10 @@ from gpw_cli.targets.vta.lowering.layout import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Shaped:
-    """A kernel with the tensors it reads and writes; ``counts``: a term's tiles by (out, inp) group.
+    """A kernel with the tensors it reads and writes.
 
-    A constant term has no source tensor and one input group.
+    ``counts``: a term's tiles by (out, inp) group; a constant term has no source tensor and one
+    input group.
     """
 
     kernel: ProductKernel
@@ -29,7 +30,7 @@ class Shaped:
 
 @dataclass(frozen=True)
 class Unit:
-    """Input group ``group`` of term ``term``: ``size`` elements that ``tiles`` weight tiles read."""
+    """Input group ``group`` of term ``term``: ``size`` elements, read by ``tiles`` tiles."""
 
     term: int
     group: int
@@ -37,12 +38,12 @@ class Unit:
     tiles: int
 
 
-def needed(shaped: Shaped, sizes: list[int], begin: int, end: int) -> list[Unit]:
-    """What the output groups [begin, end) read, term by term; ``sizes``: elements a group, a term."""
+def needed(shaped: Shaped, sizes: list[int], groups: Int64) -> list[Unit]:
+    """What the output ``groups`` read, term by term; ``sizes``: elements a group, a term."""
     units = []
     for term, (source, size) in enumerate(zip(shaped.sources, sizes, strict=True)):
         if source is not None:
-            tiles = shaped.counts[term][begin:end].sum(axis=0)
+            tiles = shaped.counts[term][groups].sum(axis=0)
             units += [
                 Unit(term, int(group), size, int(tiles[group])) for group in np.flatnonzero(tiles)
             ]

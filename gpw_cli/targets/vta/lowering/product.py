@@ -3,8 +3,8 @@
     schedule = ProductSchedule(builder, dram, kernel, tensors)
     for segment in schedule.segments: segment.load(); segment.compute(); segment.finish()
 
-A segment is what is loaded at once: one bundle of inputs (with the first weight set that it needs) or
-a further weight set. ``network.py`` interleaves the segments of the whole network.
+A segment is what is loaded at once: one bundle of inputs (with the first weight set that it needs)
+or a further weight set. ``network.py`` interleaves the segments of the whole network.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Work:
 
 
 class ProductSchedule:
-    """The segments of one kernel; ``distance``: smallest one of its GEMMs (0 before ``compute``)."""
+    """The segments of one kernel; ``distance``: smallest of its GEMMs, 0 before ``compute``."""
 
     def __init__(
         self,
@@ -72,17 +72,13 @@ class ProductSchedule:
         self.out = self.shaped.out
         self.plan = choose(self.shaped, builder)
         cutter = Cutter(self.shaped, self.plan, builder)
-        self.chunks, self.shared = cutter.cut()
+        self.chunks = cutter.cut()
         self.pixel = self.out.pixel(builder.spec.block_out)
         self.weights = Weights(builder, dram, kernel.name, cutter.weights())
         self.vectors = Vectors(builder, dram, kernel, self.out.groups * self.pixel)
         self.inputs = Inputs(builder, self.shaped)
         self.distance = 0
         self.segments = [segment for tile in self._tiles() for segment in self._segments(tile)]
-
-    def ahead(self, loads: int) -> list[Callable[[], None]] | None:
-        """Loads of all weights, if they fit one slot together."""
-        return None if self.shared is None else self.weights.ahead(self.shared, loads)
 
     def _tiles(self) -> list[_Tile]:
         _, height, width = self.out.shape
@@ -140,9 +136,9 @@ class ProductSchedule:
         if tile.acc is None:
             self.vectors.need()
             chunk, area = tile.chunk, tile.area
-            size = (chunk.end - chunk.begin) * area.rows * area.cols * self.pixel
+            size = len(chunk.groups) * area.rows * area.cols * self.pixel
             base = self.builder.acc.next(size)
-            tile.acc = AccTile(base, chunk.begin, chunk.end, area.rows, area.cols, self.pixel)
+            tile.acc = AccTile(base, chunk.groups, area.rows, area.cols, self.pixel)
             clear(self.builder, tile.acc.span)
         return tile.acc
 
@@ -159,7 +155,7 @@ class ProductSchedule:
         assert tile.acc is not None
         area, chunk = tile.area, tile.chunk
         where = (
-            slice(chunk.begin, chunk.end),
+            chunk.groups,
             slice(area.row, area.row + area.rows),
             slice(area.col, area.col + area.cols),
         )

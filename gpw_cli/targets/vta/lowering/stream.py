@@ -4,14 +4,14 @@
     stream.load(...); stream.gemm(...); stream.store(...)     # in an order that runs sequentially
     ops = stream.tokens()                                     # flags set
 
-Instructions are added in a sequentially valid order, so no token can deadlock. Each one states which
-scratchpad elements it reads and writes; from the last reader and writer of each element follows what
-it must wait for. Only the latest needed instruction of a neighbouring module gets a token, and only if
-no earlier instruction of the waiting module has already waited for it or a later one: tokens pair up
-one to one in order, and none is left over.
+Instructions are added in a sequentially valid order, so no token can deadlock. Each one states
+which scratchpad elements it reads and writes; from the last reader and writer of each element
+follows what it must wait for. Only the latest needed instruction of a neighbouring module gets a
+token, and only if no earlier instruction of the waiting module has already waited for it or a later
+one: tokens pair up one to one in order, and none is left over.
 
-STORE and LOAD are no neighbours: a LOAD that needs stored bytes waits for a COMPUTE instruction that
-itself waited for the STORE, or for an empty one added for that.
+STORE and LOAD are no neighbours: a LOAD that needs stored bytes waits for a COMPUTE instruction
+that itself waited for the STORE, or for an empty one added for that.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Stream:
     def __init__(self, spec: VtaSpec) -> None:
         self.spec = spec
         self.ops: list[Op] = []
-        self.layer = ""
+        self.layer = self._computing = ""
         depths = {MemType.INP: spec.inp_depth, MemType.WGT: spec.wgt_depth}
         self._boards = {kind: _Board((depth,)) for kind, depth in depths.items()}
         self._acc = _Board((spec.acc_depth,))
@@ -149,9 +149,9 @@ class Stream:
         self._dram[tensor.name][where] = number
 
     def finish(self) -> None:
-        """FINISH after the last STORE."""
-        last = max(i for i, op in enumerate(self.ops) if op.module is Module.STORE)
-        self._add(Module.COMPUTE, FinishInsn(), {Module.STORE: last})
+        """FINISH after everything."""
+        last = {op.module: number for number, op in enumerate(self.ops)}
+        self._add(Module.COMPUTE, FinishInsn(), {m: last[m] for m in (Module.LOAD, Module.STORE)})
 
     def _compute(
         self,
@@ -170,6 +170,7 @@ class Stream:
         stored = self._acc.read(slice(acc.begin, acc.end))
         waits = {Module.LOAD: loaded, Module.STORE: stored}
         number = self._add(Module.COMPUTE, insn, waits, uops)
+        self._computing = self.layer
         self._note(stored, number)
         self._acc.writer[acc.begin : acc.end] = number
         return number
@@ -184,6 +185,7 @@ class Stream:
         if place == len(self._waited):
             empty = MemInsn(opcode=Opcode.LOAD, memory_type=MemType.UOP, y_size=0)
             number = self._add(Module.COMPUTE, empty, {Module.STORE: stored})
+            self.ops[number].layer = self._computing
             self._note(stored, number)
         return self._waited[place][1]
 
@@ -200,7 +202,8 @@ class Stream:
             self._pair(first, second, "push_next", "pop_prev")
             self._pair(second, first, "push_prev", "pop_next")
         for op in self.ops:
-            op.insn = replace(op.insn, **op.flags) if op.flags else op.insn
+            if op.flags:
+                op.insn = replace(op.insn, **op.flags)  # type: ignore[arg-type]
         return self.ops
 
     def _pair(self, producer: Module, consumer: Module, push: str, pop: str) -> None:

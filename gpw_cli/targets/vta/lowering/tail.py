@@ -4,8 +4,8 @@
     tail = shorten(acc, relu, node.rescale)       # tail.fold goes into the bias
 
 The rounding term 2^(n-1) joins the bias and ReLU moves behind the shift, as
-``(max(x, 0) + r) >> n == max((x + r) >> n, 0)``; both only where no accumulator can overflow. A clip
-that no possible value reaches is dropped.
+``(max(x, 0) + r) >> n == max((x + r) >> n, 0)``; both only where no accumulator can overflow. A
+clip that no possible value reaches is dropped.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _MAX_PAD = 15  # the padding fields have 4 bits
 
 @dataclass(frozen=True)
 class Plan:
-    """``rows`` x ``cols`` output pixels of ``groups`` channel groups at a time, ``slots`` buffers."""
+    """``rows`` x ``cols`` outputs of ``groups`` channel groups at a time, in ``slots`` buffers."""
 
     rows: int
     cols: int

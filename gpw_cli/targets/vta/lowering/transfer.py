@@ -15,7 +15,7 @@ from gpw_cli.targets.vta.lowering.stream import Span
 from gpw_cli.targets.vta.lowering.tiling import Window
 
 Int64 = NDArray[np.int64]
-Place = tuple[slice, slice, slice]  # of a tensor: groups, rows, columns
+Place = tuple[Int64, slice, slice]  # of a tensor: groups, rows, columns
 _FIELD = (1 << 16) - 1  # x_size, x_stride and y_size have 16 bits
 
 
@@ -35,7 +35,7 @@ def load_row(builder: Builder, kind: MemType, dram: int, sram: int, count: int) 
         builder.stream.load_constants(insn)
 
 
-def place(view: Window, groups: slice) -> Place:
+def place(view: Window, groups: Int64) -> Place:
     """The pixels of ``view`` that lie in the tensor."""
     rows = view.rows - view.top - view.bottom
     cols = view.cols - view.left - view.right
@@ -69,7 +69,7 @@ def load_window(builder: Builder, source: Tensor, groups: Int64, view: Window, s
             x_pad_1=view.right * pixel,
         )
         span = Span(sram, sram + many * size)
-        builder.stream.load_tensor(insn, span, source, place(view, slice(first, first + many)))
+        builder.stream.load_tensor(insn, span, source, place(view, run))
         sram += many * size
 
 
@@ -86,29 +86,27 @@ def _rows(view: Window, source: Tensor, block: int) -> tuple[int, int, int]:
 
 
 def store_tile(builder: Builder, out: Tensor, where: Place, sram: int, plane: int) -> None:
-    """Accumulators from ``sram``, [group][row][col][block], to pixels of ``out``."""
+    """Accumulators from ``sram``, [group][row][col][block], to the pixels ``where`` of ``out``."""
     block = builder.spec.block_out
     pixel = out.pixel(block)
     groups, rows, cols = where
     tall, wide = rows.stop - rows.start, cols.stop - cols.start
     size = tall * wide * pixel
     area = out.shape[1] * out.shape[2] * pixel
-    many = groups.stop - groups.start
     joined = wide == out.shape[2] and area <= _FIELD
-    for group in [groups.start] if joined else range(groups.start, groups.stop):
-        here = slice(group, groups.stop if joined else group + 1)
+    for run in _consecutive(groups) if joined else groups.reshape(-1, 1):
         y_size, x_size, x_stride = (
-            (many, size, area) if joined else (tall, wide * pixel, out.shape[2] * pixel)
+            (len(run), size, area) if joined else (tall, wide * pixel, out.shape[2] * pixel)
         )
         insn = MemInsn(
             opcode=Opcode.STORE,
             memory_type=MemType.OUT,
             sram_base=sram,
-            dram_base=out.index(builder.spec, block, group, rows.start, cols.start, plane),
+            dram_base=out.index(builder.spec, block, int(run[0]), rows.start, cols.start, plane),
             y_size=y_size,
             x_size=x_size,
             x_stride=x_stride,
         )
-        span = Span(sram, sram + size * (here.stop - here.start))
-        builder.stream.store(insn, span, out, (here, rows, cols))
-        sram += size
+        span = Span(sram, sram + size * len(run))
+        builder.stream.store(insn, span, out, (run, rows, cols))
+        sram += size * len(run)

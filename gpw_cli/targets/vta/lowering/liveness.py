@@ -1,0 +1,66 @@
+"""What nobody reads is not computed: output channels whose every reader's tile was pruned.
+
+    kernels, live = trim(kernels, tensors, graph.output, spec)
+
+Walks backwards from the network's output. Whole channel groups count, as only those have tiles and
+STOREs of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.targets.vta.lowering.kernels import (
+    Int64,
+    Kernel,
+    MaxPoolKernel,
+    Stage,
+    Term,
+    TileSet,
+)
+from gpw_cli.targets.vta.lowering.layout import Tensor
+from gpw_cli.targets.vta.spec import VtaSpec
+
+Mask = NDArray[np.bool_]
+
+
+def trim(
+    kernels: Sequence[Kernel], tensors: dict[str, Tensor], output: str, spec: VtaSpec
+) -> tuple[list[Kernel], dict[str, Int64]]:
+    """(``kernels`` without dead tiles, empty terms and dead kernels; a tensor's live groups)."""
+    live = {name: np.zeros(tensor.groups, np.bool_) for name, tensor in tensors.items()}
+    live[output][:] = True
+    kept: list[Kernel] = []
+    for kernel in reversed(kernels):
+        if live[kernel.name].any():
+            kept.append(_trimmed(kernel, live, tensors, spec))
+    return kept[::-1], {name: np.flatnonzero(mask) for name, mask in live.items()}
+
+
+def _trimmed(
+    kernel: Kernel, live: dict[str, Mask], tensors: dict[str, Tensor], spec: VtaSpec
+) -> Kernel:
+    """``kernel`` for its live groups; marks what it reads as live."""
+    pixel = tensors[kernel.name].pixel(spec.block_out)
+    mine = live[kernel.name]
+
+    def needed(tiles: TileSet, source: str | None) -> TileSet:
+        tiles = tiles.select(mine[tiles.out // pixel])
+        if source is not None:
+            live[source][tiles.inp // tensors[source].pixel(spec.block_in)] = True
+        return tiles
+
+    def term(given: Term) -> Term:
+        return replace(given, tiles=needed(given.tiles, given.source))
+
+    if isinstance(kernel, MaxPoolKernel):
+        return replace(kernel, identity=needed(kernel.identity, kernel.source))
+    stages = []
+    for stage in kernel.stages:
+        terms = (term(given) for given in stage.terms)
+        stages.append(Stage(tuple(t for t in terms if len(t.tiles.out)), stage.steps))
+    return replace(kernel, stages=tuple(stages))

@@ -57,6 +57,7 @@ class Simulator:
         self.plan = make_plan(program)
         self.images = -(-batch // program.spec.batch)
         self.batch = self.images * program.spec.batch
+        self._idle: list[_Bound] = []  # machines of earlier runs
 
     def run(self, inputs: Int8) -> FunctionalResult:
         """Logits of int8 [N, C, H, W].
@@ -83,11 +84,15 @@ class Simulator:
 
     def _work(self, turns: queue.SimpleQueue[tuple[int, Int8]], logits: NDArray[np.int32]) -> None:
         """Take batches until none is left; their logits go to their rows of ``logits``."""
-        bound = _Bound(self.program, self.plan, self.images)
+        try:
+            bound = self._idle.pop()
+        except IndexError:
+            bound = _Bound(self.program, self.plan, self.images)
         while True:
             try:
                 turn, pictures = turns.get_nowait()
             except queue.Empty:
+                self._idle.append(bound)
                 return
             bound.run(pictures)
             begin = turn * self.batch

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vta_reference import NAMES, PAGE, SMALL, Interpreter, small_program, transfer
 
+from gpw_cli.targets.vta import matmul
 from gpw_cli.targets.vta.access import dst_indices, src_indices
 from gpw_cli.targets.vta.checker import gemm_distance
-from gpw_cli.targets.vta.functional import final_dram, pack_input, simulate
+from gpw_cli.targets.vta.functional import Simulator, final_dram, pack_input, simulate
 from gpw_cli.targets.vta.isa import AluInsn, AluOp, GemmInsn, MemType, Opcode
 
 
@@ -150,6 +152,36 @@ def test_simulator_equals_the_scalar_interpreter(case):
         )
         if spec.batch == 1:
             assert np.array_equal(final_dram(program, group[0]), after)
+
+
+def test_threads_and_batches_do_not_change_the_result():
+    rng = np.random.default_rng(3)
+    uops = (np.arange(8), np.arange(8), np.arange(8))
+    program = small_program(SMALL, [GemmInsn(uop_bgn=0, uop_end=8, iter_out=2)], uops, rng)
+    pictures = rng.integers(-128, 128, (9, 8, 2, 2)).astype(np.int8)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        simulator = Simulator(program, batch=2)
+        first, again = (simulator.run(pictures).logits for _ in range(2))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    alone = [simulate(program, picture[None]).logits[0] for picture in pictures]
+    assert np.array_equal(first, alone)
+    assert np.array_equal(again, alone)
+    assert simulate(program, pictures[:0]).logits.shape == (0, 4)
+
+
+def test_a_cpu_without_exact_int8_products_uses_float64(monkeypatch):
+    rng = np.random.default_rng(4)
+    uops = (np.arange(8), np.arange(8), np.arange(8))
+    program = small_program(SMALL, [GemmInsn(uop_bgn=0, uop_end=8)], uops, rng)
+    pictures = rng.integers(-128, 128, (3, 8, 2, 2)).astype(np.int8)
+    exact = simulate(program, pictures)
+    monkeypatch.setattr(matmul, "_multiplier", lambda: matmul._wide_product)
+    assert np.array_equal(simulate(program, pictures).logits, exact.logits)
+    assert exact.macs == 8 * 4 * 4
 
 
 def expected(program, after):

@@ -83,7 +83,7 @@ def group_of_each_weight(
 
 
 def test_tables_are_the_configuration_s() -> None:
-    assert list(SCHEMES) == [scheme.value for scheme in Scheme]
+    assert ["dense", *SCHEMES] == [scheme.value for scheme in Scheme]
     assert list(CRITERIA) == [criterion.value for criterion in Criterion]
     assert list(SCOPES) == [scope.value for scope in Scope]
 

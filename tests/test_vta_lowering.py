@@ -16,7 +16,7 @@ from gpw_cli.graph.integer import FULL_RANGE, IntGraph, Rescale
 from gpw_cli.quantization.reference import run
 from gpw_cli.targets.vta.checker import check
 from gpw_cli.targets.vta.functional import simulate
-from gpw_cli.targets.vta.isa import GemmInsn, MemInsn, MemType, decode
+from gpw_cli.targets.vta.isa import AluInsn, GemmInsn, MemInsn, MemType, decode
 from gpw_cli.targets.vta.lowering import compile_graph
 from gpw_cli.targets.vta.program import Program
 from gpw_cli.targets.vta.spec import VtaSpec
@@ -115,10 +115,11 @@ def test_convolution(case: str) -> None:
     assert_exact(maker.graph())
 
 
-@pytest.mark.parametrize("shift", [-9, -1, 0, 6, 7, 10, 17])
-def test_residual_shift(shift: int) -> None:
+@pytest.mark.parametrize("shift", [-9, -1, 0, 6, 7, 10, 15, 17])
+@pytest.mark.parametrize("bias", [2000, 2**31 - 1])
+def test_residual_shift(shift: int, bias: int) -> None:
     maker = GraphMaker((20, 6, 6))
-    maker.conv("input", 20, residual="input", residual_shift=shift)
+    maker.conv("input", 20, residual="input", residual_shift=shift, bias=bias)
     assert_exact(maker.graph())
 
 
@@ -127,8 +128,20 @@ def test_residual_shift(shift: int) -> None:
 def test_residual_shift_of_each_channel(low: int, spread: int) -> None:
     shifts = np.random.default_rng(3).integers(low, low + spread + 1, 20).astype(np.int32)
     maker = GraphMaker((20, 6, 6))
-    maker.conv("input", 20, residual="input", residual_shift=shifts)
+    rescale = Rescale(7 if low else shifts, True, 0, 127)
+    maker.conv("input", 20, residual="input", residual_shift=shifts, rescale=rescale)
     assert_exact(maker.graph())
+
+
+def test_shortcut_on_the_output_scale_costs_no_shift() -> None:
+    counts = []
+    for shift in (9, 8):  # the rescale shifts by 9
+        maker = GraphMaker((20, 6, 6))
+        maker.conv("input", 20, residual="input", residual_shift=shift)
+        program = assert_exact(maker.graph())
+        insns = decode(program.spec, program.insn)
+        counts.append(sum(isinstance(insn, AluInsn) for insn in insns))
+    assert counts[0] < counts[1]
 
 
 @pytest.mark.parametrize("shifts", [(0, 0), (6, 2), (9, 0), (0, 9), (9, 8), (12, 2), (14, 7)])
@@ -245,7 +258,7 @@ def test_layer_that_nobody_reads_costs_nothing() -> None:
     assert layer.begin == layer.end
     assert dead not in {region.name for region in program.regions}
     timed = {layer.name: layer.cycles for layer in time_program(program, VtaTiming()).layers}
-    assert timed[dead] == 0
+    assert timed.get(dead, 0) == 0
 
 
 def test_accumulators_rest_four_micro_ops() -> None:

@@ -117,7 +117,7 @@ class CostModel:
         bundles = pack(needed(self.shaped, sizes, groups), self.builder.inp.capacity(plan.slots))
         kept = sum(int(count[groups].sum()) for count in self.shaped.counts)
         need = -(-REST // (len(groups) * self.pixel))
-        tall, wide = unroll(plan.rows, plan.cols, need, self.spec.uop_limit)
+        tall, wide = unroll(plan.rows, plan.cols, need)
         uops = kept * tall * wide
         if self.total <= room or kept <= room:
             once = 0.0 if self.total <= room else self._weights(kept)

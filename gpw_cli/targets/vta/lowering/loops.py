@@ -7,7 +7,7 @@ list to keep equal accumulators ``REST`` micro-ops apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpw_cli.targets.vta.isa import AluInsn, AluOp, GemmInsn, encode_uops
 from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.kernels import AluStep
-from gpw_cli.targets.vta.lowering.microops import REST
+from gpw_cli.targets.vta.lowering.microops import REST, smallest_distance
 from gpw_cli.targets.vta.lowering.stream import Span
 
 Int64 = NDArray[np.int64]
@@ -74,34 +74,52 @@ class Product:
     inp: Span
     weights: Span
 
+    def part(self, begin: int, end: int) -> Product:
+        """The tiles ``begin`` to end - 1."""
+        some = slice(begin, end)
+        return replace(self, dst=self.dst[some], src=self.src[some], wgt=self.wgt[some])
 
-def unroll(rows: int, cols: int, need: int, limit: int) -> tuple[int, int]:
+
+def unroll(rows: int, cols: int, need: int) -> tuple[int, int]:
     """(rows, cols) of pixels in the micro-op list: the fewest that are at least ``need``.
 
-    Divisors, so that the loops cover the rest; at most ``limit`` pixels.
+    Divisors, so that the loops cover the rest; all pixels if those are fewer than ``need``.
     """
     choices = [(1, part) for part in range(1, cols + 1) if cols % part == 0]
     choices += [(part, cols) for part in range(2, rows + 1) if rows % part == 0]
-    choices = [choice for choice in choices if choice[0] * choice[1] <= max(1, limit)]
     enough = [choice for choice in choices if choice[0] * choice[1] >= need]
-    return enough[0] if enough else choices[-1]
+    return enough[0] if enough else (rows, cols)
 
 
 def multiply(builder: Builder, acc: AccTile, product: Product) -> int:
-    """One GEMM over all pixels of ``acc``; returns the smallest distance of equal accumulators."""
+    """GEMMs over all pixels of ``acc``: one, unless its micro-ops exceed the scratchpad.
+
+    Returns the smallest distance of equal accumulators, 0 if none repeats within an instruction.
+    """
     count = len(product.dst)
-    repeats = product.distance <= count
-    need = -(-REST // product.distance) if repeats else 1
-    tall, wide = unroll(acc.rows, acc.cols, need, builder.spec.uop_limit // count)
+    need = -(-REST // product.distance) if product.distance <= count else 1
+    tall, wide = unroll(acc.rows, acc.cols, need)
+    between = -(-need // (tall * wide)) - 1
+    most = max(1, builder.spec.uop_limit // (tall * wide * (between + 1)))
+    distances = [
+        _multiply(builder, acc, product.part(begin, begin + most), (tall, wide), between)
+        for begin in range(0, count, most)
+    ]
+    return min((distance for distance in distances if distance), default=0)
+
+
+def _multiply(
+    builder: Builder, acc: AccTile, product: Product, size: tuple[int, int], between: int
+) -> int:
+    """One GEMM with ``size`` pixels in its micro-op list, ``between`` spare ones after each."""
+    tall, wide = size
     row, col = np.divmod(np.arange(tall * wide), wide)
     dst = product.dst[:, None] + (row * acc.cols + col) * acc.pixel
     src = product.src[:, None] + row * product.row_step + col * product.col_step
     wgt = np.broadcast_to(product.wgt[:, None], dst.shape)
-    distance = product.distance * tall * wide if repeats else REST
     lists = [part.reshape(-1) for part in (dst, src, wgt)]
-    if distance < REST:
-        lists = _rested(lists, -(-REST // distance) - 1, builder)
-        distance = REST
+    if between:
+        lists = _rested(lists, between, builder)
     down, right = acc.rows // tall, acc.cols // wide
     insn = GemmInsn(
         uop_bgn=0,
@@ -115,11 +133,15 @@ def multiply(builder: Builder, acc: AccTile, product: Product) -> int:
     )
     uops = encode_uops(builder.spec, *lists)
     builder.stream.gemm(insn, uops, acc.span, product.inp, product.weights)
-    return distance
+    distance = smallest_distance(lists[0])
+    return distance if distance <= len(uops) else 0
 
 
 def _rested(lists: list[Int64], between: int, builder: Builder) -> list[Int64]:
-    """``between`` micro-ops on spare accumulators after each one."""
+    """``between`` micro-ops on spare accumulators after each one.
+
+    Only where all pixels are in the list, as the loops would move the spare ones too.
+    """
     dst, src, wgt = (np.repeat(part, between + 1).reshape(-1, between + 1) for part in lists)
     filler = np.arange(dst.shape[0] * between).reshape(-1, between)
     dst[:, 1:] = builder.spare + filler % REST

@@ -151,7 +151,7 @@ class MaxPoolSchedule:
         acc = AccTile(base, np.array([tile.group]), inner.rows, inner.cols, self.pixel)
         clear(self.builder, Span(base, base + acc.size + results))
         distance = multiply(self.builder, acc, self.inputs.product(piece, tile.loaded, acc))
-        self.distance = min(self.distance or distance, distance)
+        self.distance = min(self.distance or distance, distance or self.distance)
         tile.acc = acc
 
     def _maxima(self, tile: _Tile) -> None:

@@ -119,7 +119,7 @@ class ProductSchedule:
                 self._run_stages(work.tile, piece.stage)
                 product = self.inputs.product(piece, work.loaded, acc)
                 distance = multiply(self.builder, acc, product)
-                self.distance = min(self.distance or distance, distance)
+                self.distance = min(self.distance or distance, distance or self.distance)
 
         def finish() -> None:
             if final:

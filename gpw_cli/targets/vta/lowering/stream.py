@@ -151,7 +151,8 @@ class Stream:
     def finish(self) -> None:
         """FINISH after everything."""
         last = {op.module: number for number, op in enumerate(self.ops)}
-        self._add(Module.COMPUTE, FinishInsn(), {m: last[m] for m in (Module.LOAD, Module.STORE)})
+        last.pop(Module.COMPUTE, None)
+        self._add(Module.COMPUTE, FinishInsn(), last)
 
     def _compute(
         self,

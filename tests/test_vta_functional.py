@@ -154,6 +154,37 @@ def test_simulator_equals_the_scalar_interpreter(case):
             assert np.array_equal(final_dram(program, group[0]), after)
 
 
+def equal_to_interpreter(program, picture):
+    region = program.region("input")
+    dram = program.dram.copy()
+    packed = pack_input(program, picture[None], 1).reshape(-1).view(np.uint8)
+    dram[region.offset : region.offset + region.length] = packed
+    after = Interpreter(program.spec, dram).run(program.insn)
+    return np.array_equal(final_dram(program, picture), after)
+
+
+def test_inputs_and_weights_replaced_between_gemms():
+    """Products are planned late: each must use what was loaded when its GEMM ran."""
+    rng = np.random.default_rng(5)
+    uops = (np.arange(8), np.arange(8), np.arange(8))
+    inputs = NAMES.index("input") * PAGE // SMALL.inp_elem_bytes
+    weights = NAMES.index("weight") * PAGE // SMALL.wgt_elem_bytes
+    outside = NAMES.index("scratch") * PAGE // SMALL.out_elem_bytes
+    body = [
+        GemmInsn(uop_bgn=0, uop_end=8, dst_factor_out=8, iter_out=2),
+        transfer(Opcode.LOAD, MemType.INP, 2, inputs + 1, 4),
+        GemmInsn(uop_bgn=0, uop_end=8),
+        transfer(Opcode.LOAD, MemType.WGT, 0, weights + 100, 8),
+        GemmInsn(uop_bgn=0, uop_end=6, dst_factor_in=8, iter_in=2),
+        transfer(Opcode.LOAD, MemType.INP, 0, inputs, 4, 2, 3, (1, 0, 0, 0)),
+        GemmInsn(uop_bgn=2, uop_end=8, reset=True),
+        GemmInsn(uop_bgn=0, uop_end=8),
+        transfer(Opcode.STORE, MemType.OUT, 0, outside, 16),
+    ]
+    program = small_program(SMALL, body, uops, rng)
+    assert equal_to_interpreter(program, rng.integers(-128, 128, (8, 2, 2)).astype(np.int8))
+
+
 def test_threads_and_batches_do_not_change_the_result():
     rng = np.random.default_rng(3)
     uops = (np.arange(8), np.arange(8), np.arange(8))

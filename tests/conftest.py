@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from gpw_cli.cli.main import main
+
+# The same examples every time: a red test is red for everyone, and again.
+settings.register_profile("gpw", derandomize=True, deadline=None, database=None)
+settings.load_profile("gpw")
 
 # A network of seconds: digits, two epochs of training, one of fine-tuning.
 TINY = (

@@ -9,7 +9,7 @@ pipelined GEMM core of the HLS design reads it before the earlier sum is written
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,74 +49,68 @@ def spread(blocks: Int64) -> Int64:
     return max(candidates, key=lambda candidate: smallest_distance(blocks[candidate]))
 
 
-@dataclass
-class _Scratchpad:
-    """What the micro-op scratchpad holds: list -> its first element."""
-
-    limit: int
-    resident: dict[bytes, int]
-    end: int = 0
-
-    def clear(self) -> None:
-        self.resident, self.end = {}, 0
-
-
 def place(ops: list[Op], spec: VtaSpec, dram: DramImage) -> list[Op]:
     """``ops`` with uop_bgn and uop_end, and a LOAD before the first use of lists not yet there.
 
     A LOAD brings as many of the lists that follow as there is room for; without room it starts
     over. Adds the region "uops". Raises UnsupportedError if one list alone is too long.
     """
-    pad = _Scratchpad(spec.uop_limit, {})
+    pad = _Scratchpad(spec.uop_limit)
     result: list[Op] = []
-    stored: list[UInt32] = []
-    loaded = 0
-    loads: list[tuple[int, MemInsn]] = []
     for number, op in enumerate(ops):
         if op.uops is not None:
             if op.uops.tobytes() not in pad.resident:
-                base, bundle = _fetch(ops, number, pad)
-                count = pad.end - base
-                insn = MemInsn(
-                    opcode=Opcode.LOAD,
-                    memory_type=MemType.UOP,
-                    sram_base=base,
-                    dram_base=loaded,
-                    x_size=count,
-                    x_stride=count,
-                )
-                loads.append((len(result), insn))
-                result.append(Op(Module.COMPUTE, insn, op.layer))
-                stored.extend(bundle)
-                loaded += count
+                result.append(Op(Module.COMPUTE, pad.fetch(ops[number:]), op.layer))
             begin = pad.resident[op.uops.tobytes()]
             assert isinstance(op.insn, GemmInsn | AluInsn)
             op.insn = replace(op.insn, uop_bgn=begin, uop_end=begin + len(op.uops))
         result.append(op)
-    region = dram.add("uops", np.concatenate(stored), layout="micro-op", kind="uop")
-    for index, insn in loads:
-        base = region.offset // spec.uop_elem_bytes
-        result[index].insn = replace(insn, dram_base=base + insn.dram_base)
+    region = dram.add("uops", np.concatenate(pad.stored), layout="micro-op", kind="uop")
+    base = region.offset // spec.uop_elem_bytes
+    for op in result:
+        if isinstance(op.insn, MemInsn) and op.insn.memory_type is MemType.UOP and op.insn.x_size:
+            op.insn = replace(op.insn, dram_base=base + op.insn.dram_base)
     return result
 
 
-def _fetch(ops: list[Op], number: int, pad: _Scratchpad) -> tuple[int, list[UInt32]]:
-    """(first element, lists) of a load that makes ``ops[number]`` and followers resident."""
-    first = ops[number].uops
-    assert first is not None
-    if len(first) > pad.limit:
-        raise UnsupportedError(
-            f"{ops[number].layer}: {len(first)} micro-ops, the scratchpad holds {pad.limit}"
+class _Scratchpad:
+    """The micro-op scratchpad: ``resident`` lists with their first elements, all ``stored``."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.resident: dict[bytes, int] = {}
+        self.end = 0
+        self.stored: list[UInt32] = []
+        self.count = 0
+
+    def fetch(self, ops: list[Op]) -> MemInsn:
+        """A LOAD of the list of ``ops[0]`` and of those that follow, from the region's start."""
+        first = ops[0].uops
+        assert first is not None
+        if len(first) > self.limit:
+            raise UnsupportedError(
+                f"{ops[0].layer}: {len(first)} micro-ops, the scratchpad holds {self.limit}"
+            )
+        if self.end + len(first) > self.limit:
+            self.resident, self.end = {}, 0
+        base, begin = self.end, self.count
+        for op in ops:
+            if op.uops is None or op.uops.tobytes() in self.resident:
+                continue
+            if self.end + len(op.uops) > self.limit:
+                break
+            self._keep(op.uops)
+        return MemInsn(
+            opcode=Opcode.LOAD,
+            memory_type=MemType.UOP,
+            sram_base=base,
+            dram_base=begin,
+            x_size=self.end - base,
+            x_stride=self.end - base,
         )
-    if pad.end + len(first) > pad.limit:
-        pad.clear()
-    base, bundle = pad.end, []
-    for op in ops[number:]:
-        if op.uops is None or op.uops.tobytes() in pad.resident:
-            continue
-        if pad.end + len(op.uops) > pad.limit:
-            break
-        pad.resident[op.uops.tobytes()] = pad.end
-        pad.end += len(op.uops)
-        bundle.append(op.uops)
-    return base, bundle
+
+    def _keep(self, uops: UInt32) -> None:
+        self.resident[uops.tobytes()] = self.end
+        self.end += len(uops)
+        self.stored.append(uops)
+        self.count += len(uops)

@@ -29,7 +29,7 @@ class Weights:
         self.first = 0
         if len(data):
             block_out, block_in = builder.spec.tile
-            layout = f"tile {block_out}o {block_in}i"
+            layout = f"tile {block_out}o {block_in}i, with bias and diagonal tiles, as used"
             region = dram.add(f"{name}.weight", data, layout=layout, kind="weight")
             self.first = region.offset // builder.spec.wgt_elem_bytes
 

@@ -1,10 +1,7 @@
-"""Choosing the tile of a kernel: what fits the scratchpads and costs fewest estimated cycles.
+"""Output tiles and the input pixels they need, as the fields of a LOAD describe them.
 
-    plan = choose(ShapedKernel(...), builder)        # rows x cols outputs, groups of channels
-
-The estimate knows the busiest of the three modules and what the next layer has to wait for; its
-constants are those of the 64-bit bus (a request 23 cycles, 8 bytes a beat, a store burst 3 cycles
-an element of 16 bytes and 3 more).
+shaped = shape(kernel, tensors, spec)
+view = window(term, source, row=0, rows=8, col=0, cols=32)
 """
 
 from __future__ import annotations

@@ -164,6 +164,6 @@ def write_sweep(
             add_npu(content)
         (folder / "points" / f"{point}.json").write_text(json.dumps({"id": point, **content}))
         planned.append({"id": point, "axes": own, "keys": {}})
-    head = {"version": 1, "name": folder.name, "overrides": ["model=resnet20"], "grid": axes}
+    head = {"version": 1, "name": folder.name, "overrides": ["model=resnet20"], "grids": [axes]}
     (folder / "sweep.json").write_text(json.dumps({**head, "points": planned}))
     return [entry["id"] for entry in planned]

@@ -7,7 +7,7 @@ import typer
 from gpw_cli.cli.arguments import ConfigDir, Json, Overrides
 from gpw_cli.cli.console import emit
 
-LISTED = ("model", "data", "pruning", "train", "quantizer", "target")
+LISTED = ("model", "data", "pruning", "train", "quantizer", "target", "experiment")
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ls(json: Json = False) -> None:
-    """Networks, data sets, pruning schemes and training recipes."""
+    """Networks, data sets, and the options of every group."""
     from gpw_cli.config.paths import options
     from gpw_cli.models.bundled import bundled_names
     from gpw_cli.models.inputs import model_names

@@ -29,7 +29,9 @@ def sweep(
     name: Annotated[
         str | None, typer.Option(help="Folder below results/; default: named by its content.")
     ] = None,
-    until: Annotated[str, typer.Option(help="The last stage of every point.")] = STAGES[-1],
+    until: Annotated[
+        str | None, typer.Option(help=f"The last stage of every point.  [default: {STAGES[-1]}]")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that share the points.")] = 1,
     json: Json = False,
     dry_run: DryRun = False,
@@ -44,8 +46,8 @@ def sweep(
     if dry_run:
         _dry_run(planned, talk, json)
         return
-    axes = ", ".join(f"{key}: {' '.join(found)}" for key, found in planned.axes.items())
-    say(f"{len(planned.points)} points ({axes}) -> {planned.folder}")
+    shown = "; ".join(_axes(grid) for grid in planned.grids)
+    say(f"{len(planned.points)} points ({shown}) -> {planned.folder}")
     outcome = run_sweep(planned, talk, jobs)
     files = _write_report(planned.folder, talk)
     if json:
@@ -61,6 +63,10 @@ def sweep(
         say(f"failed: {point}: {error}")
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _axes(grid: dict[str, list[str]]) -> str:
+    return ", ".join(f"{key}: {' '.join(found)}" for key, found in grid.items())
 
 
 def _write_report(folder: Path, talk: Listener) -> list[str]:

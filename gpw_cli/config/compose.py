@@ -29,6 +29,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     "train": ("train@pretrain.train", "train@finetune.train"),
     "pretrain.train": ("train@pretrain.train",),
     "finetune.train": ("train@finetune.train",),
+    "experiment": ("+experiment",),
 }
 
 
@@ -145,7 +146,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     """The first lines of the error and its cause; for an unknown option the ones there are."""
     for override in overrides:
         group, _, value = override.partition("=")
-        name = group.split("@")[0]
+        name = group.lstrip("+").split("@")[0]
         if name in GROUPS and name != "runtime" and value not in options(name):
             found = options(name)
             also = TORCHVISION if name == "model" else ()

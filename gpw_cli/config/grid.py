@@ -20,6 +20,7 @@ RANGE = re.compile(rf"({NUMBER}):({NUMBER})(?::({NUMBER}))?")
 DEFAULT_GRID: Mapping[str, list[str]] = {"scheme": ["dense", "block", "gpw"]}
 MAX_POINTS = 10_000
 SCHEME_KEYS = ("scheme", "pruning", "pruning.scheme")
+EXPERIMENT_KEYS = ("experiment", "+experiment")
 
 
 def decimal_range(text: str) -> list[str]:
@@ -75,13 +76,13 @@ def _is_range(text: str) -> bool:
 def expand(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """(fixed overrides, axes): what has one value, and what is swept, default axis first.
 
-    The default grid (block against gpw, and the dense network) is added unless ``scheme`` or
-    ``pruning`` is given.
+    The default grid (block against gpw, and the dense network) is added unless ``scheme``,
+    ``pruning`` or an experiment is given.
     """
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
     given = {o.partition("=")[0] for o in overrides}
-    if not given & set(SCHEME_KEYS):
+    if not given & {*SCHEME_KEYS, *EXPERIMENT_KEYS}:
         axes.update(DEFAULT_GRID)
     for override in overrides:
         name, sign, text = override.partition("=")
@@ -91,6 +92,21 @@ def expand(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
         else:
             fixed.append(f"{name}={found[0]}" if sign else override)
     return fixed, axes
+
+
+def overlaid(
+    grids: Sequence[Mapping[str, str]], fixed: Sequence[str], axes: Mapping[str, list[str]]
+) -> list[dict[str, list[str]]]:
+    """The grids of an experiment with the command line's values in place of their own.
+
+    fixed, axes: from ``expand``. A fixed override takes its axis out of every grid; an axis that a
+    grid does not have is added to it.
+    """
+    single = {o.partition("=")[0] for o in fixed}
+    return [
+        {name: values(text) for name, text in grid.items() if name not in single} | dict(axes)
+        for grid in grids
+    ]
 
 
 def product(axes: Mapping[str, list[str]]) -> list[dict[str, str]]:

@@ -102,6 +102,19 @@ class SimulateConfig:
 
 
 @dataclass(frozen=True)
+class SweepConfig:
+    """What ``gpw sweep +experiment=NAME`` runs (``conf/experiment``); in no cache key.
+
+    ``grids``: override -> values, written as on the command line and quoted ("0.5:0.9", "0,1,2");
+    the sweep is the points of all of them, in order.
+    """
+
+    name: str = ""  # folder below results; empty: named by its content
+    until: str = "simulate"  # the last stage of every point
+    grids: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class RuntimeConfig:
     """How and where to compute; changes no result's identity."""
 
@@ -124,4 +137,5 @@ class Config:
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     simulate: SimulateConfig = field(default_factory=SimulateConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

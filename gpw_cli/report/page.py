@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from gpw_cli.report.figures import Drawn
@@ -86,10 +86,9 @@ def progress(sweep: Sweep) -> str:
 
 
 def _header(sweep: Sweep, drawn: Sequence[Drawn], tables: Sequence[Table]) -> str:
-    grid = sweep.manifest.get("grid") or {}
-    axes = "; ".join(f"{key}: {', '.join(map(str, found))}" for key, found in grid.items())
+    grids = [grid for grid in sweep.manifest.get("grids") or [] if grid]
     fixed = " ".join(map(str, sweep.manifest.get("overrides") or []))
-    described = [f"Grid: {axes}." if axes else "", f"Fixed: {fixed}." if fixed else ""]
+    described = [f"Grid: {_axes(grid)}." for grid in grids] + [f"Fixed: {fixed}." if fixed else ""]
     items = [(f.name, f.title) for f in drawn] + [(t.name + "-table", t.title) for t in tables]
     links = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title in items)
     return (
@@ -98,6 +97,10 @@ def _header(sweep: Sweep, drawn: Sequence[Drawn], tables: Sequence[Table]) -> st
         f'<p class="note">{escape(" ".join(part for part in described if part))}</p>\n'
         f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n</header>'
     )
+
+
+def _axes(grid: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{key}: {', '.join(map(str, found))}" for key, found in grid.items())
 
 
 def _first_sentence(drawn: Sequence[Drawn]) -> str:

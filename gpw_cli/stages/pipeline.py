@@ -44,7 +44,7 @@ PIPELINE = (
     Stage("finetune", 1, inputs.finetune, "gpw_cli.stages.finetune"),
     Stage("quantize", 1, inputs.quantize, "gpw_cli.stages.quantize"),
     Stage("fuse", 1, inputs.fuse, "gpw_cli.stages.fuse"),
-    Stage("simulate", 1, inputs.simulate, "gpw_cli.stages.simulate"),
+    Stage("simulate", 2, inputs.simulate, "gpw_cli.stages.simulate"),
 )
 NAMES = tuple(stage.name for stage in PIPELINE)
 
@@ -119,6 +119,6 @@ def _make(
         "parent": step.parent,
         "inputs": step.inputs,
         "seed": config.seed,
-        "config": to_plain(config),
+        "config": {k: v for k, v in to_plain(config).items() if k != "sweep"},
     }
     return services.store.make(stage.name, step.key, content, build, wait=wait)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.config.compose import compose
-from gpw_cli.config.grid import expand, product
+from gpw_cli.config.grid import expand, overlaid, product
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
-from gpw_cli.stages.pipeline import NAMES, Step, plan
+from gpw_cli.stages.pipeline import Step, plan
 from gpw_cli.store.keys import digest
 
 VERSION = 1
@@ -40,18 +40,18 @@ class Request:
     overrides: list[str]
     name: str | None = None
     config_dir: Path | None = None
-    until: str = NAMES[-1]
+    until: str | None = None  # None: the experiment's, else the last stage
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Every point of a grid, in order."""
+    """Every point of its grids, in order."""
 
     request: Request
     name: str
     folder: Path
     overrides: list[str]
-    axes: dict[str, list[str]]
+    grids: list[dict[str, list[str]]]
     points: list[Point]
 
     def manifest(self) -> dict[str, Any]:
@@ -68,29 +68,33 @@ class Sweep:
             "version": VERSION,
             "name": self.name,
             "overrides": self.overrides,
-            "grid": self.axes,
+            "grids": self.grids,
             "points": points,
         }
 
 
 def plan_sweep(request: Request) -> Sweep:
-    """Expand the grid, compose every point and compute every key; nothing runs."""
+    """Expand the grids, compose every point and compute every key; nothing runs."""
     fixed, axes = expand(request.overrides)
-    points = [_point(fixed, axis, request) for axis in product(axes)]
+    experiment = compose(fixed, request.config_dir).sweep
+    grids = overlaid(experiment.grids, fixed, axes) or [axes]
+    until = request.until or experiment.until
+    combined = {tuple(sorted(axis.items())): axis for grid in grids for axis in product(grid)}
+    points = [_point(fixed, axis, request.config_dir, until) for axis in combined.values()]
     first = points[0].config
     shown = [text for text in fixed if not text.startswith(("runtime.", "data.root"))]
-    content = digest({"keys": [point.steps[-1].key for point in points], "axes": axes})
-    default = f"{first.model.name}-{first.data.name}-{content[:8]}"
-    name = _checked(request.name) if request.name else default
-    return Sweep(request, name, Path(first.runtime.results) / name, shown, axes, points)
+    content = digest({"keys": [point.steps[-1].key for point in points], "grids": grids})
+    default = experiment.name or f"{first.model.name}-{first.data.name}-{content[:8]}"
+    name = _checked(request.name or default)
+    return Sweep(request, name, Path(first.runtime.results) / name, shown, grids, points)
 
 
-def _point(fixed: list[str], axis: dict[str, str], request: Request) -> Point:
+def _point(fixed: list[str], axis: dict[str, str], config_dir: Path | None, until: str) -> Point:
     overrides = [*fixed, *(f"{key}={value}" for key, value in axis.items())]
-    config = compose(overrides, request.config_dir)
+    config = compose(overrides, config_dir)
     shown = ",".join(f"{key}={value}" for key, value in axis.items()) or "point"
     safe = re.sub(r"[^A-Za-z0-9=,._+-]", "_", shown)
-    return Point(safe, axis, tuple(overrides), config, tuple(plan(config, request.until)))
+    return Point(safe, axis, tuple(overrides), config, tuple(plan(config, until)))
 
 
 def _checked(name: str) -> str:

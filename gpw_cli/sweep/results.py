@@ -60,7 +60,7 @@ def _head(point: Point) -> dict[str, Any]:
         "seed": config.seed,
     }
     shown = to_plain(config)
-    del shown["runtime"], shown["data"]["root"]
+    del shown["runtime"], shown["sweep"], shown["data"]["root"]
     return {"id": point.id, "axes": axes, "config": shown}
 
 

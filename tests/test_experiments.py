@@ -1,0 +1,97 @@
+"""Whole studies as configuration: several grids, one folder, keys as without the experiment."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Gpw
+
+from gpw_cli.config.compose import compose
+from gpw_cli.config.paths import options
+from gpw_cli.stages.pipeline import plan
+from gpw_cli.sweep.plan import Request, plan_sweep
+
+OWN = """# @package _global_
+defaults:
+  - override /data: digits
+sweep:
+  name: mine
+  until: prune
+  grids:
+    - {scheme: "dense,gpw", sparsity: "0.5:0.7"}
+    - {scheme: "gpw,fine", sparsity: "0.5", scope: "global"}
+"""
+
+
+@pytest.fixture()
+def own(tmp_path: Path) -> list[str]:
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    (tmp_path / "conf/experiment/mine.yaml").write_text(OWN)
+    return ["--config-dir", str(tmp_path / "conf")]
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_shipped_experiments_plan_under_their_own_names(name: str) -> None:
+    planned = plan_sweep(Request([f"+experiment={name}"]))
+    assert planned.name == name
+    assert len(planned.points) == len({point.id for point in planned.points}) > 10
+    assert all(
+        point.steps[-1].stage.name == planned.points[0].config.sweep.until
+        for point in planned.points
+    )
+
+
+def test_paper_gpw_is_every_scheme_sparsity_and_scope_and_three_seeds() -> None:
+    axes = [point.axes for point in plan_sweep(Request(["experiment=paper_gpw"])).points]
+    found = {(a["scheme"], a["sparsity"], a["scope"], a["seed"]) for a in axes if len(a) == 4}
+    sparsities, schemes = ("0.5", "0.6", "0.7", "0.8", "0.9"), "gpw block fine vector channel"
+    assert found == {
+        *product(schemes.split(), sparsities, ("layer", "global"), "0"),
+        *product(("gpw", "block"), sparsities, ("layer",), "12"),
+    }
+    assert [a for a in axes if len(a) < 4] == [{"scheme": "dense", "seed": "0"}]
+
+
+def test_a_point_of_an_experiment_has_the_keys_of_the_plain_configuration() -> None:
+    point = plan_sweep(Request(["+experiment=paper_gpw", "sparsity=0.7", "seed=3"])).points[1]
+    assert point.id == "scheme=gpw,scope=layer"
+    plain = compose(["scheme=gpw", "sparsity=0.7", "seed=3"])
+    assert [step.key for step in plan(plain)] == [step.key for step in point.steps]
+
+
+def test_values_of_the_command_line_replace_an_axis() -> None:
+    swept = plan_sweep(Request(["+experiment=paper_gpw", "seed=5,6", "scheme=gpw", "scope=layer"]))
+    assert {tuple(point.axes.items()) for point in swept.points} == {
+        (("sparsity", sparsity), ("seed", seed))
+        for sparsity in ("0.5", "0.6", "0.7", "0.8", "0.9")
+        for seed in "56"
+    }
+
+
+def test_own_experiment_runs_all_its_grids(gpw: Gpw, tmp_path: Path, own: list[str]) -> None:
+    tiny = [text for text in TINY if not text.startswith("data=")]
+    swept = gpw("sweep", "experiment=mine", *tiny, *own, "--json")
+    assert swept.code == 0, swept.err
+    folder = tmp_path / "results" / "mine"
+    manifest = json.loads((folder / "sweep.json").read_text())
+    assert manifest["grids"] == [
+        {"scheme": ["dense", "gpw"], "sparsity": ["0.5", "0.6", "0.7"]},
+        {"scheme": ["gpw", "fine"], "sparsity": ["0.5"], "scope": ["global"]},
+    ]
+    assert sorted(path.stem for path in (folder / "points").iterdir()) == [
+        "scheme=dense",
+        "scheme=fine,sparsity=0.5,scope=global",
+        *(f"scheme=gpw,sparsity={s}" for s in ("0.5", "0.5,scope=global", "0.6", "0.7")),
+    ]
+    assert not (tmp_path / ".gpw/store/finetune").exists()
+    assert "scope: global" in (folder / "report.html").read_text()
+
+
+def test_an_unknown_experiment_is_one_line(gpw: Gpw) -> None:
+    refused = gpw("sweep", "+experiment=paper_gwp")
+    assert refused.code == 2
+    assert "paper_gpw" in refused.err
+    assert len(refused.err.strip().splitlines()) == 1

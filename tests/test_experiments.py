@@ -26,7 +26,7 @@ sweep:
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def own(tmp_path: Path) -> list[str]:
     (tmp_path / "conf/experiment").mkdir(parents=True)
     (tmp_path / "conf/experiment/mine.yaml").write_text(OWN)

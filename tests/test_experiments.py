@@ -47,6 +47,7 @@ def test_shipped_experiments_plan_under_their_own_names(name: str) -> None:
 def test_paper_gpw_is_every_scheme_sparsity_and_scope_and_three_seeds() -> None:
     axes = [point.axes for point in plan_sweep(Request(["experiment=paper_gpw"])).points]
     found = {(a["scheme"], a["sparsity"], a["scope"], a["seed"]) for a in axes if len(a) == 4}
+    assert sum(len(a) == 5 for a in axes) == 20  # floor and ceil beside nearest
     sparsities, schemes = ("0.5", "0.6", "0.7", "0.8", "0.9"), "gpw block fine vector channel"
     assert found == {
         *product(schemes.split(), sparsities, ("layer", "global"), "0"),
@@ -63,7 +64,11 @@ def test_a_point_of_an_experiment_has_the_keys_of_the_plain_configuration() -> N
 
 
 def test_values_of_the_command_line_replace_an_axis() -> None:
-    swept = plan_sweep(Request(["+experiment=paper_gpw", "seed=5,6", "scheme=gpw", "scope=layer"]))
+    swept = plan_sweep(
+        Request(
+            ["+experiment=paper_gpw", "seed=5,6", "scheme=gpw", "scope=layer", "rounding=nearest"]
+        )
+    )
     assert {tuple(point.axes.items()) for point in swept.points} == {
         (("sparsity", sparsity), ("seed", seed))
         for sparsity in ("0.5", "0.6", "0.7", "0.8", "0.9")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from gpw_cli.config.schema import Criterion, Scheme, Scope
 from gpw_cli.errors import UsageError
 from gpw_cli.models.cifar_resnet import CifarResNet, cifar_resnet
-from gpw_cli.pruning.allocation import SCOPES, parse_sparsity, removed_count, select
+from gpw_cli.pruning.allocation import ROUNDINGS, SCOPES, parse_sparsity, removed_count, select
 from gpw_cli.pruning.bits import from_bits, kept_bits
 from gpw_cli.pruning.criteria import CRITERIA, group_scores
 from gpw_cli.pruning.groups import SCHEMES, group_layout
@@ -215,6 +216,29 @@ def test_global_scope_ranks_all_layers_together() -> None:
 )
 def test_removed_count_is_exact(sparsity: str, groups: int, removed: int) -> None:
     assert removed_count(parse_sparsity(sparsity), groups) == removed
+
+
+@given(sparsities, st.integers(0, 5000))
+def test_roundings_of_the_count(sparsity: str, groups: int) -> None:
+    wanted = parse_sparsity(sparsity)
+    exact = Fraction(wanted) * groups
+    counts = {name: removed_count(wanted, groups, name) for name in ROUNDINGS}
+    assert counts == {
+        "nearest": math.floor(exact + Fraction(1, 2)),
+        "floor": math.floor(exact),
+        "ceil": math.ceil(exact),
+    }
+
+
+def test_floor_never_removes_a_whole_layer() -> None:
+    layers = [np.arange(n, dtype=float) for n in (1, 2, 4, 16)]
+    removed = {
+        name: [int((~kept).sum()) for kept in select("layer", layers, Decimal("0.9"), name)]
+        for name in ROUNDINGS
+    }
+    assert removed == {"nearest": [1, 2, 4, 14], "floor": [0, 1, 3, 14], "ceil": [1, 2, 4, 15]}
+    with pytest.raises(UsageError, match="unknown rounding 'up'"):
+        select("layer", layers, Decimal("0.5"), "up")
 
 
 def test_resnet20_has_the_published_group_counts() -> None:

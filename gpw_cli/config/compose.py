@@ -2,9 +2,9 @@
 
     compose(["sparsity=0.7", "train=paper"]).finetune.train.epochs      # 200
 
-Short forms, rewritten before Hydra sees them: ``sparsity=``, ``scope=`` and ``criterion=`` for
-``pruning.*``, ``scheme=`` for the group ``pruning=``, ``bits=`` for weights and activations,
-``train=`` for both recipes, and ``pretrain.train=`` / ``finetune.train=`` for one.
+Short forms, rewritten before Hydra sees them: ``sparsity=``, ``scope=``, ``criterion=`` and
+``rounding=`` for ``pruning.*``, ``scheme=`` for the group ``pruning=``, ``bits=`` for weights and
+activations, ``train=`` for both recipes, and ``pretrain.train=`` / ``finetune.train=`` for one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     "sparsity": ("pruning.sparsity",),
     "scope": ("pruning.scope",),
     "criterion": ("pruning.criterion",),
+    "rounding": ("pruning.rounding",),
     "scheme": ("pruning",),
     "bits": ("quantizer.weight_bits", "quantizer.act_bits"),
     "train": ("train@pretrain.train", "train@finetune.train"),

@@ -122,7 +122,7 @@ def _dense(point: Mapping[str, str]) -> bool:
 
 def _without_pruning(point: Mapping[str, str]) -> dict[str, str]:
     """The axes that matter to a network which is neither pruned nor fine-tuned."""
-    short = ("sparsity", "scope", "criterion")
+    short = ("sparsity", "scope", "criterion", "rounding")
     return {
         key: value
         for key, value in point.items()

@@ -32,6 +32,14 @@ class Scheme(StrEnum):
 Scope = StrEnum("Scope", ["layer", "global"])
 
 
+class CountRounding(StrEnum):
+    """How sparsity times the number of groups becomes a whole number of groups to remove."""
+
+    nearest = "nearest"  # halves up
+    floor = "floor"  # never a whole layer
+    ceil = "ceil"
+
+
 class Criterion(StrEnum):
     """The norm that scores a group."""
 
@@ -81,6 +89,7 @@ class PruningConfig:
     sparsity: float = 0.5
     scope: Scope = Scope.layer
     criterion: Criterion = Criterion.l1
+    rounding: CountRounding = CountRounding.nearest
     include_first: bool = False
     include_last: bool = False
     tile_out: int = 0

@@ -2,8 +2,9 @@
 
     kept = select("layer", [scores_of_layer_1, scores_of_layer_2], parse_sparsity("0.7"))
 
-Of n groups at sparsity s, k = floor(s * n + 1/2) are removed, in exact decimal arithmetic (in
-binary floating point, 0.7 of 45 comes out one too small). The k smallest scores go; of equal scores
+Of n groups at sparsity s, k = floor(s * n + 1/2) are removed (rounding ``nearest``; ``floor`` and
+``ceil`` are those of s * n), in exact decimal arithmetic: in binary floating point, 0.7 of 45 comes
+out one too small. ``floor`` never removes a whole layer. The k smallest scores go; of equal scores
 the earlier position goes first. Positions run in C order through a layer's group grid and, in scope
 ``global``, through the layers in the order given. Hence a higher sparsity removes a superset.
 """
@@ -11,12 +12,26 @@ the earlier position goes first. Positions run in C order through a layer's grou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
+from decimal import (
+    ROUND_CEILING,
+    ROUND_FLOOR,
+    ROUND_HALF_UP,
+    Context,
+    Decimal,
+    InvalidOperation,
+    localcontext,
+)
 
 import numpy as np
 
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.groups import Bools, Floats
+
+ROUNDINGS: Mapping[str, str] = {
+    "nearest": ROUND_HALF_UP,
+    "floor": ROUND_FLOOR,
+    "ceil": ROUND_CEILING,
+}
 
 
 def parse_sparsity(value: str | Decimal) -> Decimal:
@@ -30,43 +45,46 @@ def parse_sparsity(value: str | Decimal) -> Decimal:
     return sparsity
 
 
-def removed_count(sparsity: Decimal, groups: int) -> int:
-    """Number of groups to remove: floor(sparsity * groups + 1/2), exactly."""
+def removed_count(sparsity: Decimal, groups: int, rounding: str = "nearest") -> int:
+    """Number of groups to remove: sparsity * groups, rounded as ``ROUNDINGS`` says, exactly."""
     digits = len(sparsity.as_tuple().digits) + len(str(groups))
     with localcontext(Context(prec=digits)):  # wide enough that the product is not rounded
         product = sparsity * groups
-        return int(product.to_integral_value(ROUND_HALF_UP))
+        return int(product.to_integral_value(ROUNDINGS[rounding]))
 
 
-def _keep(scores: Floats, sparsity: Decimal) -> Bools:
+def _keep(scores: Floats, sparsity: Decimal, rounding: str) -> Bools:
     order = np.argsort(scores, axis=None, kind="stable")
     kept = np.ones(scores.size, np.bool_)
-    kept[order[: removed_count(sparsity, scores.size)]] = False
+    kept[order[: removed_count(sparsity, scores.size, rounding)]] = False
     return kept.reshape(scores.shape)
 
 
-def _within_layers(scores: Sequence[Floats], sparsity: Decimal) -> list[Bools]:
-    return [_keep(layer, sparsity) for layer in scores]
+def _within_layers(scores: Sequence[Floats], sparsity: Decimal, rounding: str) -> list[Bools]:
+    return [_keep(layer, sparsity, rounding) for layer in scores]
 
 
-def _over_all_layers(scores: Sequence[Floats], sparsity: Decimal) -> list[Bools]:
-    kept = _keep(np.concatenate([layer.ravel() for layer in scores]), sparsity)
+def _over_all_layers(scores: Sequence[Floats], sparsity: Decimal, rounding: str) -> list[Bools]:
+    kept = _keep(np.concatenate([layer.ravel() for layer in scores]), sparsity, rounding)
     ends = np.cumsum([layer.size for layer in scores])[:-1]
     parts = np.split(kept, ends)
     return [part.reshape(layer.shape) for part, layer in zip(parts, scores, strict=True)]
 
 
-SCOPES: Mapping[str, Callable[[Sequence[Floats], Decimal], list[Bools]]] = {
+SCOPES: Mapping[str, Callable[[Sequence[Floats], Decimal, str], list[Bools]]] = {
     "layer": _within_layers,
     "global": _over_all_layers,
 }
 
 
-def select(scope: str, scores: Sequence[Floats], sparsity: Decimal) -> list[Bools]:
+def select(
+    scope: str, scores: Sequence[Floats], sparsity: Decimal, rounding: str = "nearest"
+) -> list[Bools]:
     """Which groups stay: one bool array for each of ``scores``, of its shape (True: kept).
 
-    Raises UsageError for an unknown scope.
+    Raises UsageError for an unknown scope or rounding.
     """
-    if scope not in SCOPES:
-        raise UsageError(f"unknown scope {scope!r}: choose one of {', '.join(SCOPES)}")
-    return SCOPES[scope](scores, sparsity)
+    for what, value, table in (("scope", scope, SCOPES), ("rounding", rounding, ROUNDINGS)):
+        if value not in table:
+            raise UsageError(f"unknown {what} {value!r}: choose one of {', '.join(table)}")
+    return SCOPES[scope](scores, sparsity, rounding)

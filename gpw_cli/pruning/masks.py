@@ -86,13 +86,14 @@ def prune_masks(
     scope: str,
     criterion: str,
     tile: Tile,
+    rounding: str = "nearest",
 ) -> PruneResult:
     """Masks for the layers ``names`` of a network with the parameters ``weights``.
 
     weights: every parameter of the network by name; only those in ``names`` are pruned.
     sparsity: decimal in [0, 1), as text so that it is exact; 0 keeps everything.
-    tile: (B_out, B_in) of the target's GEMM. Tables: groups.SCHEMES, allocation.SCOPES,
-    criteria.CRITERIA. The result depends on nothing but these arguments.
+    tile: (B_out, B_in) of the target's GEMM. Tables: groups.SCHEMES, allocation.SCOPES
+    and ROUNDINGS, criteria.CRITERIA. The result depends on nothing but these arguments.
     Raises UsageError for a value outside its table or range, no or unknown or repeated names, and
     weights that are not finite.
     """
@@ -103,7 +104,7 @@ def prune_masks(
         _scores(name, weights[name], layout, criterion)
         for name, layout in zip(names, layouts, strict=True)
     ]
-    kept = select(scope, scores, wanted)
+    kept = select(scope, scores, wanted, rounding)
     layers, masks = [], {}
     for name, layout, groups in zip(names, layouts, kept, strict=True):
         mask = layout.expand(groups)

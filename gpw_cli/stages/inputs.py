@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.config.compose import to_plain
-from gpw_cli.config.schema import Config
+from gpw_cli.config.schema import Config, CountRounding
 from gpw_cli.data.identity import data_identity
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.bundled import bundled_names, bundled_weights
@@ -81,9 +81,15 @@ def pruning_tile(config: Config) -> tuple[int, int]:
 
 
 def prune(config: Config) -> Mapping[str, Any]:
-    """The whole pruning group with the tile made concrete."""
+    """The whole pruning group with the tile made concrete.
+
+    A setting that came later is left out at its first value, so that older keys stay valid.
+    """
     tile_out, tile_in = pruning_tile(config)
-    return {**to_plain(config.pruning), "tile_out": tile_out, "tile_in": tile_in}
+    plain = to_plain(config.pruning)
+    if config.pruning.rounding is CountRounding.nearest:
+        del plain["rounding"]
+    return {**plain, "tile_out": tile_out, "tile_in": tile_in}
 
 
 def finetune(config: Config) -> Mapping[str, Any]:

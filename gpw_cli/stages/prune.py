@@ -29,6 +29,7 @@ def build(job: Job) -> dict[str, Any]:
         scope=pruning.scope.value,
         criterion=pruning.criterion.value,
         tile=pruning_tile(job.config),
+        rounding=pruning.rounding.value,
     )
     for warning in result.warnings:
         job.services.listener.message(warning)

@@ -167,3 +167,30 @@ def write_sweep(
     head = {"version": 1, "name": folder.name, "overrides": ["model=resnet20"], "grids": [axes]}
     (folder / "sweep.json").write_text(json.dumps({**head, "points": planned}))
     return [entry["id"] for entry in planned]
+
+
+def write_knobs(folder: Path, knobs: dict[str, float], bits: tuple[int, ...] = (8, 4)) -> None:
+    """A study of the preset ``best`` on the dense network: at b bits it has 91 - (8 - b) %, and
+    each knob (``rounding=truncate``) adds its number of points, twice that below 8 bits.
+    """
+    (folder / "points").mkdir(parents=True)
+    planned = []
+    for name, effect in {"": 0.0, **knobs}.items():
+        for width in bits:
+            key, _, value = name.partition("=")
+            own = {"scheme": "dense", "bits": str(width)}
+            own |= {f"quantizer.{key}": value} if key else {}
+            point = ",".join(f"{key}={value}" for key, value in own.items())
+            content = record("gpw", 0.0, 0, {})
+            content["axes"] = {**own, "sparsity": 0.0, "scope": "layer", "seed": 0}
+            content["config"]["quantizer"] = {"name": "best"}
+            del content["stages"]["prune"], content["stages"]["finetune"]
+            reached = 91 - (8 - width) + effect * (1 if width == 8 else 2)
+            sizes = {"weight_bits": width, "act_bits": width}
+            content["stages"]["quantize"] = {"key": "q", "metrics": _with(reached - 0.5, sizes)}
+            content["stages"]["fuse"] = {"key": "u", "metrics": _with(reached, {})}
+            file = folder / "points" / f"{point}.json"
+            file.write_text(json.dumps({"id": point, **content}))
+            planned.append({"id": point, "axes": own, "keys": {}})
+    head = {"version": 1, "name": folder.name, "overrides": [], "grids": []}
+    (folder / "sweep.json").write_text(json.dumps({**head, "points": planned}))

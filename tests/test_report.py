@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from synthetic_sweep import write_sweep
+from synthetic_sweep import write_knobs, write_sweep
 
 from gpw_cli.errors import UsageError
-from gpw_cli.report import accuracy, layers, masks, npu, training
+from gpw_cli.report import accuracy, frontier, knobs, layers, masks, npu, quantization, training
 from gpw_cli.report.build import build_report
 from gpw_cli.report.load import load_sweep
 from gpw_cli.report.page import progress
@@ -304,6 +304,39 @@ def test_npu_captions_and_the_quantization_table(tmp_path: Path) -> None:
     assert list(table.head)[2:] == ["fp32", "quantized", "fused", "on VTA", "minus fp32"]
     assert table.rows[1] == ["gpw", "50 %", "90.75", "90.55", "90.65", "90.65", "-0.10"]
     assert "dense: layer3.0.conv2 is the slowest layer" in npu.layer_cycles_caption(sweep)
+
+
+def test_one_knob_at_a_time_is_compared_with_the_preset(tmp_path: Path) -> None:
+    write_knobs(tmp_path / "s", {"rounding=truncate": -3.0, "bias_bits=8": 0.1})
+    sweep = load_sweep(tmp_path / "s")
+    table = knobs.knobs_table(sweep)
+    assert list(table.head) == ["knob", "8 bits", "4 bits"]
+    assert table.rows == [
+        ["rounding truncate", "-3.00", "-6.00"],
+        ["bias_bits 8", "+0.10", "+0.20"],
+    ]
+    text = knobs.knobs_caption(sweep)
+    assert "at 4 bits rounding truncate -6.00" in text
+    assert "Within half a point everywhere: bias_bits 8." in text
+    # the preset's own curve is not mixed with the turned knobs
+    assert quantization.settings(sweep)["fused"].tolist() == [91.0, 87.0]
+    written = {path.stem for path in build_report(tmp_path / "s") if path.suffix == ".png"}
+    assert written == {"accuracy_vs_bits", "knobs"}
+
+
+def test_the_frontier_averages_seeds_and_names_what_is_worth_it(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", sparsities=(0.0, 0.5, 0.9), seeds=(0, 1, 2), npu=True)
+    sweep = load_sweep(tmp_path / "s")
+    found = frontier.networks(sweep)
+    assert len(found) == 6
+    assert set(found["n"]) == {3}
+    half = found[(found["scheme"] == "gpw") & (found["sparsity"] == 0.5)].iloc[0]
+    assert half["accuracy"] == pytest.approx(90.55)  # 90.75 - 0.1 for int8, mean of seeds 0 to 2
+    assert half["sd"] == pytest.approx(0.1)
+    assert half["bound_cycles"] == pytest.approx(0.9 * half["cycles"], abs=1)
+    rows = frontier.frontier_table(sweep).rows
+    assert [float(row[3].replace(",", "")) for row in rows] == sorted(found[found.front].cycles)
+    assert "11.1 %" in {row[5] for row in rows}
 
 
 def test_pareto_front() -> None:

@@ -68,8 +68,9 @@ def _shown(metrics: dict[str, Any]) -> str:
         parts.append(f"{metrics['test_accuracy']:.2f} % of {metrics['n_test']:,} test pictures")
     if metrics.get("recipe"):
         parts.append(f"recipe {metrics['recipe']}, {metrics['epochs']} epochs, one seed")
-    if "quantizer" in metrics:
-        parts.append(f"quantizer {metrics['quantizer']}, unfused")
+    if "weight_bits" in metrics:
+        bits = f"{metrics['weight_bits']}-bit weights, {metrics['act_bits']}-bit activations"
+        parts.append(f"{bits}, unfused")
     if "fusion" in metrics:
         parts.append(f"fusion {metrics['fusion']}")
     if "cycles" in metrics:

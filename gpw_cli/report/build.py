@@ -12,7 +12,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from gpw_cli.report.figures import FIGURES, draw_all
+from gpw_cli.report.figures import FIGURES, compares_sparsities, draw_all
+from gpw_cli.report.frontier import frontier_table
+from gpw_cli.report.knobs import knobs_table
 from gpw_cli.report.load import Sweep, load_sweep
 from gpw_cli.report.page import build_page
 from gpw_cli.report.quantization import bits_table
@@ -36,11 +38,16 @@ TABLES = (
     (failures_table, ()),
     (accuracy_table, ("accuracy", "sparsity")),
     (difference_table, ("accuracy", "sparsity")),
+    (frontier_table, ("cycles", "vta_accuracy")),
     (quantization_table, ("quantized_accuracy", "sparsity")),
     (bits_table, ("fused_accuracy", "weight_bits")),
+    (knobs_table, ("fused_accuracy", "weight_bits")),
     (layers_table, ("pruned_layers", "sparsity")),
     (points_table, ("id",)),
 )
+
+
+BY_SPARSITY = (accuracy_table, difference_table, quantization_table)
 
 
 def build_report(folder: Path) -> ReportFiles:
@@ -62,7 +69,12 @@ def build_report(folder: Path) -> ReportFiles:
 
 
 def _tables(sweep: Sweep) -> list[Table]:
-    made = [build(sweep) for build, needs in TABLES if all(sweep.has(c) for c in needs)]
+    left_out = () if compares_sparsities(sweep) else BY_SPARSITY
+    made = [
+        build(sweep)
+        for build, needs in TABLES
+        if build not in left_out and all(sweep.has(c) for c in needs)
+    ]
     return [table for table in made if table.rows]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpw_cli.report import accuracy, layers, masks, npu, quantization, training
+from gpw_cli.report import accuracy, frontier, knobs, layers, masks, npu, quantization, training
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import drawing, render
 
@@ -33,6 +33,13 @@ class Entry:
         return all(sweep.has(column) for column in self.needs) and self.when(sweep)
 
 
+def compares_sparsities(sweep: Sweep) -> bool:
+    """False for a study of quantizers on one sparsity: its curves would be single points."""
+    studied = quantization.varies(sweep) or knobs.turns(sweep)
+    sparsities = sweep.done["sparsity"].dropna()
+    return not studied or sparsities[sparsities > 0].nunique() > 1
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A figure ready to be written."""
@@ -51,6 +58,7 @@ FIGURES = (
         ("accuracy", "sparsity"),
         accuracy.draw_accuracy,
         accuracy.accuracy_caption,
+        compares_sparsities,
     ),
     Entry(
         "accuracy_on_vta",
@@ -58,6 +66,7 @@ FIGURES = (
         ("vta_accuracy", "sparsity"),
         npu.draw_vta_accuracy,
         npu.vta_accuracy_caption,
+        compares_sparsities,
     ),
     Entry(
         "cycles_vs_sparsity",
@@ -65,13 +74,14 @@ FIGURES = (
         ("cycles", "sparsity"),
         npu.draw_cycles,
         npu.cycles_caption,
+        compares_sparsities,
     ),
     Entry(
         "accuracy_vs_cycles",
         "Accuracy against cycles",
         ("cycles", "vta_accuracy"),
-        npu.draw_frontier,
-        npu.frontier_caption,
+        frontier.draw_frontier,
+        frontier.frontier_caption,
     ),
     Entry(
         "layer_cycles",
@@ -89,6 +99,14 @@ FIGURES = (
         quantization.varies,
     ),
     Entry(
+        "knobs",
+        "One knob at a time",
+        ("fused_accuracy", "weight_bits"),
+        knobs.draw_knobs,
+        knobs.knobs_caption,
+        knobs.turns,
+    ),
+    Entry(
         "ranges_and_scales",
         "Ranges and scales",
         ("quantized_layers",),
@@ -101,6 +119,7 @@ FIGURES = (
         ("pruned_accuracy", "sparsity"),
         accuracy.draw_before,
         accuracy.before_caption,
+        compares_sparsities,
     ),
     Entry(
         "mask",
@@ -108,6 +127,7 @@ FIGURES = (
         ("drawable_masks", "sparsity"),
         masks.draw_masks,
         masks.masks_caption,
+        compares_sparsities,
     ),
     Entry(
         "layer_sparsity",
@@ -115,6 +135,7 @@ FIGURES = (
         ("pruned_layers", "sparsity"),
         layers.draw_layers,
         layers.layers_caption,
+        compares_sparsities,
     ),
     Entry(
         "finetuning_curves",
@@ -122,6 +143,7 @@ FIGURES = (
         ("finetune_history", "sparsity"),
         training.draw_finetuning,
         training.finetuning_caption,
+        compares_sparsities,
     ),
     Entry(
         "pretraining_curves",
@@ -129,6 +151,7 @@ FIGURES = (
         ("pretrain_history",),
         training.draw_pretraining,
         training.pretraining_caption,
+        compares_sparsities,
     ),
 )
 

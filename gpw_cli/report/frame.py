@@ -18,7 +18,8 @@ NAMED_AXES = ("scheme", "sparsity", "seed")  # every other varied axis goes into
 
 @dataclass(frozen=True)
 class Column:
-    """``path`` leads into the record, dots between keys. ``digits``: decimals in the CSV.
+    """``path`` leads into the record, dots between keys; of several with bars between them the
+    first that has a value. ``digits``: decimals in the CSV.
 
     ``optional`` columns are left out of the CSV as long as they are empty.
     """
@@ -45,7 +46,7 @@ COLUMNS = (
     _metric("quantized_accuracy", "quantize", "test_accuracy", 4, optional=True),
     _metric("fused_accuracy", "fuse", "test_accuracy", 4, optional=True),
     _metric("vta_accuracy", "simulate", "test_accuracy", 4, optional=True),
-    Column("quantizer", "stages.quantize.metrics.quantizer", optional=True),
+    Column("quantizer", "config.quantizer.name", optional=True),
     _metric("weight_bits", "quantize", "weight_bits", 0, optional=True),
     _metric("act_bits", "quantize", "act_bits", 0, optional=True),
     _metric("cycles", "simulate", "cycles", 0, optional=True),
@@ -62,7 +63,7 @@ COLUMNS = (
     Column("finetune_recipe", "stages.finetune.metrics.recipe"),
     _metric("finetune_epochs", "finetune", "epochs", 0),
     Column("finetune_precision", "stages.finetune.metrics.precision", optional=True),
-    Column("commit", "stages.finetune.commit"),
+    Column("commit", "stages.finetune.commit|stages.pretrain.commit"),
     *(Column(f"{stage}_key", f"stages.{stage}.key") for stage in ("pretrain", "prune", "finetune")),
     *(
         Column(f"{stage}_key", f"stages.{stage}.key", optional=True)
@@ -121,13 +122,12 @@ def _row(
 
 
 def dig(record: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted ``path``, None where it is absent."""
+    """The value at a dotted ``path`` (``a.b|c.d``: or at the next), None where it is absent."""
+    first, _, others = path.partition("|")
     value: Any = record
-    for key in path.split("."):
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(key)
-    return value
+    for key in first.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return dig(record, others) if value is None and others else value
 
 
 def _short(axes: Mapping[str, Any]) -> dict[str, Any]:

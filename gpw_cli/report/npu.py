@@ -1,4 +1,4 @@
-"""What the NPU computes and how long it takes: accuracy of its integers, cycles, both together.
+"""What the NPU computes and how long it takes: accuracy of its integers, cycles, cycles by layer.
 
 Drawn only for sweeps whose points ran the ``simulate`` stage.
 """
@@ -13,17 +13,16 @@ from gpw_cli.report.accuracy import AXIS
 from gpw_cli.report.draw import draw_curves, label_curves, label_room, level, sparsity_axis
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import MARKERS, light, panels, scheme_colour
+from gpw_cli.report.style import light, panels, scheme_colour
 from gpw_cli.report.summary import (
     At,
     Curve,
     curves,
     dense_cycles,
     dense_levels,
-    pareto,
     scheme_rank,
 )
-from gpw_cli.report.words import basis, listed, percent, span
+from gpw_cli.report.words import basis, percent, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,73 +121,6 @@ def cycles_caption(sweep: Sweep) -> str:
     bound = f" Cycles are {span(ratios)} times the hardware's bound." if ratios else ""
     missing = "" if dense else " No point at sparsity 0 was run, so no speed-up is given."
     return f"{'; '.join(parts)}.{bound}{missing} {basis(sweep)}"
-
-
-def draw_frontier(sweep: Sweep) -> Figure:
-    """Accuracy on the NPU against cycles, every point; the Pareto front as a line."""
-    figure, grid = panels(1, 1, [3.4])
-    axes = grid[0][0]
-    rows = _frontier_rows(sweep)
-    axes.set(title="Test accuracy on VTA (%)", xlabel="Million cycles a picture")
-    for scheme in sorted(set(rows["scheme"]), key=scheme_rank):
-        own = rows[(rows["scheme"] == scheme) & (rows["sparsity"] > 0)]
-        if len(own):
-            axes.scatter(
-                own["cycles"] * 1e-6,
-                own["vta_accuracy"],
-                color=scheme_colour(scheme),
-                marker=MARKERS.get(scheme, "P"),
-                s=28,
-                label=scheme,
-                zorder=3,
-            )
-    dense = rows[rows["sparsity"] == 0]
-    if len(dense):
-        axes.scatter(
-            dense["cycles"] * 1e-6,
-            dense["vta_accuracy"],
-            color=light("ink"),
-            marker="*",
-            s=90,
-            label="dense",
-            zorder=3,
-        )
-    front = rows.iloc[_front(rows)]
-    axes.step(
-        front["cycles"] * 1e-6,
-        front["vta_accuracy"],
-        where="post",
-        color=light("muted"),
-        linewidth=1.1,
-        label="Pareto front",
-        zorder=2,
-    )
-    axes.legend(frameon=False, loc="lower right", fontsize=8.5)
-    return figure
-
-
-def _frontier_rows(sweep: Sweep) -> pd.DataFrame:
-    return sweep.done.dropna(subset=["cycles", "vta_accuracy"])
-
-
-def _front(rows: pd.DataFrame) -> list[int]:
-    cycles, accuracy = rows["cycles"].tolist(), rows["vta_accuracy"].tolist()
-    return pareto(list(zip(cycles, accuracy, strict=True)))
-
-
-def frontier_caption(sweep: Sweep) -> str:
-    """Which scheme holds the front."""
-    rows = _frontier_rows(sweep)
-    front = rows.iloc[_front(rows)]
-    pruned = front[front["sparsity"] > 0]
-    counts = pruned["scheme"].value_counts()
-    held = [f"{counts[name]} {name}" for name in sorted(counts.index, key=scheme_rank)]
-    held += ["the dense network"] if len(pruned) < len(front) else []
-    names = f" ({listed(held)})" if held else ""
-    text = f"{len(front)} of {len(rows)} points are on the Pareto front{names}"
-    first = front.iloc[0]
-    fastest = f"{first['cycles']:,.0f} cycles at {first['vta_accuracy']:.2f} %"
-    return f"{text}; the fastest takes {fastest} ({first['scheme']}). {basis(sweep)}"
 
 
 def _timed_points(sweep: Sweep) -> list[tuple[str, list[dict[str, object]]]]:

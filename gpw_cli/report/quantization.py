@@ -12,6 +12,7 @@ import pandas as pd
 
 from gpw_cli.report.draw import EndLabel, label_ends, level
 from gpw_cli.report.frame import dig
+from gpw_cli.report.knobs import turned
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import light, panels
 from gpw_cli.report.tables import Table
@@ -32,8 +33,11 @@ MARKS = "osv^DPX*<>"
 
 
 def settings(sweep: Sweep) -> pd.DataFrame:
-    """Quantized points: model, quantizer, bits, fp32, unfused, fused (percent)."""
+    """Quantized points but those with a turned knob: model, quantizer, bits, fp32, unfused, fused
+    (percent).
+    """
     found = sweep.done.dropna(subset=["fused_accuracy", "weight_bits"])
+    found = found[found["id"].map(lambda point: not turned(sweep.records[point]["axes"])).eq(True)]
     fp32 = found["accuracy"].fillna(found["dense_accuracy"])
     columns = {
         "model": found["model"],
@@ -114,16 +118,22 @@ def bits_table(sweep: Sweep) -> Table:
     return Table("quantizers", "Quantizers and bits", note, head, rows, left=2)
 
 
-def _quantized_point(sweep: Sweep) -> tuple[str, list[dict[str, Any]]]:
-    """The first dense point, else the first, with its fused network's tensors but the logits."""
-    rows = sweep.done[sweep.done["quantized_layers"] > 0].sort_values("sparsity", kind="stable")
-    name = str(rows.iloc[0]["id"])
-    return name, dig(sweep.records[name], "stages.fuse.layers")[:-1]
+def _quantized_point(sweep: Sweep) -> tuple[str, int, list[dict[str, Any]]]:
+    """(name, activation bits, its fused network's tensors but the logits) of the densest point, of
+    several the most accurate.
+    """
+    rows = sweep.done[sweep.done["quantized_layers"] > 0]
+    order = rows.assign(loss=-rows["fused_accuracy"])
+    point = order.sort_values(["sparsity", "loss"], kind="stable").iloc[0]
+    layers = dig(sweep.records[point["id"]], "stages.fuse.layers")[:-1]
+    bits = 8 if pd.isna(point["act_bits"]) else int(point["act_bits"])
+    return f"{point['scheme']} ({point['quantizer']}, {bits} bits)", bits, layers
 
 
 def draw_scales(sweep: Sweep) -> Figure:
     """For every stored tensor: the range seen in calibration and what its int8 scale covers."""
-    name, rows = _quantized_point(sweep)
+    name, bits, rows = _quantized_point(sweep)
+    steps = 2 ** (bits - 1) - 1
     rows = [row for row in rows if row["kind"] != "maxpool"]
     figure, grid = panels(1, 1, [1.0 + 0.16 * len(rows)])
     axes = grid[0][0]
@@ -131,10 +141,10 @@ def draw_scales(sweep: Sweep) -> Figure:
     low, high = [row["min"] for row in rows], [row["max"] for row in rows]
     width = [h - lo for lo, h in zip(low, high, strict=True)]
     axes.barh(places, width, left=low, height=0.55, color=light("gpw"), label="seen")
-    reach = [127 * row["scale"] for row in rows]
+    reach = [steps * row["scale"] for row in rows]
     for sign in (-1, 1):
         ends = [sign * r for r in reach]
-        shown = "127 steps of the scale" if sign > 0 else None
+        shown = f"{steps} steps of the scale" if sign > 0 else None
         axes.plot(ends, places, linestyle="", marker="|", color=light("block"), label=shown)
     axes.set_yticks(places, [f"{r['name']}  2^{r['exponent']:.3g}" for r in rows], fontsize=7)
     axes.set(title=f"Ranges and scales: {name}", xlabel="Value of the tensor")
@@ -149,10 +159,11 @@ def draw_scales(sweep: Sweep) -> Figure:
 
 def scales_caption(sweep: Sweep) -> str:
     """How much of the values the scales clip."""
-    name, rows = _quantized_point(sweep)
+    name, bits, rows = _quantized_point(sweep)
+    steps = 2 ** (bits - 1) - 1
     worst = max(rows, key=lambda row: float(row["clipped"]))
     return (
         f"Every tensor that the integer network of {name} stores, with the log2 of its scale: the "
-        f"range of the calibration pictures, and what 127 steps cover. {worst['name']} is clipped "
-        f"most, {100 * worst['clipped']:.3g} % of its values. {basis(sweep)}"
+        f"range of the calibration pictures, and what {steps} steps cover. {worst['name']} is "
+        f"clipped most, {100 * worst['clipped']:.3g} % of its values. {basis(sweep)}"
     )

@@ -19,7 +19,6 @@ def build(job: Job) -> dict[str, Any]:
     integers = quantize_graph(graph, ranges, quantizer, fused=False)
     metrics = leave(job, graph, ranges, integers, fused=False)
     return {
-        "quantizer": quantizer.name,
         "weight_bits": quantizer.weight_bits,
         "act_bits": quantizer.act_bits,
         "calibration": ranges.pictures,

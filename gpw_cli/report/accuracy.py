@@ -28,18 +28,37 @@ AXIS = "Sparsity of the prunable weights (%)"
 
 
 def draw_accuracy(sweep: Sweep) -> Figure:
-    """All schemes after fine-tuning, and gpw minus block below where both were run."""
+    """All schemes after fine-tuning, a panel a variant, and gpw minus block below where both were
+    run.
+    """
     found = curves(sweep.done, "accuracy")
     gaps = differences(sweep.done, "accuracy")
-    heights = [2.9, 1.9] if gaps else [3.0]
+    variants = list(dict.fromkeys(curve.variant for curve in found))
+    first = 2.9 if len(variants) == 1 else 2.4
+    heights = [first] * len(variants) + ([1.9] if gaps else [])
     figure, grid = panels(len(heights), 1, heights)
-    top = grid[0][0]
-    top.set(title="Test accuracy after fine-tuning (%)")
-    _draw_levels(top, sweep, found)
+    _draw_variants([row[0] for row in grid], sweep, found, "Test accuracy after fine-tuning (%)")
     if gaps:
-        _draw_gaps(grid[1][0], gaps, label_room(found))
+        several = [Curve(gap.variant, "", gap.points) for gap in gaps]  # they are named by it
+        _draw_gaps(grid[-1][0], gaps, label_room(found if len(variants) == 1 else several))
     grid[-1][0].set_xlabel(AXIS)
     return figure
+
+
+def _draw_variants(axes: list[Axes], sweep: Sweep, found: list[Curve], title: str) -> None:
+    """One panel for each setting of the other axes, all from the same lowest to highest value."""
+    variants = list(dict.fromkeys(curve.variant for curve in found))
+    for pane, variant in zip(axes, variants, strict=False):
+        own = [curve for curve in found if curve.variant == variant]
+        if len(variants) > 1:
+            own = [Curve(curve.scheme, "", curve.points) for curve in own]
+        pane.set(title=f"{title}: {variant}" if len(variants) > 1 else title)
+        _draw_levels(pane, sweep, own)
+    if len(variants) > 1:
+        low = min(pane.get_ylim()[0] for pane in axes[: len(variants)])
+        high = max(pane.get_ylim()[1] for pane in axes[: len(variants)])
+        for pane in axes[: len(variants)]:
+            pane.set_ylim(low, high)
 
 
 def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve]) -> None:
@@ -187,10 +206,11 @@ def _reached_sentence(sweep: Sweep) -> str:
 
 def draw_before(sweep: Sweep) -> Figure:
     """Accuracy right after pruning, before any fine-tuning."""
-    figure, grid = panels(1, 1, [2.5])
     found = curves(sweep.done, "pruned_accuracy")
-    grid[0][0].set(title="Test accuracy before fine-tuning (%)", xlabel=AXIS)
-    _draw_levels(grid[0][0], sweep, found)
+    count = len({curve.variant for curve in found})
+    figure, grid = panels(count, 1, [2.5] * count)
+    _draw_variants([row[0] for row in grid], sweep, found, "Test accuracy before fine-tuning (%)")
+    grid[-1][0].set_xlabel(AXIS)
     return figure
 
 

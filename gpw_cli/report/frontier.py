@@ -57,11 +57,11 @@ def draw_frontier(sweep: Sweep) -> Figure:
     _draw_bounds(axes, found)
     variants = list(dict.fromkeys(found[found["scheme"] != "dense"]["variant"]))
     names = found[["scheme", "variant"]].drop_duplicates().itertuples(index=False)
-    for scheme, variant in sorted(names, key=lambda pair: (scheme_rank(pair[0]), pair[1])):
+    for scheme, variant in sorted(names, key=lambda pair: scheme_rank(pair[0])):
         own = found[(found["scheme"] == scheme) & (found["variant"] == variant)]
         _draw_series(axes, own, str(scheme), str(variant), hollow=variant in variants[1:])
     _name_front(axes, front)
-    axes.legend(frameon=False, loc="lower right", fontsize=7.5)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=7.5)
     return figure
 
 

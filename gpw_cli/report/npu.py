@@ -20,6 +20,7 @@ from gpw_cli.report.summary import (
     curves,
     dense_cycles,
     dense_levels,
+    main_variant,
     scheme_rank,
 )
 from gpw_cli.report.words import basis, percent, span
@@ -34,9 +35,10 @@ MODULES = ("gemm", "alu", "load", "store", "stall")
 def draw_vta_accuracy(sweep: Sweep) -> Figure:
     """fp32 as thin lines, the NPU's integers as thick ones; the loss between them below."""
     figure, grid = panels(2, 1, [2.7, 1.6])
+    sweep, only = main_variant(sweep)
     top, below = grid[0][0], grid[1][0]
     found = curves(sweep.done, "vta_accuracy")
-    top.set(title="Test accuracy on VTA (fp32 dotted, %)")
+    top.set(title=f"Test accuracy on VTA (fp32 dotted, %){only}")
     sparsity_axis(top, found, label_room(found))
     draw_curves(top, found)
     for curve in curves(sweep.done, "accuracy"):
@@ -69,11 +71,12 @@ def vta_accuracy_caption(sweep: Sweep) -> str:
 
 def draw_cycles(sweep: Sweep) -> Figure:
     """Cycles with the hardware's bound; the speed-up over the dense network where it was run."""
+    sweep, only = main_variant(sweep)
     dense = dense_cycles(sweep)
     figure, grid = panels(2 if dense else 1, 1, [2.6, 2.0] if dense else [2.8])
     found = [_scaled(curve, 1e-6) for curve in curves(sweep.done, "cycles")]
     top = grid[0][0]
-    top.set(title="Million cycles a picture (bound of the hardware dotted)")
+    top.set(title=f"Million cycles a picture (bound dotted){only}")
     sparsity_axis(top, found, label_room(found))
     draw_curves(top, found)
     for bound in curves(sweep.done, "bound_cycles"):
@@ -111,9 +114,10 @@ def _draw_speedup(axes: Axes, sweep: Sweep, dense: float) -> None:
 
 def cycles_caption(sweep: Sweep) -> str:
     """How much faster the sparsest point of each scheme is, and how near the bound."""
+    shown, only = main_variant(sweep)
     dense = dense_cycles(sweep)
-    parts = []
-    for curve in curves(sweep.done, "cycles"):
+    parts = [f"Shown{only.replace(', ', ': ', 1)}"] if only else []
+    for curve in curves(shown.done, "cycles"):
         at = curve.points[-1]
         faster = f", {dense / at.mean:.2f} times faster than dense" if dense else ""
         parts.append(f"{curve.label} at {percent(at.x)} takes {at.mean:,.0f} cycles{faster}")

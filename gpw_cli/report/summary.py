@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -103,6 +103,20 @@ def overlap(frame: pd.DataFrame, column: str, scheme: str, reference: str) -> li
             if at.mean - at.sd <= other.mean + other.sd:
                 touching.add(at.x)
     return sorted(touching)
+
+
+def main_variant(sweep: Sweep) -> tuple[Sweep, str]:
+    """The sweep with only the first of its variants (and dense), and how a title names it.
+
+    For figures that several variants would overfill; the frontier and the tables have all.
+    """
+    pruned = sweep.frame[sweep.frame["scheme"] != "dense"]
+    variants = list(dict.fromkeys(pruned["variant"]))
+    if len(variants) < 2:
+        return sweep, ""
+    kept = (sweep.frame["scheme"] == "dense") | (sweep.frame["variant"] == variants[0])
+    frame = sweep.frame[kept].assign(variant="")
+    return replace(sweep, frame=frame), f", {variants[0]}"
 
 
 def dense_levels(sweep: Sweep, column: str = "dense_accuracy") -> list[tuple[str, At]]:

@@ -40,17 +40,18 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.relu1 = nn.ReLU()
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.relu2 = nn.ReLU()
+        self.relu2 = nn.ReLU(inplace=True)
         self.shortcut = _shortcut(in_channels, channels, stride, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, channels, H/stride, W/stride]."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return self.relu2(out + self.shortcut(x))  # type: ignore[no-any-return]
+        out += self.shortcut(x)  # in place, as the ReLUs: nothing in backward reads what it replaces
+        return self.relu2(out)  # type: ignore[no-any-return]
 
 
 def _shortcut(in_channels: int, channels: int, stride: int, option: Shortcut) -> nn.Module:
@@ -71,7 +72,7 @@ class CifarResNet(nn.Module):
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.layer1 = _stage(16, 16, 1, blocks, shortcut)
         self.layer2 = _stage(16, 32, 2, blocks, shortcut)
         self.layer3 = _stage(32, 64, 2, blocks, shortcut)

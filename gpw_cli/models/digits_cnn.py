@@ -25,7 +25,7 @@ class DigitsCnn(nn.Module):
             layers += [
                 nn.Conv2d(channels, out_channels, 3, stride, 1, bias=False),
                 nn.BatchNorm2d(out_channels),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             ]
             channels = out_channels
         self.features = nn.Sequential(*layers)

@@ -19,6 +19,7 @@ from gpw_cli.config.paths import conf_dir, options
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION
+from gpw_cli.tracking.registry import problems
 
 SHORT: Mapping[str, tuple[str, ...]] = {
     "sparsity": ("pruning.sparsity",),
@@ -86,6 +87,7 @@ def validate(config: Config) -> Config:
         wrong.append(f"simulate.images={config.simulate.images} must be at least 0 (0: all)")
     if config.runtime.threads < 0:
         wrong.append(f"runtime.threads={config.runtime.threads} must be at least 0 (0: automatic)")
+    wrong += problems(config.runtime)
     if wrong:
         raise UsageError("; ".join(wrong))
     return config
@@ -121,6 +123,8 @@ def _check_override(override: str) -> None:
     name = name.lstrip("+~")
     if name.startswith("hydra"):
         raise UsageError(f"'{override}': hydra's own settings have no effect here")
+    if name == "runtime.trackers" and value[:1] != "[":
+        raise UsageError(f"'{override}': trackers are a list, runtime.trackers=[{value}]")
     if ("," in value and value[:1] not in "[{'\"") or value.startswith(("choice(", "range(")):
         raise UsageError(f"'{override}' has several values: use `gpw sweep {override}`")
     if override[:1] in "+~" or name.startswith("train@") or name in GROUPS:

@@ -55,6 +55,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class TrackerName(StrEnum):
+    """Where curves and results may also go (gpw_cli/tracking); each is an optional extra."""
+
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The network; ``gpw ls`` lists the names."""
@@ -131,6 +138,8 @@ class RuntimeConfig:
     threads: int = 0  # CPU threads of one process; 0: the cores divided by the jobs
     root: str = ".gpw"  # the artifact store and fetched data
     results: str = "results"  # where sweeps leave their folders
+    trackers: list[TrackerName] = field(default_factory=list)
+    tracking: str | None = None  # where trackers write: a folder, or an MLflow address; null: root
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,15 @@ from gpw_cli.config.compose import to_plain
 from gpw_cli.config.schema import Config, Scheme
 from gpw_cli.errors import UsageError
 from gpw_cli.stages import inputs
-from gpw_cli.stages.provenance import provenance
+from gpw_cli.stages.provenance import git_commit, provenance
 from gpw_cli.store.keys import stage_key
 from gpw_cli.store.store import Artifact, Store
+from gpw_cli.tracking.base import StageRun
+from gpw_cli.tracking.session import flat
 
 if TYPE_CHECKING:
     from gpw_cli.stages.services import Services
+    from gpw_cli.tracking.session import Session
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Job:
-    """What a stage's ``build`` gets: configuration, earlier artifacts, and a directory to fill."""
+    """What a stage's ``build`` gets: configuration, earlier artifacts, and a directory to fill.
+
+    session: the stage's run in the experiment trackers, for what happens while it works.
+    """
 
     config: Config
     upstream: Mapping[str, Artifact]
     work: Path
     services: Services
+    session: Session
 
 
 def plan(config: Config, until: str = NAMES[-1]) -> list[Step]:
@@ -97,20 +104,24 @@ def run(
 ) -> dict[str, Artifact]:
     """Run what is missing, in order; raises store.Busy when not waiting for another process."""
     done: dict[str, Artifact] = {}
-    for step in plan(config, until):
-        done[step.stage.name] = _make(step, config, services, done, wait)
+    steps = plan(config, until)
+    for index, step in enumerate(steps):
+        done[step.stage.name] = _make(steps[: index + 1], config, services, done, wait)
     return done
 
 
 def _make(
-    step: Step, config: Config, services: Services, done: Mapping[str, Artifact], wait: bool
+    chain: list[Step], config: Config, services: Services, done: Mapping[str, Artifact], wait: bool
 ) -> Artifact:
+    step = chain[-1]
     stage = step.stage
 
     def build(work: Path) -> Mapping[str, Any]:
         module = importlib.import_module(stage.module)
-        job = Job(config, dict(done), work, services)
-        metrics: Mapping[str, Any] = module.build(job)
+        with services.trackers.stage(tracked(chain, config.seed)) as session:
+            job = Job(config, dict(done), work, services, session)
+            metrics: Mapping[str, Any] = module.build(job)
+            session.finish(metrics)
         content["provenance"] = provenance(services.device_name, services.threads)
         return metrics
 
@@ -121,4 +132,13 @@ def _make(
         "seed": config.seed,
         "config": {k: v for k, v in to_plain(config).items() if k != "sweep"},
     }
+    for name in ("trackers", "tracking"):  # no part of the work, and an address may hold a password
+        del content["config"]["runtime"][name]
     return services.store.make(stage.name, step.key, content, build, wait=wait)
+
+
+def tracked(chain: list[Step], seed: int) -> StageRun:
+    """The last of ``chain`` for the trackers: its parameters are all that its key depends on."""
+    parameters = dict(flat({step.stage.name: step.inputs for step in chain}))
+    last = chain[-1]
+    return StageRun(last.stage.name, last.key, parameters, seed, git_commit())

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 from gpw_cli.config.schema import Config, Device, RuntimeConfig
 from gpw_cli.errors import UsageError
 from gpw_cli.store.store import Store
+from gpw_cli.tracking.base import Place
+from gpw_cli.tracking.session import Trackers
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +61,7 @@ class Services:
     store: Store
     runtime: RuntimeConfig
     threads: int
+    trackers: Trackers
     listener: Listener = field(default_factory=Silent)
     _pictures: dict[tuple[object, ...], Pictures] = field(default_factory=dict)
     _device: torch.device | None = None
@@ -99,5 +102,8 @@ class Services:
 
 def open_services(config: Config, listener: Listener, jobs: int = 1) -> Services:
     """Services for ``config`` with its store below ``runtime.root``."""
-    store = Store(Path(config.runtime.root) / "store", listener.message)
-    return Services(store, config.runtime, thread_count(config.runtime, jobs), listener)
+    runtime = config.runtime
+    root = Path(runtime.root)
+    store = Store(root / "store", listener.message)
+    trackers = Trackers(runtime.trackers, Place(root, runtime.tracking), listener.message)
+    return Services(store, runtime, thread_count(runtime, jobs), trackers, listener)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gpw_cli.config.recipe import Recipe
 from gpw_cli.stages.network import HISTORY
 from gpw_cli.store.store import RESUME
-from gpw_cli.training.loop import FitOptions, fit, resolved_precision
+from gpw_cli.training.loop import EpochRecord, FitOptions, fit, resolved_precision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +34,11 @@ def train(
     """Fit ``model`` in place (resuming what an earlier process left) and describe the run."""
     services = job.services
     device = services.device()
+
+    def on_epoch(record: EpochRecord) -> None:
+        services.listener.epoch(stage, record, recipe.epochs)
+        job.session.epoch(record)
+
     history = fit(
         model,
         services.pictures(job.config),
@@ -41,7 +46,8 @@ def train(
         FitOptions(stage, job.config.seed, device),
         masks=masks,
         checkpoint=job.work / RESUME,
-        on_epoch=lambda record: services.listener.epoch(stage, record, recipe.epochs),
+        on_epoch=on_epoch,
+        on_resumed=job.session.epoch,  # a kill may have come between checkpoint and tracker
     )
     write_history(job.work, [asdict(record) for record in history])
     return {

@@ -73,15 +73,20 @@ def fit(
     masks: Mapping[str, Tensor] | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_resumed: Callable[[EpochRecord], None] | None = None,
 ) -> list[EpochRecord]:
     """Train ``model`` in place and return one record an epoch (those before a resume included).
 
     masks: parameter name -> bool tensor of the parameter's shape; False entries are zeroed at the
     start and stay exactly zero, as do their gradients and momenta.
+    on_epoch: called after each epoch; on_resumed: before, for each one that the checkpoint holds.
     Raises DivergedError when the loss is not finite.
     """
     run = TrainingRun(model, pictures, recipe, options, masks or {})
     history = resume.load(checkpoint, model, run.optimizer, EpochRecord) if checkpoint else []
+    if on_resumed is not None:
+        for record in history:
+            on_resumed(record)
     with skip_dead(model, masks or {}):
         for epoch in range(len(history), recipe.epochs):
             record = run.epoch(epoch)

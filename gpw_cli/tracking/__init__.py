@@ -1,0 +1,1 @@
+"""Experiment trackers: TensorBoard and MLflow, both optional, behind one small protocol."""

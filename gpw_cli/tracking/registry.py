@@ -1,0 +1,59 @@
+"""Which trackers there are, and what each needs installed. Imports none of them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpw_cli.config.schema import RuntimeConfig, TrackerName
+from gpw_cli.tracking.base import is_address
+
+if TYPE_CHECKING:
+    from gpw_cli.tracking.base import Place, StageRun, Tracker
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``module`` has ``open_run``; ``package`` is what it imports; ``extra`` installs that."""
+
+    module: str
+    package: str
+    extra: str
+
+
+TRACKERS = {
+    TrackerName.tensorboard: Entry("gpw_cli.tracking.tensorboard", "tensorboard", "tensorboard"),
+    TrackerName.mlflow: Entry("gpw_cli.tracking.mlflow", "mlflow", "mlflow"),
+}
+
+
+def open_tracker(name: TrackerName, run: StageRun, place: Place) -> Tracker:
+    """The run of ``run.key``, new or continued; raises whatever the tracker raises."""
+    tracker: Tracker = importlib.import_module(TRACKERS[name].module).open_run(run, place)
+    return tracker
+
+
+def problems(runtime: RuntimeConfig) -> Iterator[str]:
+    """What is wrong with the configured trackers, a line each; imports nothing."""
+    yield from map(_missing, _absent(runtime.trackers))
+    alone = bool(runtime.trackers) and TrackerName.mlflow not in runtime.trackers
+    if alone and is_address(runtime.tracking):
+        yield (
+            f"runtime.tracking={runtime.tracking} is an address and only mlflow takes one: "
+            "add mlflow to runtime.trackers, or name a folder"
+        )
+
+
+def _absent(names: Iterable[TrackerName]) -> list[TrackerName]:
+    return [n for n in dict.fromkeys(names) if not importlib.util.find_spec(TRACKERS[n].package)]
+
+
+def _missing(name: TrackerName) -> str:
+    entry = TRACKERS[name]
+    return (
+        f"runtime.trackers={name.value}: {entry.package} is not installed: "
+        f"pip install 'gpw[{entry.extra}]'"
+    )

@@ -50,7 +50,8 @@ class BasicBlock(nn.Module):
         """[N, C, H, W] -> [N, channels, H/stride, W/stride]."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        out += self.shortcut(x)  # in place, as the ReLUs: nothing in backward reads what it replaces
+        # in place, as the ReLUs: nothing in backward reads what they replace
+        out += self.shortcut(x)
         return self.relu2(out)  # type: ignore[no-any-return]
 
 

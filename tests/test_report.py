@@ -316,7 +316,7 @@ def test_one_knob_at_a_time_is_compared_with_the_preset(tmp_path: Path) -> None:
         ["bias_bits 8", "+0.10", "+0.20"],
     ]
     text = knobs.knobs_caption(sweep)
-    assert "at 4 bits rounding truncate -6.00" in text
+    assert "at 4 bits rounding truncate -6.00 and bias_bits 8 +0.20" in text
     assert "Within half a point everywhere: bias_bits 8." in text
     # the preset's own curve is not mixed with the turned knobs
     assert quantization.settings(sweep)["fused"].tolist() == [91.0, 87.0]

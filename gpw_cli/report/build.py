@@ -47,7 +47,7 @@ TABLES = (
 )
 
 
-BY_SPARSITY = (accuracy_table, difference_table, quantization_table)
+BY_SPARSITY = (accuracy_table, difference_table, quantization_table, layers_table)
 
 
 def build_report(folder: Path) -> ReportFiles:

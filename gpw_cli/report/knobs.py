@@ -32,7 +32,9 @@ def turned(axes: Mapping[str, Any]) -> str:
 
 
 def effects(sweep: Sweep) -> pd.DataFrame:
-    """A row a point with a turned knob: ``knob``, ``bits``, ``fused`` (%), ``effect`` (points)."""
+    """A row a point with a turned knob: ``quantizer``, ``knob``, ``bits``, ``fused`` (%) and its
+    ``effect`` (points).
+    """
     done = sweep.done.dropna(subset=["fused_accuracy", "weight_bits"])
     knob = [turned(sweep.records[point]["axes"]) for point in done["id"]]
     found = done.assign(knob=knob, bits=done["weight_bits"].astype(int))
@@ -40,6 +42,7 @@ def effects(sweep: Sweep) -> pd.DataFrame:
     joined = found[found["knob"] != ""].merge(preset, on=SETTING, suffixes=("", "_preset"))
     return pd.DataFrame(
         {
+            "quantizer": joined["quantizer"],
             "knob": joined["knob"],
             "bits": joined["bits"],
             "fused": joined["fused_accuracy"],
@@ -98,16 +101,16 @@ def _bars(axes: Axes, effect: list[float]) -> None:
 
 
 def knobs_caption(sweep: Sweep) -> str:
-    """The knobs that cost most at each number of bits, and those that cost nothing."""
+    """The knobs that matter most at each number of bits, and those that do not."""
     table = _by_bits(sweep)
-    names = [str(name) for name in sweep.done["quantizer"].dropna().unique()]
+    names = [str(name) for name in effects(sweep)["quantizer"].unique()]
     parts = []
     for bits in table.columns:
-        worst = table[bits].nsmallest(3)
-        parts.append(f"at {bits} bits {listed([f'{k} {v:+.2f}' for k, v in worst.items()])}")
+        most = table[bits].loc[table[bits].abs().nlargest(3).index]
+        parts.append(f"at {bits} bits {listed([f'{k} {v:+.2f}' for k, v in most.items()])}")
     harmless = [str(k) for k, row in table.iterrows() if row.abs().max() < 0.5]
     quiet = f" Within half a point everywhere: {listed(harmless)}." if harmless else ""
-    head = f"{listed(names)} with one knob turned; the costliest, in points: "
+    head = f"{listed(names)} with one knob turned; the largest effects, in points: "
     return f"{head}{'; '.join(parts)}.{quiet} {basis(sweep)}"
 
 

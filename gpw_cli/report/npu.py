@@ -46,6 +46,8 @@ def draw_vta_accuracy(sweep: Sweep) -> Figure:
         top.plot(x, y, color=scheme_colour(curve.scheme), linewidth=1.0, linestyle=":")
     for _, at in dense_levels(sweep.dense(), "vta_accuracy"):
         level(top, at.mean, f"dense {at.mean:.2f}")
+    low, high = top.get_ylim()
+    top.set_ylim(low, high + 0.08 * (high - low))  # the dense line's name stands above it
     label_curves(top, found)
     losses = curves(_with_loss(sweep), "loss")
     below.set(title="fp32 minus VTA (percentage points)", xlabel=AXIS)

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import hydra
 import pytest
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
 from gpw_cli.config.compose import compose, to_plain
+from gpw_cli.config.composed import composed
+from gpw_cli.config.paths import conf_dir
 from gpw_cli.config.schema import Scheme, Scope
 from gpw_cli.errors import UsageError
 from gpw_cli.stages.names import STAGES
@@ -91,3 +96,20 @@ def test_plain_form_holds_only_json_types() -> None:
     plain = to_plain(compose([]))
     assert plain["pruning"]["scheme"] == "gpw"
     assert type(plain["pruning"]["scheme"]) is str
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["pruning=block", "pruning.sparsity=0.65", "pruning.scope=global"],
+        ["data=digits", "train@pretrain.train=paper", "pretrain.train.milestones=[3,4]", "seed=7"],
+        ["finetune.train.name='a b'", "data.root=null", "+experiment=paper_fusion"],
+        ["sweep={until: prune}", "target=vta_pynq", "target.timing.bus_bits=128"],
+    ],
+)
+def test_values_on_top_of_composed_groups_are_what_hydra_composes(overrides: list[str]) -> None:
+    composed([*overrides, "seed=5"])  # the groups are shared with this one, the values are not
+    shared = composed(overrides)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="gpw"):
+        assert shared == hydra.compose("config", overrides)
+    assert list(OmegaConf.to_container(shared)) == list(OmegaConf.to_container(composed([])))

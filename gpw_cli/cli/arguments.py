@@ -11,7 +11,8 @@ import typer
 
 def complete_override(incomplete: str) -> Iterable[str]:
     """Shell completion of ``group=``, its options, and configuration keys."""
-    from gpw_cli.config.compose import GROUPS, SHORT
+    from gpw_cli.config.compose import SHORT
+    from gpw_cli.config.composed import GROUPS
     from gpw_cli.config.paths import options
 
     name, sign, value = incomplete.partition("=")

@@ -15,7 +15,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from gpw_cli.config.paths import conf_dir, options
+from gpw_cli.config.composed import GROUPS, composed
+from gpw_cli.config.paths import options
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION
@@ -48,22 +49,17 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
 
     config_dir: a folder of the user's own options, searched before ``conf/``.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    ConfigStore.instance().store(name="schema", node=_writable(OmegaConf.structured(Config)))
     full = [part for override in overrides for part in expanded(override)]
     for override in full:
         _check_override(override)
     if config_dir is not None:
         full.append(f"hydra.searchpath=[file://{config_dir.resolve()}]")
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="gpw"):
-            config = cast(Config, OmegaConf.to_object(hydra_compose("config", full)))
+        config = cast(Config, OmegaConf.to_object(composed(full)))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_explain(error, full)) from error
     return validate(config)
@@ -102,18 +98,6 @@ def to_plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-def _writable(node: Any) -> Any:
-    """The schema without its read-only flags: OmegaConf takes `frozen` as "may not be merged"."""
-    from omegaconf import DictConfig, OmegaConf
-
-    OmegaConf.set_readonly(node, None)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig):
-            _writable(child)
-    return node
-
-
 def _check_override(override: str) -> None:
     name, sign, value = override.partition("=")
     if not sign and not override.startswith("~"):
@@ -134,9 +118,6 @@ def _check_override(override: str) -> None:
         close = difflib.get_close_matches(name, [*SHORT, *GROUPS, *known], 1, 0.5)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise UsageError(f"unknown key '{name}' in '{override}'{hint} `gpw config` shows all keys")
-
-
-GROUPS = ("model", "data", "pruning", "train", "quantizer", "target", "runtime", "experiment")
 
 
 def _keys(value: Any, prefix: str = "") -> Iterator[str]:

@@ -142,6 +142,7 @@ def test_two_jobs_give_the_results_of_one(tmp_path: Path) -> None:
         with start(folder, *command) as process:
             _, err = process.communicate()
         assert process.returncode == 0, err
+        assert err.count("finetune  epoch 1/2") == 4  # whichever process it was
     assert results(one / "results/j") == results(two / "results/j")
 
 

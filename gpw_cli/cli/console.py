@@ -8,6 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.progress import Progress, TaskID
 
     from gpw_cli.stages.services import Listener
@@ -29,15 +31,6 @@ def listener() -> Listener:
     return Bars() if sys.stderr.isatty() else Lines()
 
 
-def epoch_text(record: EpochRecord, epochs: int) -> str:
-    """``epoch 3/10  loss 0.412  train 86.1 %  test 88.20 %  52 s``."""
-    parts = [f"epoch {record.epoch}/{epochs}", f"loss {record.loss:.3f}"]
-    parts.append(f"train {record.train_accuracy:.1f} %")
-    if record.test_accuracy is not None:
-        parts.append(f"test {record.test_accuracy:.2f} %")
-    return "  ".join([*parts, f"{record.seconds:.1f} s"])
-
-
 class Lines:
     """For logs: a line an epoch, a line a message, a line every few seconds of a download."""
 
@@ -45,8 +38,13 @@ class Lines:
         self._next = 0.0
         self._finished: set[str] = set()  # transfers may report their end more than once
 
+    def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
+        """Nothing: its epochs and messages are told."""
+
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Print the epoch."""
+        from gpw_cli.stages.services import epoch_text
+
         say(f"{stage}  {epoch_text(record, epochs)}")
 
     def message(self, text: str) -> None:
@@ -91,8 +89,13 @@ class Bars:
                 bars.stop()
                 self._bars = None
 
+    def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
+        """Nothing: its epochs and messages are told."""
+
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Advance the stage's bar."""
+        from gpw_cli.stages.services import epoch_text
+
         self._update(stage, f"{stage}  {epoch_text(record, epochs)}", record.epoch, epochs)
         if record.epoch == epochs:
             say(f"{stage}  {epoch_text(record, epochs)}")

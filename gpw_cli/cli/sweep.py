@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
 from gpw_cli.cli.console import emit, listener, say
+from gpw_cli.errors import UsageError
 from gpw_cli.stages.names import STAGES
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from gpw_cli.stages.services import Listener
     from gpw_cli.store.store import Store
     from gpw_cli.sweep.plan import Sweep
+    from gpw_cli.sweep.run import Executor
 
 
 def register(app: typer.Typer) -> None:
@@ -32,23 +35,38 @@ def sweep(
     until: Annotated[
         str | None, typer.Option(help=f"The last stage of every point.  [default: {STAGES[-1]}]")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the points.")] = 1,
+    jobs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Processes that share the points; auto measures what is fastest; with --cluster "
+            "slurm: jobs.  [default: 1]",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|slurm",
+            help="Run on a Dask cluster.  [default: DASK_SCHEDULER_ADDRESS, if set]",
+        ),
+    ] = None,
     json: Json = False,
     dry_run: DryRun = False,
     config_dir: ConfigDir = None,
 ) -> None:
     """A grid: lo:hi[:step] inclusive, comma lists; default axis: block against gpw."""
+    from gpw_cli.cli.watch import watched
     from gpw_cli.sweep.plan import Request, plan_sweep
     from gpw_cli.sweep.run import run_sweep
 
+    executor, several = _executor(cluster, jobs)
     talk = listener()
     planned = plan_sweep(Request(overrides or [], name, config_dir, until))
     if dry_run:
         _dry_run(planned, talk, json)
         return
-    shown = "; ".join(_axes(grid) for grid in planned.grids)
-    say(f"{len(planned.points)} points ({shown}) -> {planned.folder}")
-    outcome = run_sweep(planned, talk, jobs)
+    with watched(planned, several=several) as send:
+        outcome = run_sweep(planned, send, executor)
     files = _write_report(planned.folder, talk)
     if json:
         result = {"folder": str(planned.folder), "ran": outcome.ran, "stored": outcome.hits}
@@ -65,8 +83,25 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _axes(grid: dict[str, list[str]]) -> str:
-    return ", ".join(f"{key}: {' '.join(found)}" for key, found in grid.items())
+def _executor(cluster: str | None, jobs: str | None) -> tuple[Executor, bool]:
+    """Where the points run, and whether several processes run them."""
+    from gpw_cli.sweep.cluster import SLURM, on_cluster
+    from gpw_cli.sweep.jobs import parse_jobs
+    from gpw_cli.sweep.processes import processes
+
+    count = parse_jobs(jobs or "1")
+    known = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    address = cluster or (known if jobs is None else None)
+    if address is None:
+        if known:
+            say(f"--jobs {jobs}: on this machine, not on DASK_SCHEDULER_ADDRESS={known}")
+        return processes(count), count != 1
+    if count is None or (jobs is not None and address != SLURM):
+        takes = (
+            "a number of jobs, not auto" if address == SLURM else "no --jobs: it has its workers"
+        )
+        raise UsageError(f"--jobs {jobs}: --cluster {address} takes {takes}")
+    return on_cluster(address, count), True
 
 
 def _write_report(folder: Path, talk: Listener) -> list[str]:

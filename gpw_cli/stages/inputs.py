@@ -19,6 +19,7 @@ from gpw_cli.models.inputs import model_input
 from gpw_cli.store.store import checksum
 from gpw_cli.targets.vta.target import spec_of
 
+NAMED_SOURCES = ("auto", "bundled", "scratch")
 SOURCES = "auto, bundled, scratch, or the path of a checkpoint file"
 
 

@@ -117,6 +117,7 @@ def _make(
     stage = step.stage
 
     def build(work: Path) -> Mapping[str, Any]:
+        services.listener.stage(stage.name, None)
         module = importlib.import_module(stage.module)
         with services.trackers.stage(tracked(chain, config.seed)) as session:
             job = Job(config, dict(done), work, services, session)
@@ -134,7 +135,9 @@ def _make(
     }
     for name in ("trackers", "tracking"):  # no part of the work, and an address may hold a password
         del content["config"]["runtime"][name]
-    return services.store.make(stage.name, step.key, content, build, wait=wait)
+    artifact = services.store.make(stage.name, step.key, content, build, wait=wait)
+    services.listener.stage(stage.name, artifact.metrics)
+    return artifact
 
 
 def tracked(chain: list[Step], seed: int) -> StageRun:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gpw_cli.config.schema import Config, Device, RuntimeConfig
 from gpw_cli.errors import UsageError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 class Listener(Protocol):
     """Where progress goes; the CLI draws it, tests and workers may ignore it."""
 
+    def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
+        """A stage begins to run (None), or is complete, run or found: what it measured."""
+
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """An epoch of training has ended."""
 
@@ -36,6 +40,9 @@ class Listener(Protocol):
 class Silent:
     """A listener that ignores everything."""
 
+    def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
+        """Ignored."""
+
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Ignored."""
 
@@ -46,12 +53,25 @@ class Silent:
         """Ignored."""
 
 
+def epoch_text(record: EpochRecord, epochs: int) -> str:
+    """``epoch 3/10  loss 0.412  train 86.1 %  test 88.20 %  52 s``."""
+    parts = [f"epoch {record.epoch}/{epochs}", f"loss {record.loss:.3f}"]
+    parts.append(f"train {record.train_accuracy:.1f} %")
+    if record.test_accuracy is not None:
+        parts.append(f"test {record.test_accuracy:.2f} %")
+    return "  ".join([*parts, f"{record.seconds:.1f} s"])
+
+
+def usable_cores() -> tuple[int, ...]:
+    """The CPU cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
 def thread_count(runtime: RuntimeConfig, jobs: int = 1) -> int:
     """CPU threads of one process: as configured, else the usable cores divided by the jobs."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return runtime.threads or max(1, cores // jobs)
+    return runtime.threads or max(1, len(usable_cores()) // jobs)
 
 
 @dataclass

@@ -26,19 +26,30 @@ def point_file(folder: Path, point: Point) -> Path:
     return folder / "points" / f"{point.id}.json"
 
 
-def write_done(folder: Path, point: Point, artifacts: Mapping[str, Artifact]) -> None:
-    """Record a finished point from its artifacts."""
+def done_record(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    """The record of a finished point, from its artifacts."""
     stages = {name: _stage(artifact) for name, artifact in artifacts.items()}
     counted = [stage["metrics"].get("n_test") for stage in stages.values()]
     record: dict[str, Any] = {"status": "done", "error": None, "n_test": counted[-1]}
     record["stages"] = stages
-    write_json(point_file(folder, point), {**_head(point), **record})
+    return {**_head(point), **record}
 
 
-def write_failed(folder: Path, point: Point, error: str) -> None:
-    """Record a failed point; the next sweep tries it again."""
+def failed_record(point: Point, error: str) -> dict[str, Any]:
+    """The record of a failed point; the next sweep tries it again."""
     record: dict[str, Any] = {"status": "failed", "error": error, "n_test": None, "stages": {}}
-    write_json(point_file(folder, point), {**_head(point), **record})
+    return {**_head(point), **record}
+
+
+def write_record(folder: Path, point: Point, record: Mapping[str, Any]) -> None:
+    """Write the record of ``point`` where the report looks for it."""
+    write_json(point_file(folder, point), record)
+
+
+def last_accuracy(artifacts: Mapping[str, Artifact]) -> float | None:
+    """Test accuracy in percent of the last stage that measured one."""
+    found = [artifact.metrics.get("test_accuracy") for artifact in artifacts.values()]
+    return next((value for value in reversed(found) if value is not None), None)
 
 
 def status(folder: Path, point: Point) -> tuple[str, str | None]:

@@ -1,28 +1,29 @@
-"""Running the points of a sweep, in one process or in several that share the work by file locks.
+"""Running a sweep: what the store has is recorded at once, the rest is made by an executor.
 
-    outcome = run_sweep(sweep, listener, jobs=2)
+    outcome = run_sweep(sweep, print, processes(2))         # two processes of this machine
+    outcome = run_sweep(sweep, print, on_cluster("tcp://head:8786"))    # the workers of a cluster
     outcome.failed                      # {"scheme=gpw,sparsity=0.9": "finetune: the loss is ..."}
 
-Every process walks the same list and takes whatever nobody else is making: there is no queue to
-lose. A killed worker's lock frees itself, and another process goes on from its last epoch.
+The second argument is told everything that happens (``gpw_cli/sweep/events.py``).
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
-from gpw_cli.errors import GpwError, UsageError
-from gpw_cli.stages.pipeline import cached, run
-from gpw_cli.stages.services import Listener, Services, Silent, open_services
-from gpw_cli.store.store import Busy
-from gpw_cli.sweep.plan import Point, Request, Sweep, claim_folder, plan_sweep
-from gpw_cli.sweep.results import point_file, status, write_done, write_failed
+from gpw_cli.errors import UsageError
+from gpw_cli.store.store import Artifact, Store
+from gpw_cli.sweep.events import Event, Kind, Send
+from gpw_cli.sweep.plan import Point, Sweep, claim_folder
+from gpw_cli.sweep.results import done_record, last_accuracy, point_file, status, write_record
+
+# Makes all points and writes their records.
+Make = Callable[[Sweep, Sequence[Point], Send], None]
+# Made ready for the points that are missing: cores are measured, or a scheduler is connected to.
+Executor = Callable[[Sequence[Point], Send], AbstractContextManager[Make]]
 
 
 @dataclass(frozen=True)
@@ -34,116 +35,68 @@ class Outcome:
     failed: dict[str, str]
 
 
-def run_sweep(sweep: Sweep, listener: Listener, jobs: int = 1) -> Outcome:
+def run_sweep(sweep: Sweep, send: Send, executor: Executor) -> Outcome:
     """Run every point that is not in the store; each finished point is written at once.
 
     A failed point never stops the others. Raises UsageError when all points fail with the same
-    bad input.
+    bad input, and what the executor raises before anything is written.
     """
-    claim_folder(sweep)
-    services = open_services(sweep.points[0].config, listener, jobs)
-    for point in sweep.points:
-        if status(sweep.folder, point)[0] == "failed":
-            point_file(sweep.folder, point).unlink(missing_ok=True)
-    missing = [point for point in sweep.points if not record_if_cached(services, sweep, point)]
-    hits = len(sweep.points) - len(missing)
-    if missing:
-        workers = _start_workers(sweep, min(jobs, len(missing)) - 1, jobs)
-        try:
-            work_through(sweep, missing, services)
-        finally:
-            _stop_workers(workers)
+    store = Store(
+        Path(sweep.points[0].config.runtime.root) / "store",
+        lambda text: send(Event("", Kind.message, text=text)),
+    )
+    stored = _stored(store, sweep.points)
+    missing = [point for point in sweep.points if point.id not in stored]
+    if not missing:
+        _begin(sweep, stored, send)
+        return Outcome(0, len(stored), {})
+    with executor(missing, send) as make:
+        _begin(sweep, stored, send)
+        for point in missing:  # a failed one is tried again
+            if status(sweep.folder, point)[0] == "failed":
+                point_file(sweep.folder, point).unlink(missing_ok=True)
+        make(sweep, missing, send)
     failed = {
         p.id: error or "" for p in missing if (error := status(sweep.folder, p)[1]) is not None
     }
     _refuse_if_all_the_same(sweep, failed)
-    return Outcome(len(missing) - len(failed), hits, failed)
+    return Outcome(len(missing) - len(failed), len(stored), failed)
 
 
-def record_if_cached(services: Services, sweep: Sweep, point: Point) -> bool:
-    """Write the record of a point whose artifacts are all in the store."""
-    artifacts = cached(services.store, list(point.steps))
-    if artifacts is None:
-        return False
-    write_done(sweep.folder, point, artifacts)
-    return True
+def _stored(store: Store, points: Sequence[Point]) -> dict[str, dict[str, Artifact]]:
+    """Artifacts of the complete points, by id; one that points share is verified once."""
+    looked: dict[str, Artifact | None] = {}
+    found = {}
+    for point in points:
+        artifacts = {}
+        for step in point.steps:
+            if step.key not in looked:
+                looked[step.key] = store.find(step.stage.name, step.key)
+            if (artifact := looked[step.key]) is None:
+                break
+            artifacts[step.stage.name] = artifact
+        else:
+            found[point.id] = artifacts
+    return found
 
 
-def work_through(sweep: Sweep, points: Sequence[Point], services: Services) -> None:
-    """Make all ``points``; those that another process is making are left for a later round."""
-    left, done = list(points), len(sweep.points) - len(points)
-    while left:
-        busy = []
-        for point in left:
-            if not _try_point(sweep, point, services, wait=False):
-                busy.append(point)
-                continue
-            done += 1
-            services.listener.progress("points", done, len(sweep.points))
-        if len(busy) == len(left):  # nothing to do but wait for one
-            _try_point(sweep, busy.pop(0), services, wait=True)
-            done += 1
-        left = busy
+def _begin(sweep: Sweep, stored: dict[str, dict[str, Artifact]], send: Send) -> None:
+    """Claim the folder, and record what is there already."""
+    claim_folder(sweep)
+    grids = "; ".join(_shown(grid) for grid in sweep.grids if grid)
+    points = f"{len(sweep.points)} points ({grids})" if grids else "1 point"
+    send(Event("", Kind.message, text=f"{points} -> {sweep.folder}"))
+    for point in sweep.points:
+        if (artifacts := stored.get(point.id)) is not None:
+            write_record(sweep.folder, point, done_record(point, artifacts))
+            send(Event(point.id, Kind.stored, accuracy=last_accuracy(artifacts)))
 
 
-def _try_point(sweep: Sweep, point: Point, services: Services, *, wait: bool) -> bool:
-    """False when another process is at it; otherwise the point's record is written."""
-    if status(sweep.folder, point)[0] == "failed":  # in another process of this very sweep
-        return True
-    services.listener.message(f"point {point.id}")
-    try:
-        last = point.steps[-1].stage.name
-        write_done(sweep.folder, point, run(point.config, services, last, wait=wait))
-    except Busy:
-        return False
-    except GpwError as error:
-        write_failed(sweep.folder, point, str(error))
-        services.listener.message(f"point {point.id} failed: {error}")
-    except Exception as error:
-        write_failed(sweep.folder, point, f"{type(error).__name__}: {error}")
-        services.listener.message(f"point {point.id} failed: {type(error).__name__}: {error}")
-    return True
+def _shown(grid: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{key}: {' '.join(found)}" for key, found in grid.items())
 
 
 def _refuse_if_all_the_same(sweep: Sweep, failed: dict[str, str]) -> None:
     messages = set(failed.values())
     if len(failed) == len(sweep.points) and len(messages) == 1:
         raise UsageError(f"every point failed: {messages.pop()}")
-
-
-def _start_workers(
-    sweep: Sweep, count: int, jobs: int
-) -> list[multiprocessing.process.BaseProcess]:
-    context = multiprocessing.get_context("spawn")  # fork is unsafe once torch has threads
-    workers: list[multiprocessing.process.BaseProcess] = [
-        context.Process(target=worker_main, args=(sweep.request, jobs, index + 1), daemon=True)
-        for index in range(count)
-    ]
-    for worker in workers:
-        worker.start()
-    return workers
-
-
-def worker_main(request: Request, jobs: int, index: int) -> None:
-    """One worker process: the same sweep, its walk begun at another place."""
-    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
-    sweep = plan_sweep(request)
-    services = open_services(sweep.points[0].config, Silent(), jobs)
-    start = index * len(sweep.points) // jobs
-    with suppress(KeyboardInterrupt):
-        work_through(sweep, sweep.points[start:] + sweep.points[:start], services)
-
-
-def _die_with_parent(parent: int) -> None:
-    """A sweep killed with -9 takes its workers along; the store is safe at any moment."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _stop_workers(workers: list[multiprocessing.process.BaseProcess]) -> None:
-    """All points are done, or we were interrupted: no worker has anything to finish."""
-    for worker in workers:
-        worker.terminate()
-    for worker in workers:
-        worker.join()

@@ -1,0 +1,174 @@
+"""The points of a sweep as a live table that fits its terminal.
+
+board = Board(ids, print)
+board(event)                        # as they come, from any thread
+Live(board)                         # rich draws it four times a second
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from gpw_cli.sweep.events import Event, Kind
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+
+FRAME = 3  # lines of the table that are no points: totals, column names, and what is left out
+WIDTHS = {"state": 7, "stage": 24, "accuracy": 8, "left": 9}
+
+
+class State(IntEnum):
+    """In the order of the table."""
+
+    running = 0
+    failed = 1
+    waiting = 2
+    done = 3
+
+
+@dataclass
+class Row:
+    """One point. Times are seconds of the board's clock; ``first``: epochs done before this run."""
+
+    id: str
+    state: State = State.waiting
+    stage: str = ""
+    detail: str = ""
+    accuracy: float | None = None
+    began: float = 0.0
+    ended: float = 0.0
+    stage_began: float = 0.0
+    last: float = 0.0
+    first: int | None = None
+    step: int = 0
+    total: int = 0
+
+    def training_left(self, now: float) -> float | None:
+        """Seconds to the end of the stage at the pace of its epochs so far."""
+        if self.state is not State.running or self.first is None:
+            return None
+        pace = (self.last - self.stage_began) / (self.step - self.first)
+        return max(0.0, pace * (self.total - self.step) - (now - self.last))
+
+    def cells(self, now: float) -> tuple[str, ...]:
+        """Its columns."""
+        left = self.training_left(now)
+        return (
+            self.id,
+            self.state.name,
+            f"{self.stage} {self.detail}".strip() if self.state is State.running else "",
+            "" if self.accuracy is None else f"{self.accuracy:.2f} %",
+            "" if left is None else duration(left),
+        )
+
+
+class Board:
+    """A renderable of rich that takes events; ``say`` prints a line above it."""
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.rows = {id: Row(id) for id in ids}
+        self.say, self.clock = say, clock
+        self.stored = 0
+        self._lock = threading.Lock()  # events come from several threads, rich draws in another
+
+    def __call__(self, event: Event) -> None:
+        """Take in what has happened."""
+        row = self.rows.get(event.point)
+        if event.kind is Kind.message or row is None:
+            self.say(f"{event.point}  {event.text}".lstrip())
+            return
+        with self._lock:
+            failed_before = row.state is State.failed
+            self._update(row, event, self.clock())
+        if event.kind is Kind.failed and not failed_before:
+            self.say(f"point {event.point} failed: {event.text}")
+
+    def _update(self, row: Row, event: Event, now: float) -> None:
+        if event.accuracy is not None:
+            row.accuracy = event.accuracy
+        if event.kind is Kind.stage:
+            if row.state is not State.running:
+                row.state, row.began = State.running, now
+            row.stage, row.detail, row.stage_began, row.first = event.stage, "", now, None
+        elif event.kind is Kind.epoch:
+            row.first = event.step - 1 if row.first is None else row.first
+            row.step, row.total, row.last = event.step, event.total or 0, now
+            row.detail = f"{event.step}/{event.total}"
+        elif event.kind is Kind.progress:
+            row.detail = f"{event.step:,}" + (f"/{event.total:,}" if event.total else "")
+        elif event.kind in (Kind.stored, Kind.done, Kind.failed):
+            self.stored += event.kind is Kind.stored
+            row.state = State.failed if event.kind is Kind.failed else State.done
+            row.ended = row.ended or now
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        with self._lock:
+            now = self.clock()
+            rows = sorted(self.rows.values(), key=lambda row: row.state)
+            shown = rows[: max(1, options.max_height - FRAME)]
+            yield Text(self._totals(now), no_wrap=True, overflow="ellipsis", style="bold")
+            yield self._table(shown, options.max_width, now)
+            if left_out := rows[len(shown) :]:
+                yield Text(f"and {_counts(left_out)}", no_wrap=True, overflow="ellipsis")
+
+    def _table(self, rows: Sequence[Row], width: int, now: float) -> Table:
+        from rich.table import Table
+
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        room = max(10, width - sum(WIDTHS.values()) - len(WIDTHS) - 1)
+        longest = max(len(row.id) for row in rows)
+        table.add_column("point", no_wrap=True, width=min(longest, room), overflow="ellipsis")
+        for name, columns in WIDTHS.items():
+            justify = "right" if name in ("accuracy", "left") else "left"
+            table.add_column(name, no_wrap=True, width=columns, justify=justify)  # type: ignore[arg-type]
+        styles = {State.failed: "red", State.done: "green", State.running: "bold"}
+        for row in rows:
+            table.add_row(*row.cells(now), style=styles.get(row.state, "dim"))
+        return table
+
+    def _totals(self, now: float) -> str:
+        text = f"{len(self.rows)} points: {_counts(list(self.rows.values()))}"
+        if self.stored:
+            text += f" ({self.stored} from the store)"
+        left = self._seconds_left(now)
+        return text if left is None else f"{text}, about {duration(left)} left"
+
+    def _seconds_left(self, now: float) -> float | None:
+        """What is to do at the median time of a point, by as many as are running now."""
+        rows = self.rows.values()
+        took = [r.ended - r.began for r in rows if r.state is State.done and r.began]
+        running = [row for row in rows if row.state is State.running]
+        if not took or not running:
+            return None
+        each = statistics.median(took)
+        waiting = sum(row.state is State.waiting for row in rows)
+        to_do = waiting * each + sum(max(0.0, each - (now - row.began)) for row in running)
+        return to_do / len(running)
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    found = [(state, sum(row.state is state for row in rows)) for state in reversed(State)]
+    return ", ".join(f"{count} {state.name}" for state, count in found if count)
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,80 @@
+"""What ``gpw sweep`` shows while it runs: a live table on a terminal, a line an event otherwise.
+
+with watched(sweep, several=True) as send:
+    run_sweep(sweep, send, processes(2))
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from gpw_cli.cli.console import Lines, say
+from gpw_cli.sweep.events import Event, Kind, Send
+
+if TYPE_CHECKING:
+    from gpw_cli.sweep.plan import Sweep
+
+
+@contextmanager
+def watched(sweep: Sweep, *, several: bool) -> Iterator[Send]:
+    """Where the events of ``sweep`` go; several: more than one process makes its points."""
+    ids = [point.id for point in sweep.points]
+    if not sys.stderr.isatty():
+        yield Log(len(ids), several=several)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    from gpw_cli.cli.board import Board
+
+    console = Console(stderr=True)
+    board = Board(ids, lambda text: console.print(text, markup=False, highlight=False))
+    with Live(board, console=console, refresh_per_second=4, transient=True):
+        yield board
+
+
+class Log:
+    """One line an event; the point's name comes before it where several are made at once."""
+
+    def __init__(self, count: int, *, several: bool) -> None:
+        self.count, self.several = count, several
+        self._ended: set[str] = set()
+        self._begun: dict[str, set[str]] = {}  # point -> its stages that run
+        self._transfers: dict[str, Lines] = {}
+        self._lock = threading.Lock()  # events come from several threads
+
+    def __call__(self, event: Event) -> None:
+        """Print what is new in ``event``."""
+        with self._lock:
+            if event.kind is Kind.progress:
+                lines = self._transfers.setdefault(event.point, Lines())
+                lines.progress(self._who(event) + event.text, event.step, event.total)
+            for line in self._news(event):
+                say(line)
+
+    def _who(self, event: Event) -> str:
+        return f"{event.point}  " if self.several and event.point else ""
+
+    def _news(self, event: Event) -> Iterator[str]:
+        if event.kind is Kind.stage:
+            if event.point not in self._begun:
+                yield f"point {event.point}"
+            self._begun.setdefault(event.point, set()).add(event.stage)
+        elif event.kind is Kind.made:
+            running = self._begun.get(event.point, set())
+            if event.stage in running and event.accuracy is not None:
+                yield f"{self._who(event)}{event.stage}  {event.accuracy:.2f} %"
+            running.discard(event.stage)
+        elif event.kind is Kind.epoch:
+            yield f"{self._who(event)}{event.stage}  {event.text}"
+        elif event.kind is Kind.message:
+            yield self._who(event) + event.text
+        elif event.kind is not Kind.progress and event.point not in self._ended:
+            self._ended.add(event.point)  # more than one process may find that it has ended
+            if event.kind is not Kind.stored:
+                what = "done" if event.kind is Kind.done else f"failed: {event.text}"
+                yield f"point {event.point} {what}  ({len(self._ended)} of {self.count})"

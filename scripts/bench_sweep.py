@@ -1,0 +1,81 @@
+"""Seconds of the same sweep with one process and with two, alternating, and of a cached one.
+
+    python scripts/bench_sweep.py --repeat 3
+
+The sweep: the embedded digits, recipe ``digits``, dense and two schemes at three sparsities, every
+stage. Each run is a fresh process of the command line with a fresh store, and the runs alternate,
+so that a busy machine disturbs both alike; ratios are of the two runs side by side. Then 50 points
+are made once, and the same command is timed again, when the store has them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SWEEP = ("data=digits", "train=digits", "scheme=dense,block,gpw", "sparsity=0.5,0.7,0.9")
+QUICK = ("pretrain.train.epochs=1", "finetune.train.epochs=0", "simulate.images=20")
+FIFTY = ("data=digits", *QUICK, "scheme=block,gpw", "sparsity=0.50:0.74")
+
+
+def sweep(folder: Path, *arguments: str) -> float:
+    """Seconds of ``gpw sweep`` in ``folder``, start-up and report included."""
+    command = [sys.executable, "-m", "gpw_cli", "sweep", "--name", "bench", *arguments]
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        sys.exit(done.stderr)
+    return seconds
+
+
+def fresh(*arguments: str) -> float:
+    """``sweep`` with nothing stored."""
+    with tempfile.TemporaryDirectory() as folder:
+        return sweep(Path(folder), *arguments)
+
+
+def compare(jobs: int, repeat: int, epochs: int) -> None:
+    """One process with all threads against ``jobs`` that divide them."""
+    recipe = [f"{stage}.train.epochs={epochs}" for stage in ("pretrain", "finetune")]
+    ratios = []
+    for number in range(repeat):
+        one = fresh(*SWEEP, *recipe, "--jobs", "1")
+        several = fresh(*SWEEP, *recipe, "--jobs", str(jobs))
+        ratios.append(one / several)
+        print(
+            f"run {number + 1}: --jobs 1 {one:.1f} s, --jobs {jobs} {several:.1f} s, "
+            f"ratio {ratios[-1]:.2f}",
+            flush=True,
+        )
+    print(f"median ratio of --jobs 1 to --jobs {jobs}: {statistics.median(ratios):.2f}")
+
+
+def cached(repeat: int) -> None:
+    """50 points that are all in the store."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = sweep(Path(folder), *FIFTY)
+        found = [sweep(Path(folder), *FIFTY) for _ in range(repeat)]
+    print(f"50 points: made in {made:.1f} s, found again in {statistics.median(found):.2f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=10, help="of training and of fine-tuning")
+    args = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    print(f"{cores} cores; digits, 7 points, {args.epochs} epochs")
+    compare(args.jobs, args.repeat, args.epochs)
+    cached(args.repeat)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The live table and the log of a sweep, fed with events."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from gpw_cli.cli.board import Board, duration
+from gpw_cli.cli.watch import Log
+from gpw_cli.sweep.events import Event, Kind, Reporter
+from gpw_cli.training.loop import EpochRecord
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def record(epoch: int, test: float | None = None) -> EpochRecord:
+    return EpochRecord(epoch, 0.4, 86.0, test, 0.1, 2.0)
+
+
+def drawn(board: Board, width: int = 100, height: int = 12) -> list[str]:
+    console = Console(record=True, width=width, height=height, file=io.StringIO())
+    console.print(board)
+    return console.export_text().rstrip("\n").split("\n")
+
+
+def board_of(count: int) -> tuple[Board, Clock, Reporter, list[str]]:
+    clock, said = Clock(), list[str]()
+    board = Board([f"sparsity=0.{n:02}" for n in range(count)], said.append, clock)
+    return board, clock, Reporter(board), said
+
+
+def test_a_row_follows_its_point_from_waiting_to_done() -> None:
+    board, clock, reporter, _ = board_of(3)
+    board(Event("sparsity=0.00", Kind.stored, accuracy=91.5))
+    assert drawn(board)[0] == "3 points: 1 done, 2 waiting (1 from the store)"
+    reporter.take("sparsity=0.02")
+    reporter.stage("finetune", None)
+    clock.now += 10
+    reporter.epoch("finetune", record(1, 61.25), 5)
+    clock.now += 4
+    totals, header, running, waiting, done = drawn(board)
+    assert totals == "3 points: 1 done, 1 waiting, 1 running (1 from the store)"
+    assert header.split() == ["point", "state", "stage", "accuracy", "left"]
+    # four epochs of ten seconds, less the four seconds that have passed since
+    assert running.split() == [
+        "sparsity=0.02",
+        "running",
+        "finetune",
+        "1/5",
+        "61.25",
+        "%",
+        "36",
+        "s",
+    ]
+    assert waiting.split() == ["sparsity=0.01", "waiting"]
+    assert done.split() == ["sparsity=0.00", "done", "91.50", "%"]
+    clock.now += 6
+    reporter.stage("simulate", None)
+    reporter.progress("simulate: pictures", 1024, 10000)
+    assert "simulate 1,024/10,000" in drawn(board)[2]
+    reporter.done(60.5)
+    reporter.take("sparsity=0.01")
+    reporter.stage("prune", None)
+    clock.now += 5
+    # a point took 20 seconds, and this one has run for 5
+    assert drawn(board)[0].endswith("2 done, 1 running (1 from the store), about 15 s left")
+
+
+def test_training_that_goes_on_from_a_checkpoint_is_paced_by_its_own_epochs() -> None:
+    board, clock, reporter, _ = board_of(1)
+    reporter.take("sparsity=0.00")
+    reporter.stage("finetune", None)
+    clock.now += 3
+    reporter.epoch("finetune", record(9), 10)
+    assert drawn(board)[2].split()[-2:] == ["3", "s"]
+
+
+@pytest.mark.parametrize(("count", "height"), [(50, 12), (200, 24), (3, 4)])
+def test_many_points_fit_the_terminal(count: int, height: int) -> None:
+    board, _, reporter, said = board_of(count)
+    for number in range(count // 2):
+        board(Event(f"sparsity=0.{number:02}", Kind.done, accuracy=90.0))
+    reporter.take(f"sparsity=0.{count - 1:02}")
+    reporter.stage("pretrain", None)
+    reporter.take(f"sparsity=0.{count - 2:02}")
+    reporter.failed("the loss is not finite")
+    lines = drawn(board, height=height)
+    assert len(lines) <= height
+    assert f"{count} points: {count // 2} done, " in lines[0]
+    assert lines[2].split()[:3] == [f"sparsity=0.{count - 1:02}", "running", "pretrain"]
+    if height > 4:
+        assert lines[3].split() == [f"sparsity=0.{count - 2:02}", "failed"]
+        assert lines[4].split()[1] == "waiting"
+    assert lines[-1].startswith("and ")
+    assert said == [f"point sparsity=0.{count - 2:02} failed: the loss is not finite"]
+
+
+def test_long_names_are_cut_to_the_width() -> None:
+    board = Board(["x" * 300, "y"], print)
+    board(Event("y", Kind.done, accuracy=12.5))
+    lines = drawn(board, width=80)
+    assert all(len(line) <= 80 for line in lines)
+    assert "…" in lines[2]
+    assert "12.50 %" in lines[3]
+
+
+def test_the_log_has_one_line_an_event(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log(2, several=True)
+    log(Event("a", Kind.stored, accuracy=1.0))
+    reporter = Reporter(log)
+    reporter.take("b")
+    reporter.stage("pretrain", {"test_accuracy": 80.0})  # found, not run: nothing to tell
+    reporter.stage("finetune", None)
+    reporter.epoch("finetune", record(1, 61.25), 2)
+    reporter.stage("finetune", {"test_accuracy": 61.25})
+    for _ in range(2):  # by the process that made it, and by one that found it made
+        log(Event("b", Kind.done, accuracy=61.25))
+    assert capsys.readouterr().err.splitlines() == [
+        "point b",
+        "b  finetune  epoch 1/2  loss 0.400  train 86.0 %  test 61.25 %  2.0 s",
+        "b  finetune  61.25 %",
+        "point b done  (2 of 2)",
+    ]
+
+
+def test_progress_is_told_now_and_then_and_at_the_end() -> None:
+    told: list[Event] = []
+    reporter = Reporter(told.append)
+    for done in range(1, 1001):
+        reporter.progress("bytes", done, 1000)
+    assert (told[0].step, told[-1].step) == (1, 1000)
+    assert len(told) < 20
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (4.4, 59, 61, 3599, 11100)] == [
+        "4 s",
+        "59 s",
+        "1 min",
+        "1 h 00 min",
+        "3 h 05 min",
+    ]

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from conftest import TINY
 from rich.console import Console
 
-from gpw_cli.cli.board import Board, duration
+from gpw_cli.cli.board import Board, duration, fitted
 from gpw_cli.cli.watch import Log
 from gpw_cli.sweep.events import Event, Kind, Reporter
 from gpw_cli.training.loop import EpochRecord
@@ -110,6 +118,47 @@ def test_long_names_are_cut_to_the_width() -> None:
     assert all(len(line) <= 80 for line in lines)
     assert "…" in lines[2]
     assert "12.50 %" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("room", "shown"),
+    [
+        (47, "sparsity=0.5,finetune.train.lr=0.05,scheme=gpw"),
+        (35, "sparsity=0.5,lr=0.05,scheme=gpw"),
+        (21, "sparsity=0…scheme=gpw"),
+        (20, "sparsity=…scheme=gpw"),
+    ],
+)
+def test_the_end_of_a_name_tells_points_apart(room: int, shown: str) -> None:
+    assert fitted("sparsity=0.5,finetune.train.lr=0.05,scheme=gpw", room) == shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
+def test_a_terminal_gets_the_table_and_stdout_the_result(tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    recipe = ("pretrain.train.epochs=1", "scheme=gpw", "--until", "pretrain")
+    with subprocess.Popen(
+        [sys.executable, "-m", "gpw_cli", "sweep", *TINY, *recipe, "--json", "--name", "s"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "90", "LINES": "20"},
+    ) as process:
+        os.close(theirs)
+        drawn = b""
+        with suppress(OSError):  # Linux's answer once the other end is closed
+            while part := os.read(ours, 65536):
+                drawn += part
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read())["ran"] == 1
+    os.close(ours)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode()).splitlines()
+    assert process.returncode == 0
+    assert "1 point -> results/s" in lines
+    assert "1 point: 1 running" in {line.rstrip() for line in lines}
+    assert any(re.match(r"point +running +pretrain", line) for line in lines)
 
 
 def test_the_log_has_one_line_an_event(capsys: pytest.CaptureFixture[str]) -> None:

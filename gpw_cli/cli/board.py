@@ -7,6 +7,7 @@ Live(board)                         # rich draws it four times a second
 
 from __future__ import annotations
 
+import re
 import statistics
 import threading
 import time
@@ -58,11 +59,11 @@ class Row:
         pace = (self.last - self.stage_began) / (self.step - self.first)
         return max(0.0, pace * (self.total - self.step) - (now - self.last))
 
-    def cells(self, now: float) -> tuple[str, ...]:
-        """Its columns."""
+    def cells(self, now: float, room: int) -> tuple[str, ...]:
+        """Its columns, the first at most ``room`` wide."""
         left = self.training_left(now)
         return (
-            self.id,
+            fitted(self.id, room),
             self.state.name,
             f"{self.stage} {self.detail}".strip() if self.state is State.running else "",
             "" if self.accuracy is None else f"{self.accuracy:.2f} %",
@@ -131,18 +132,18 @@ class Board:
 
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         room = max(10, width - sum(WIDTHS.values()) - len(WIDTHS) - 1)
-        longest = max(len(row.id) for row in rows)
-        table.add_column("point", no_wrap=True, width=min(longest, room), overflow="ellipsis")
+        table.add_column("point", no_wrap=True, max_width=room)
         for name, columns in WIDTHS.items():
             justify = "right" if name in ("accuracy", "left") else "left"
             table.add_column(name, no_wrap=True, width=columns, justify=justify)  # type: ignore[arg-type]
         styles = {State.failed: "red", State.done: "green", State.running: "bold"}
         for row in rows:
-            table.add_row(*row.cells(now), style=styles.get(row.state, "dim"))
+            table.add_row(*row.cells(now, room), style=styles.get(row.state, "dim"))
         return table
 
     def _totals(self, now: float) -> str:
-        text = f"{len(self.rows)} points: {_counts(list(self.rows.values()))}"
+        plural = "s" * (len(self.rows) != 1)
+        text = f"{len(self.rows)} point{plural}: {_counts(list(self.rows.values()))}"
         if self.stored:
             text += f" ({self.stored} from the store)"
         left = self._seconds_left(now)
@@ -164,6 +165,16 @@ class Board:
 def _counts(rows: Sequence[Row]) -> str:
     found = [(state, sum(row.state is state for row in rows)) for state in reversed(State)]
     return ", ".join(f"{count} {state.name}" for state, count in found if count)
+
+
+def fitted(point: str, room: int) -> str:
+    """``point`` in ``room`` characters: without its keys' groups, or else cut in the middle."""
+    if len(point) <= room:
+        return point
+    short = re.sub(r"(^|,)[^,=]*\.(?=[^,=.]*=)", r"\1", point)
+    if len(short) <= room:
+        return short
+    return f"{short[: (room - 1) // 2]}…{short[len(short) - room // 2 :]}"
 
 
 def duration(seconds: float) -> str:

@@ -33,21 +33,21 @@ def sweep(
         str | None, typer.Option(help="Folder below results/; default: named by its content.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help=f"The last stage of every point.  [default: {STAGES[-1]}]")
+        str | None, typer.Option(help=f"The last stage of every point; default: {STAGES[-1]}.")
     ] = None,
     jobs: Annotated[
         str | None,
         typer.Option(
             metavar="N|auto",
-            help="Processes that share the points; auto measures what is fastest; with --cluster "
-            "slurm: jobs.  [default: 1]",
+            help="Processes that share the points; auto: as many as measure fastest; with "
+            "--cluster slurm: jobs to submit; default: 1.",
         ),
     ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS|slurm",
-            help="Run on a Dask cluster.  [default: DASK_SCHEDULER_ADDRESS, if set]",
+            help="Run on a Dask cluster; default: $DASK_SCHEDULER_ADDRESS.",
         ),
     ] = None,
     json: Json = False,

@@ -95,8 +95,8 @@ class Services:
         """The device to compute on; sets the thread count of this process."""
         import torch
 
+        torch.set_num_threads(self.threads)  # each time: OpenMP counts for each calling thread
         if self._device is None:
-            torch.set_num_threads(self.threads)
             wanted = self.runtime.device
             if wanted is Device.cuda and not torch.cuda.is_available():
                 raise UsageError("runtime.device=cuda: no CUDA device here; use runtime.device=cpu")

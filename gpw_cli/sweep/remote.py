@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpw_cli.config.schema import Config, RuntimeConfig
+from gpw_cli.config.schema import Config
 from gpw_cli.errors import GpwError
 from gpw_cli.stages.inputs import NAMED_SOURCES
 from gpw_cli.stages.pipeline import plan, run
@@ -36,7 +36,7 @@ Machine = tuple[str, tuple[int, ...]]  # host name and usable cores
 # Seeds and the number of threads belong to a process: even a worker with several task threads makes
 # one point at a time.
 _one_at_a_time = threading.Lock()
-_services: dict[RuntimeConfig, Services] = {}  # the last one, with its pictures
+_services: list[Services] = []  # the last one, with its pictures
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,9 @@ def _made(task: Task, config: Config, reporter: Reporter) -> Reply:
     if not _same_keys(task.point, config, task.until):
         text = f"{socket.gethostname()} plans other artifacts for {task.point.id}"
         return Reply("misplaced", f"{text}: it has another version of gpw, or other input files")
-    if config.runtime not in _services:
-        _services.clear()
-        _services[config.runtime] = open_services(config, reporter)
-    services = _services[config.runtime]
+    if not _services or _services[0].runtime != config.runtime:
+        _services[:] = [open_services(config, reporter)]
+    services = _services[0]
     services.listener, services.store.warn = reporter, reporter.message
     artifacts = run(config, services, task.until, wait=False)
     if not task.whole:

@@ -181,8 +181,35 @@ def test_a_swept_scope_makes_its_own_curves(tmp_path: Path) -> None:
     schemes, scopes = ("gpw", "block"), ("layer", "global")
     assert found == [f"{scheme}, scope {scope}" for scheme in schemes for scope in scopes]
     assert len(differences(sweep.done, "accuracy")) == 2
-    assert "every sparsity (scope global)" in accuracy.accuracy_caption(sweep)
+    assert accuracy.accuracy_caption(sweep).startswith(
+        "gpw is above block at every sparsity, by 2.25 to 7.29 points in scope layer (1 of 3 within"
+        " the paper's 5.73 to 23.83) and by 2.25 to 7.29 points in scope global (1 of 3). Nearest"
+        " to the paper's range comes scope layer (2.25 to 7.29)."
+    )
     assert accuracy_table(sweep).rows[0][-2:] == ["-0.75", "1"]
+
+
+def test_variants_are_compared_with_the_paper_each_on_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, seeds=(0, 1), scopes=("layer", "global"))
+    for seed in (0, 1):  # gpw 75 %: global comes nearer to the paper's largest difference
+        set_accuracy(folder, f"scheme=block,sparsity=0.9,seed={seed},scope=global", 70.0 - seed)
+    rewrite(folder, "scheme=block,sparsity=0.5,seed=1,scope=global", status="failed")
+    caption = accuracy.accuracy_caption(load_sweep(folder))
+    assert "Nearest to the paper's range comes scope global (2.25 to 18.52)." in caption
+    assert "Mean and sd over seeds in scope layer; the ranges of one sd never overlap." in caption
+    assert "sd over seeds in scope global" not in caption  # one of its points has a single seed
+
+
+def test_a_variant_below_block_gets_a_sentence_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, scopes=("layer", "global"))
+    set_accuracy(folder, "scheme=block,sparsity=0.9,scope=global", 99.0)
+    caption = accuracy.accuracy_caption(load_sweep(folder))
+    assert "at every sparsity in scope layer, by 2.25 to 7.29 points; 1 of 3 lie in" in caption
+    assert (
+        "at 2 of 3 sparsities in scope global, by 2.25 to 4.41 points, below it at 90 %" in caption
+    )
 
 
 def test_failed_damaged_and_open_points(tmp_path: Path) -> None:
@@ -337,6 +364,32 @@ def test_the_frontier_averages_seeds_and_names_what_is_worth_it(tmp_path: Path) 
     rows = frontier.frontier_table(sweep).rows
     assert [float(row[3].replace(",", "")) for row in rows] == sorted(found[found.front].cycles)
     assert "11.1 %" in {row[5] for row in rows}
+
+
+@pytest.mark.parametrize("scopes", [(), ("layer", "global")])
+def test_the_frontier_has_a_panel_a_variant_and_names_that_touch_nothing(
+    tmp_path: Path, scopes: tuple[str, ...]
+) -> None:
+    sparsities = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
+    write_sweep(tmp_path / "s", sparsities=sparsities, scopes=scopes, npu=True)
+    figure = frontier.draw_frontier(load_sweep(tmp_path / "s"))
+    assert [axes.get_title() for axes in figure.axes] == (
+        [f"Test accuracy on VTA (%): scope {scope}" for scope in scopes]
+        or ["Test accuracy on VTA (%)"]
+    )
+    for axes in figure.axes:
+        assert axes.get_xlim() == figure.axes[0].get_xlim()
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) >= 8  # of ten networks; one that fits nowhere has no name
+        assert all(box.x0 > axes.bbox.x0 and box.x1 < axes.bbox.x1 for box in boxes)
+        pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+        assert not any(a.overlaps(b) for a, b in pairs)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "Pareto front",
+        "bound of the hardware",
+        "gpw",
+        "block",
+    ]
 
 
 def test_pareto_front() -> None:

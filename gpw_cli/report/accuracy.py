@@ -34,13 +34,14 @@ def draw_accuracy(sweep: Sweep) -> Figure:
     found = curves(sweep.done, "accuracy")
     gaps = differences(sweep.done, "accuracy")
     variants = list(dict.fromkeys(curve.variant for curve in found))
-    first = 2.9 if len(variants) == 1 else 2.4
+    first = 2.9 if len(variants) == 1 else 2.3
     heights = [first] * len(variants) + ([1.9] if gaps else [])
     figure, grid = panels(len(heights), 1, heights)
-    _draw_variants([row[0] for row in grid], sweep, found, "Test accuracy after fine-tuning (%)")
+    _draw_variants([row[0] for row in grid], sweep, found, "Accuracy after fine-tuning (%)")
     if gaps:
-        several = [Curve(gap.variant, "", gap.points) for gap in gaps]  # they are named by it
-        _draw_gaps(grid[-1][0], gaps, label_room(found if len(variants) == 1 else several))
+        names = [Curve(curve.scheme, "", curve.points) for curve in found]
+        names += [Curve(gap.variant, "", gap.points) for gap in gaps if len(gaps) > 1]
+        _draw_gaps(grid[-1][0], gaps, label_room(names))
     grid[-1][0].set_xlabel(AXIS)
     return figure
 
@@ -48,12 +49,12 @@ def draw_accuracy(sweep: Sweep) -> Figure:
 def _draw_variants(axes: list[Axes], sweep: Sweep, found: list[Curve], title: str) -> None:
     """One panel for each setting of the other axes, all from the same lowest to highest value."""
     variants = list(dict.fromkeys(curve.variant for curve in found))
+    named = [Curve(curve.scheme, "", curve.points) for curve in found]  # the title has the rest
     for pane, variant in zip(axes, variants, strict=False):
-        own = [curve for curve in found if curve.variant == variant]
-        if len(variants) > 1:
-            own = [Curve(curve.scheme, "", curve.points) for curve in own]
-        pane.set(title=f"{title}: {variant}" if len(variants) > 1 else title)
-        _draw_levels(pane, sweep, own)
+        shown = title if pane is axes[0] else "The same"
+        pane.set(title=f"{shown}: {variant}" if variant else shown)
+        own = [short for curve, short in zip(found, named, strict=True) if curve.variant == variant]
+        _draw_levels(pane, sweep, own, label_room(named))
     if len(variants) > 1:
         low = min(pane.get_ylim()[0] for pane in axes[: len(variants)])
         high = max(pane.get_ylim()[1] for pane in axes[: len(variants)])
@@ -61,8 +62,8 @@ def _draw_variants(axes: list[Axes], sweep: Sweep, found: list[Curve], title: st
             pane.set_ylim(low, high)
 
 
-def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve]) -> None:
-    sparsity_axis(axes, found, label_room(found))
+def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve], room: float) -> None:
+    sparsity_axis(axes, found, room)
     draw_curves(axes, found)
     for variant, at in dense_levels(sweep):
         level(axes, at.mean, f"dense {variant} {at.mean:.2f}".replace("  ", " "))
@@ -107,19 +108,35 @@ def _draw_gaps(axes: Axes, gaps: list[Curve], room: float) -> None:
 def accuracy_caption(sweep: Sweep) -> str:
     """What the accuracy figure shows, from the numbers."""
     gaps = differences(sweep.done, "accuracy")
-    sentences = [_gap_sentence(gap, len(gaps) > 1) for gap in gaps]
-    sentences += _certainty(sweep, gaps) if gaps else []
+    sentences = _gap_sentences(gaps)
+    sentences += [_nearest_sentence(gaps), *_certainty(sweep, gaps)] if gaps else []
     if not gaps:
         sentences += [_curve_sentence(curve) for curve in curves(sweep.done, "accuracy")]
     sentences += [_dense_sentence(sweep), _reached_sentence(sweep), basis(sweep)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
+def _gap_sentences(gaps: list[Curve]) -> list[str]:
+    """One a variant, or one for all where gpw is above block everywhere."""
+    if len(gaps) < 2 or any(_sign(at.mean) < 1 for gap in gaps for at in gap.points):
+        return [_gap_sentence(gap, len(gaps) > 1) for gap in gaps]
+    parts: list[str] = []
+    for gap in gaps:
+        where = f" within the paper's {PAPER[0]} to {PAPER[1]}" if not parts else ""
+        count = f"{_inside(gap)} of {len(gap.points)}{where}"
+        parts.append(f"by {_by(list(gap.points))} in {gap.variant} ({count})")
+    return [f"gpw is above block at every sparsity, {listed(parts)}."]
+
+
+def _inside(gap: Curve) -> int:
+    return sum(PAPER[0] <= at.mean <= PAPER[1] for at in gap.points)
+
+
 def _gap_sentence(gap: Curve, several: bool) -> str:
     above, equal, below = (
         [at for at in gap.points if _sign(at.mean) == sign] for sign in (1, 0, -1)
     )
-    where = f" ({gap.variant})" if several else ""
+    where = f" in {gap.variant}" if several else ""
     every = "every sparsity" if len(above) > 1 else percent(gap.points[0].x)
     some = (
         every if len(above) == len(gap.points) else f"{len(above)} of {len(gap.points)} sparsities"
@@ -130,8 +147,26 @@ def _gap_sentence(gap: Curve, several: bool) -> str:
         text = f"gpw is above block at no sparsity{where}"
     text += f", equal at {_places(equal)}" if equal else ""
     text += f", below it at {_places(below)} by {_by(below)}" if below else ""
-    inside = sum(PAPER[0] <= at.mean <= PAPER[1] for at in gap.points)
-    return f"{text}; {inside} of {len(gap.points)} lie in the paper's {PAPER[0]} to {PAPER[1]}."
+    return (
+        f"{text}; {_inside(gap)} of {len(gap.points)} lie in the paper's {PAPER[0]} to {PAPER[1]}."
+    )
+
+
+def _nearest_sentence(gaps: list[Curve]) -> str:
+    """The variant whose smallest and largest difference are nearest to the paper's."""
+    ends = {(gap.points[0].x, gap.points[-1].x) for gap in gaps}
+    widest = (min(low for low, _ in ends), max(high for _, high in ends))
+    whole = [gap for gap in gaps if (gap.points[0].x, gap.points[-1].x) == widest]
+    if len(whole) < 2 or widest[0] == widest[1]:
+        return ""
+    best = min(whole, key=lambda gap: sum(map(abs, _misses(gap))))
+    means = [at.mean for at in best.points]
+    return f"Nearest to the paper's range comes {best.variant} ({span(means)})."
+
+
+def _misses(gap: Curve) -> tuple[float, float]:
+    means = [at.mean for at in gap.points]
+    return min(means) - PAPER[0], max(means) - PAPER[1]
 
 
 def _sign(value: float) -> int:
@@ -161,13 +196,20 @@ def _certainty(sweep: Sweep, gaps: list[Curve]) -> list[str]:
         )
     elif single_seed(sweep):
         sentences.append(f"A single seed: differences below {NOISE} point would be noise.")
-    touching = overlap(sweep.done, "accuracy", "gpw", "block")
-    if touching is not None:
-        at = f"overlap at {listed([percent(x) for x in touching])}" if touching else "never overlap"
-        sentences.append(f"Mean and sd over seeds; the ranges of one sd {at}.")
+    sentences += [_overlap_sentence(sweep, gap.variant, len(gaps) > 1) for gap in gaps]
     if {tuple(row) for row in sweep.done[["model", "data"]].to_numpy()} != {PAPER_SETTING}:
         sentences.append("The paper's range is for ResNet-20 on CIFAR-10.")
     return sentences
+
+
+def _overlap_sentence(sweep: Sweep, variant: str, several: bool) -> str:
+    rows = sweep.done[sweep.done["variant"] == variant]
+    touching = overlap(rows, "accuracy", "gpw", "block")
+    if touching is None:
+        return ""
+    at = f"overlap at {listed([percent(x) for x in touching])}" if touching else "never overlap"
+    where = f" in {variant}" if several else ""
+    return f"Mean and sd over seeds{where}; the ranges of one sd {at}."
 
 
 def _noise(sweep: Sweep) -> str:
@@ -194,11 +236,16 @@ def _dense_sentence(sweep: Sweep) -> str:
 
 def _reached_sentence(sweep: Sweep) -> str:
     """Where whole groups cannot meet the requested sparsity within one point, say what was met."""
-    parts = []
-    for curve in curves(sweep.done, "sparsity_prunable"):
+    parts: list[str] = []
+    found = curves(sweep.done, "sparsity_prunable")
+    for curve in found:
         off = [at for at in curve.points if abs(at.mean - at.x) > 0.01]
         reached = [f"{percent(at.x)} became {100 * at.mean:.1f} %" for at in off]
         parts += [f"{curve.label}: {listed(reached)}"] if reached else []
+    if len(parts) > 2:
+        far, name = max((abs(at.mean - at.x), c.label) for c in found for at in c.points)
+        most = f"by up to {100 * far:.1f} points ({name})"
+        return f"Whole groups only, so the sparsity reached differs from what was asked {most}."
     return (
         f"Whole groups only, so the sparsity reached differs: {'; '.join(parts)}." if parts else ""
     )
@@ -209,7 +256,7 @@ def draw_before(sweep: Sweep) -> Figure:
     found = curves(sweep.done, "pruned_accuracy")
     count = len({curve.variant for curve in found})
     figure, grid = panels(count, 1, [2.5] * count)
-    _draw_variants([row[0] for row in grid], sweep, found, "Test accuracy before fine-tuning (%)")
+    _draw_variants([row[0] for row in grid], sweep, found, "Accuracy before fine-tuning (%)")
     grid[-1][0].set_xlabel(AXIS)
     return figure
 

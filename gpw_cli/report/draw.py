@@ -52,7 +52,7 @@ def label_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str] = ())
 
 
 def sparsity_axis(axes: Axes, curves: Sequence[Curve], room: float) -> None:
-    """Ticks at the sparsities that were run; ``room``: share of the width kept for end labels."""
+    """Ticks at the sparsities that were run; ``room``: as ``label_room`` gives it."""
     found = sorted({100 * at.x for curve in curves for at in curve.points})
     low, high = found[0], found[-1]
     width = max(high - low, 5.0)
@@ -62,8 +62,9 @@ def sparsity_axis(axes: Axes, curves: Sequence[Curve], room: float) -> None:
 
 
 def label_room(curves: Sequence[Curve]) -> float:
-    """Share of the axis width that the longest end label needs."""
-    return min(0.9, 0.035 + 0.0225 * max(len(curve.label) for curve in curves))
+    """Width of the longest end label, as a share of the width from first to last sparsity."""
+    share = min(0.5, 0.025 + 0.0165 * max(len(curve.label) for curve in curves))  # of the axes
+    return 1.13 * share / (1 - share)  # 1.13: with the margins of sparsity_axis
 
 
 def label_ends(axes: Axes, ends: Sequence[EndLabel], size: float = 9.0) -> None:
@@ -90,6 +91,63 @@ def label_ends(axes: Axes, ends: Sequence[EndLabel], size: float = 9.0) -> None:
             annotation_clip=False,
             bbox={"facecolor": light("page"), "edgecolor": "none", "pad": 0.6},
         )
+
+
+def same_limits(panes: Sequence[Axes]) -> None:
+    """All panels from the lowest to the highest limit of any, on both axes."""
+    x, y = [pane.get_xlim() for pane in panes], [pane.get_ylim() for pane in panes]
+    for pane in panes:
+        pane.set_xlim(min(low for low, _ in x), max(high for _, high in x))
+        pane.set_ylim(min(low for low, _ in y), max(high for _, high in y))
+
+
+# offset in points from a marker, and which side of the text faces it
+_SIDES = (
+    (-4, 5, "right"),
+    (5, -10, "left"),
+    (5, 4, "left"),
+    (0, 7, "center"),
+    (-5, -10, "right"),
+    (-8, -3, "right"),
+)
+
+
+def name_points(
+    axes: Axes, names: Sequence[EndLabel], markers: Sequence[tuple[float, float]], size: float = 7.5
+) -> None:
+    """Write each name beside its point, on the first side where it touches no marker of
+    ``markers``, no earlier name and no edge of the axes; a name that fits nowhere is left out.
+
+    Call it when the limits and everything outside the axes are final.
+    """
+    from matplotlib.transforms import Bbox
+
+    figure = axes.figure.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # lays the axes out
+    half = 3.5 * figure.dpi / 72  # of a marker, in pixels
+    taken = [
+        Bbox.from_bounds(x - half, y - half, 2 * half, 2 * half)
+        for x, y in axes.transData.transform(list(markers))
+    ]
+    for name in names:
+        for dx, dy, side in _SIDES:
+            text = axes.annotate(
+                name.text,
+                (name.x, name.y),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha=side,
+                color=name.colour,
+                fontsize=size,
+            )
+            text.set_in_layout(False)
+            box = text.get_window_extent()
+            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 and box.y1 < axes.bbox.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def _spread(values: Sequence[float], gap: float) -> list[float]:

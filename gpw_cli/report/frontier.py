@@ -6,21 +6,20 @@ accurate.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from gpw_cli.report.draw import EndLabel, name_points, same_limits
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import MARKERS, light, panels, scheme_colour
 from gpw_cli.report.summary import pareto, scheme_rank
 from gpw_cli.report.tables import Table
-from gpw_cli.report.words import basis, listed, percent
+from gpw_cli.report.words import basis, cycle_unit, listed, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-MILLION = 1e-6
 
 
 def networks(sweep: Sweep) -> pd.DataFrame:
@@ -47,68 +46,78 @@ def networks(sweep: Sweep) -> pd.DataFrame:
 
 
 def draw_frontier(sweep: Sweep) -> Figure:
-    """Every network; the hardware's bound left of it; the Pareto front as a line."""
-    figure, grid = panels(1, 1, [4.0])
-    axes, found = grid[0][0], networks(sweep)
-    axes.set(title="Test accuracy on VTA (%)", xlabel="Million cycles a picture")
-    front = found[found["front"]]
-    x, y = front["cycles"] * MILLION, front["accuracy"]
-    axes.step(x, y, where="post", color=light("muted"), linewidth=1.1, label="Pareto front")
-    _draw_bounds(axes, found)
-    variants = list(dict.fromkeys(found[found["scheme"] != "dense"]["variant"]))
-    names = found[["scheme", "variant"]].drop_duplicates().itertuples(index=False)
-    for scheme, variant in sorted(names, key=lambda pair: scheme_rank(pair[0])):
-        own = found[(found["scheme"] == scheme) & (found["variant"] == variant)]
-        _draw_series(axes, own, str(scheme), str(variant), hollow=variant in variants[1:])
-    _name_front(axes, front)
-    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=7.5)
+    """A panel a variant: its networks, the hardware's bound left of each, and the Pareto front of
+    all variants as a line.
+    """
+    found = networks(sweep)
+    pruned = set(found[found["scheme"] != "dense"]["variant"])
+    variants = [v for v in dict.fromkeys(sweep.done["variant"]) if v in pruned] or [""]
+    several = len(variants) > 1
+    figure, grid = panels(len(variants), 1, [2.7 if several else 4.0] * len(variants))
+    factor, unit = cycle_unit(found["cycles"].max())
+    scaled = found.assign(
+        cycles=found["cycles"] * factor, bound_cycles=found["bound_cycles"] * factor
+    )
+    panes = [row[0] for row in grid]
+    for pane, variant in zip(panes, variants, strict=True):
+        pane.set(title="Test accuracy on VTA (%)" + (f": {variant}" if variant else ""))
+        own = (scaled["variant"] == variant) | (scaled["scheme"] == "dense")
+        _draw_networks(pane, scaled[own], scaled[scaled["front"]])
+    panes[-1].set_xlabel(f"{unit} cycles a picture")
+    same_limits(panes)
+    _legend(figure, panes)
+    for pane, variant in zip(panes, variants, strict=True):
+        _name_points(pane, scaled[(scaled["variant"] == variant) & (scaled["sparsity"] > 0)])
     return figure
 
 
-def _draw_bounds(axes: Axes, found: pd.DataFrame) -> None:
-    bound, cycles = found["bound_cycles"] * MILLION, found["cycles"] * MILLION
-    axes.hlines(found["accuracy"], bound, cycles, color=light("muted"), linewidth=0.9)
-    axes.plot(
-        bound,
-        found["accuracy"],
-        color=light("muted"),
-        linestyle="",
-        marker="|",
-        markersize=6,
-        label="bound of the hardware",
-    )
+def _draw_networks(axes: Axes, own: pd.DataFrame, front: pd.DataFrame) -> None:
+    muted = light("muted")
+    line: Any = {"color": muted, "linewidth": 1.1, "label": "Pareto front"}
+    axes.step(front["cycles"], front["accuracy"], where="post", **line)
+    axes.hlines(own["accuracy"], own["bound_cycles"], own["cycles"], color=muted, linewidth=0.9)
+    tick: Any = {"linestyle": "", "marker": "|", "markersize": 6, "label": "bound of the hardware"}
+    axes.plot(own["bound_cycles"], own["accuracy"], color=muted, **tick)
+    for scheme in sorted(set(own["scheme"]), key=scheme_rank):
+        _draw_series(axes, own[own["scheme"] == scheme], str(scheme))
+    axes.margins(0.08)
 
 
-def _draw_series(axes: Axes, own: pd.DataFrame, scheme: str, variant: str, *, hollow: bool) -> None:
+def _draw_series(axes: Axes, own: pd.DataFrame, scheme: str) -> None:
     dense = scheme == "dense"
-    colour = light("ink") if dense else scheme_colour(scheme)
     axes.errorbar(
-        own["cycles"] * MILLION,
+        own["cycles"],
         own["accuracy"],
         yerr=own["sd"].fillna(0.0) if own["sd"].notna().any() else None,
-        color=colour,
+        color=light("ink") if dense else scheme_colour(scheme),
         linestyle="",
         marker="*" if dense else MARKERS.get(scheme, "P"),
         markersize=9 if dense else 5,
-        markerfacecolor=light("page") if hollow else colour,
         capsize=2.5,
         elinewidth=1.0,
-        label=f"{scheme}, {variant}" if variant and not dense else scheme,
+        label=scheme,
         zorder=3,
     )
 
 
-def _name_front(axes: Axes, front: pd.DataFrame) -> None:
-    for row in front[front["sparsity"] > 0].to_dict("records"):
-        axes.annotate(
-            percent(row["sparsity"]),
-            (row["cycles"] * MILLION, row["accuracy"]),
-            xytext=(-4, 5),
-            textcoords="offset points",
-            ha="right",
-            color=scheme_colour(row["scheme"]),
-            fontsize=7.5,
-        )
+def _legend(figure: Figure, panes: list[Axes]) -> None:
+    """Each name once, whichever panels have it."""
+    named: dict[str, Any] = {}
+    for pane in panes:
+        for handle, label in zip(*pane.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    place: Any = {"loc": "outside lower center", "ncols": 4, "frameon": False, "fontsize": 7.5}
+    figure.legend(list(named.values()), list(named), **place)
+
+
+def _name_points(axes: Axes, own: pd.DataFrame) -> None:
+    """The sparsity beside every network, those of the front first."""
+    names = [
+        EndLabel(row["cycles"], row["accuracy"], percent(row["sparsity"]), colour)
+        for row in own.sort_values("front", ascending=False, kind="stable").to_dict("records")
+        for colour in [scheme_colour(row["scheme"])]
+    ]
+    name_points(axes, names, list(zip(own["cycles"], own["accuracy"], strict=True)))
 
 
 def frontier_caption(sweep: Sweep) -> str:

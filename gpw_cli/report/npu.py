@@ -23,7 +23,7 @@ from gpw_cli.report.summary import (
     main_variant,
     scheme_rank,
 )
-from gpw_cli.report.words import basis, percent, span
+from gpw_cli.report.words import basis, cycle_unit, percent, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,17 +76,18 @@ def draw_cycles(sweep: Sweep) -> Figure:
     sweep, only = main_variant(sweep)
     dense = dense_cycles(sweep)
     figure, grid = panels(2 if dense else 1, 1, [2.6, 2.0] if dense else [2.8])
-    found = [_scaled(curve, 1e-6) for curve in curves(sweep.done, "cycles")]
+    factor, unit = cycle_unit(max(dense or 0, sweep.done["cycles"].max()))
+    found = [_scaled(curve, factor) for curve in curves(sweep.done, "cycles")]
     top = grid[0][0]
-    top.set(title=f"Million cycles a picture (bound dotted){only}")
+    top.set(title=f"{unit} cycles a picture (bound dotted){only}")
     sparsity_axis(top, found, label_room(found))
     draw_curves(top, found)
     for bound in curves(sweep.done, "bound_cycles"):
-        x, y = [100 * at.x for at in bound.points], [at.mean * 1e-6 for at in bound.points]
+        x, y = [100 * at.x for at in bound.points], [at.mean * factor for at in bound.points]
         top.plot(x, y, color=scheme_colour(bound.scheme), linewidth=1.0, linestyle=":")
-    top.set_ylim(0, 1.12 * max(top.get_ylim()[1], (dense or 0) * 1e-6))
+    top.set_ylim(0, 1.12 * max(top.get_ylim()[1], (dense or 0) * factor))
     if dense:
-        level(top, dense * 1e-6, f"dense {dense * 1e-6:.3g}")
+        level(top, dense * factor, f"dense {dense * factor:.3g}")
         _draw_speedup(grid[1][0], sweep, dense)
     label_curves(top, found)
     grid[-1][0].set_xlabel(AXIS)

@@ -85,24 +85,18 @@ def differences(
 def overlap(frame: pd.DataFrame, column: str, scheme: str, reference: str) -> list[float] | None:
     """Sparsities at which mean - 1 sd of ``scheme`` is not above mean + 1 sd of ``reference``.
 
-    None when a point has one seed only, so that there is no sd.
+    None when a point has one seed only, so that there is no sd. ``frame``: one variant.
     """
-    found = {(c.scheme, c.variant): c for c in curves(frame, column)}
-    touching: set[float] = set()
-    for (name, variant), upper in found.items():
-        lower = found.get((reference, variant))
-        if name != scheme or lower is None:
-            continue
-        below = {at.x: at for at in lower.points}
-        for at in upper.points:
-            other = below.get(at.x)
-            if other is None:
-                continue
-            if at.sd is None or other.sd is None:
-                return None
-            if at.mean - at.sd <= other.mean + other.sd:
-                touching.add(at.x)
-    return sorted(touching)
+    found = {c.scheme: {at.x: at for at in c.points} for c in curves(frame, column)}
+    upper, lower = found.get(scheme, {}), found.get(reference, {})
+    touching = []
+    for x in sorted(upper.keys() & lower.keys()):
+        above, below = upper[x], lower[x]
+        if above.sd is None or below.sd is None:
+            return None
+        if above.mean - above.sd <= below.mean + below.sd:
+            touching.append(x)
+    return touching
 
 
 def main_variant(sweep: Sweep) -> tuple[Sweep, str]:

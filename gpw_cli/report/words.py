@@ -35,6 +35,11 @@ def span(values: Sequence[float], digits: int = 2) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def cycle_unit(most: float) -> tuple[float, str]:
+    """Factor and name of the unit in which ``most`` cycles are drawn."""
+    return (1e-6, "Million") if most >= 1e6 else (1e-3, "Thousand")
+
+
 def basis(sweep: Sweep) -> str:
     """n, seeds, epochs and recipes of the finished points, as one sentence."""
     done = sweep.done

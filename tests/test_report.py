@@ -189,6 +189,17 @@ def test_a_swept_scope_makes_its_own_curves(tmp_path: Path) -> None:
     assert accuracy_table(sweep).rows[0][-2:] == ["-0.75", "1"]
 
 
+def test_a_record_of_other_keys_counts_as_not_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    first, second, *_ = write_sweep(folder)
+    manifest = json.loads((folder / "sweep.json").read_text())
+    manifest["points"][0]["keys"] = {"finetune": "of a newer gpw"}
+    manifest["points"][1]["keys"] = {"prune": "mblock0.7", "simulate": "not run yet"}
+    (folder / "sweep.json").write_text(json.dumps(manifest))
+    status = load_sweep(folder).frame.set_index("id")["status"]
+    assert (status[first], status[second]) == ("open", "done")
+
+
 def test_variants_are_compared_with_the_paper_each_on_its_own(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     write_sweep(folder, seeds=(0, 1), scopes=("layer", "global"))

@@ -79,6 +79,19 @@ def test_another_grid_may_not_take_the_folder(gpw: Gpw) -> None:
     assert (more.json["ran"], more.json["stored"]) == (1, 2)
 
 
+def test_other_settings_may_not_take_the_folder(gpw: Gpw, tmp_path: Path) -> None:
+    grid = ("scheme=gpw", "sparsity=0.5,0.6", "--name", "s")
+    assert gpw(*TRAINED, *grid).code == 0
+    before = results(tmp_path / "results" / "s")
+    refused = gpw(*TRAINED, *grid, "finetune.train.lr=0.01")
+    assert refused.code == 2
+    assert "holds 2 points, like sparsity=0.5, with other settings" in refused.err
+    assert "choose another --name" in refused.err
+    assert results(tmp_path / "results" / "s") == before
+    unused = gpw(*TRAINED, *grid, "simulate.images=5", "--json")  # changes no key up to finetune
+    assert (unused.code, unused.json["stored"]) == (0, 2)
+
+
 PAIR = (*TRAINED, "scheme=block,gpw", "sparsity=0.5,0.9")
 
 

@@ -91,5 +91,15 @@ def _read_point(folder: Path, point: Mapping[str, Any]) -> dict[str, Any]:
         return {**head, "status": "failed", "error": f"unreadable record: {error}"}
     if not isinstance(record, dict) or record.get("status") not in ("done", "failed"):
         return {**head, "status": "failed", "error": "not a record that `gpw sweep` wrote"}
+    if record["status"] == "done" and _of_other_settings(record, point):
+        return {**head, "status": "open"}
     axes = {**head["axes"], **record.get("axes", {})}
     return {**record, "id": point["id"], "axes": axes}
+
+
+def _of_other_settings(record: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    """Whether the record is of the same point as an older gpw, or another data set, made it."""
+    stages = record.get("stages") or {}
+    planned = point.get("keys") or {}
+    shared = planned.keys() & stages.keys()
+    return any(stages[stage].get("key") != planned[stage] for stage in shared)

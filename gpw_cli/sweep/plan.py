@@ -106,20 +106,39 @@ def _checked(name: str) -> str:
 def claim_folder(sweep: Sweep) -> None:
     """Write ``sweep.json``, or refuse a folder that holds another sweep's points.
 
-    The same sweep, and one that only adds points, may use the folder again.
+    The same sweep, one that only adds points, and the same command with a newer gpw may use the
+    folder again; what has other keys then counts as not finished (``report/load.py``).
     """
     from gpw_cli.store.files import write_json
 
     file = sweep.folder / "sweep.json"
+    new = sweep.manifest()
     try:
-        old = {point["id"] for point in json.loads(file.read_text())["points"]}
+        old = json.loads(file.read_text())
+        before, commanded = _keys(old), old["overrides"]
     except FileNotFoundError:
-        old = set()
-    except (ValueError, KeyError, TypeError):
+        before, commanded = {}, sweep.overrides
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"{file} is no sweep of ours; choose another --name") from None
-    if lost := old - {point.id for point in sweep.points}:
+    now = _keys(new)
+    if lost := before.keys() - now.keys():
         raise UsageError(
             f"{sweep.folder} holds another sweep ({len(lost)} of its points, like {min(lost)}, are "
             "not in this one); choose another --name"
         )
-    write_json(file, sweep.manifest())
+    other = [
+        point
+        for point, keys in before.items()
+        if any(now[point].get(stage, key) != key for stage, key in keys.items())
+    ]
+    if other and commanded != sweep.overrides:
+        raise UsageError(
+            f"{sweep.folder} holds {len(other)} points, like {min(other)}, with other settings "
+            f"({' '.join(commanded) or 'no overrides'}); choose another --name"
+        )
+    write_json(file, new)
+
+
+def _keys(manifest: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Point id -> stage -> key."""
+    return {point["id"]: point["keys"] for point in manifest["points"]}

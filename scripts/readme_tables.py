@@ -53,6 +53,21 @@ def accuracy(sweep: Sweep) -> str:
     return markdown(head, rows) if rows else ""
 
 
+def variants(sweep: Sweep) -> str:
+    """gpw minus block for every scope and rounding, a column a sparsity."""
+    gaps = differences(sweep.done, "accuracy")
+    sparsities = sorted({at.x for gap in gaps for at in gap.points})
+    rows = []
+    for gap in gaps:
+        found = {at.x: at for at in gap.points}
+        cells = [shown(found.get(x), "+") for x in sparsities]
+        counts = {at.n for at in gap.points}
+        seeds = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+        rows.append([gap.variant, *cells, seeds])
+    head = ["gpw minus block (points)", *(f"{100 * x:.0f} %" for x in sparsities), "seeds"]
+    return markdown(head, rows) if rows else ""
+
+
 def vta(sweep: Sweep) -> str:
     """fp32, the integers on VTA, cycles, speed-up, distance from the bound."""
     only, _ = main_variant(sweep)
@@ -107,6 +122,7 @@ def knobs(sweep: Sweep) -> str:
 
 TABLES: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "accuracy": (accuracy, ("paper_gpw",)),
+    "variants": (variants, ("paper_gpw",)),
     "vta": (vta, ("paper_gpw",)),
     "quantizers": (quantizers, ("paper_fusion", "paper_fusion_resnet56")),
     "knobs": (knobs, ("quantizer_knobs",)),

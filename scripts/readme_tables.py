@@ -54,7 +54,7 @@ def accuracy(sweep: Sweep) -> str:
 
 
 def variants(sweep: Sweep) -> str:
-    """gpw minus block for every scope and rounding, a column a sparsity."""
+    """The difference gpw minus block for every scope and rounding, a column a sparsity."""
     gaps = differences(sweep.done, "accuracy")
     sparsities = sorted({at.x for gap in gaps for at in gap.points})
     rows = []

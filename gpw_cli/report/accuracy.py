@@ -41,7 +41,8 @@ def draw_accuracy(sweep: Sweep) -> Figure:
     if gaps:
         names = [Curve(curve.scheme, "", curve.points) for curve in found]
         names += [Curve(gap.variant, "", gap.points) for gap in gaps if len(gaps) > 1]
-        _draw_gaps(grid[-1][0], gaps, label_room(names))
+        sparsity_axis(grid[-1][0], names, label_room(names))
+        _draw_gaps(grid[-1][0], gaps)
     grid[-1][0].set_xlabel(AXIS)
     return figure
 
@@ -54,7 +55,8 @@ def _draw_variants(axes: list[Axes], sweep: Sweep, found: list[Curve], title: st
         shown = title if pane is axes[0] else "The same"
         pane.set(title=f"{shown}: {variant}" if variant else shown)
         own = [short for curve, short in zip(found, named, strict=True) if curve.variant == variant]
-        _draw_levels(pane, sweep, own, label_room(named))
+        sparsity_axis(pane, named, label_room(named))
+        _draw_levels(pane, sweep, own)
     if len(variants) > 1:
         low = min(pane.get_ylim()[0] for pane in axes[: len(variants)])
         high = max(pane.get_ylim()[1] for pane in axes[: len(variants)])
@@ -62,8 +64,7 @@ def _draw_variants(axes: list[Axes], sweep: Sweep, found: list[Curve], title: st
             pane.set_ylim(low, high)
 
 
-def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve], room: float) -> None:
-    sparsity_axis(axes, found, room)
+def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve]) -> None:
     draw_curves(axes, found)
     for variant, at in dense_levels(sweep):
         level(axes, at.mean, f"dense {variant} {at.mean:.2f}".replace("  ", " "))
@@ -72,11 +73,10 @@ def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve], room: float) -> N
     label_curves(axes, found)
 
 
-def _draw_gaps(axes: Axes, gaps: list[Curve], room: float) -> None:
+def _draw_gaps(axes: Axes, gaps: list[Curve]) -> None:
     axes.set(title="gpw minus block (percentage points)")
     axes.axhspan(*PAPER, color=light("band"), linewidth=0, zorder=0.5)
     axes.axhline(0, color=light("muted"), linewidth=0.9)
-    sparsity_axis(axes, gaps, room)
     draw_curves(axes, gaps)
     axes.annotate(
         f"paper: {PAPER[0]} to {PAPER[1]}",

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from gpw_cli.report.accuracy import PAPER
 from gpw_cli.report.frame import COLUMNS, IDENTITY, Column
+from gpw_cli.report.gaps import PAPER
 from gpw_cli.report.layers import column_label, layer_rows, layer_table
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.summary import At, curves, dense_levels, differences

@@ -1,0 +1,163 @@
+"""gpw minus block, beside what the paper reports for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpw_cli.report.draw import draw_curves, label_curves
+from gpw_cli.report.load import Sweep
+from gpw_cli.report.style import light
+from gpw_cli.report.summary import At, Curve, overlap
+from gpw_cli.report.words import NOISE, NOISE_SOURCE, listed, percent, single_seed, span
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PAPER = (5.73, 23.83)  # papers/000, section 3.2: gpw above block, percentage points
+PAPER_SETTING = ("resnet20", "cifar10")
+
+
+def gap_sentences(sweep: Sweep, gaps: list[Curve]) -> list[str]:
+    """By how much, how that compares with the paper, and how certain it is; [] without gaps."""
+    if not gaps:
+        return []
+    return [*_gap_sentences(gaps), _nearest_sentence(gaps), *_certainty(sweep, gaps)]
+
+
+def draw_gaps(axes: Axes, gaps: list[Curve]) -> None:
+    """A line a variant over the paper's range; the limits of x are the caller's."""
+    axes.set(title="gpw minus block (percentage points)")
+    axes.axhspan(*PAPER, color=light("band"), linewidth=0, zorder=0.5)
+    axes.axhline(0, color=light("muted"), linewidth=0.9)
+    draw_curves(axes, gaps)
+    axes.annotate(
+        f"paper: {PAPER[0]} to {PAPER[1]}",
+        (0, PAPER[1]),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, -3),
+        textcoords="offset points",
+        va="top",
+        color=light("muted"),
+        fontsize=8.5,
+    )
+    if len(gaps) > 1:
+        label_curves(axes, gaps, [gap.variant for gap in gaps])
+        return
+    for at in gaps[0].points:
+        axes.annotate(
+            f"{at.mean:+.2f}",
+            (100 * at.x, at.mean + (at.sd or 0.0)),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            color=light("ink"),
+            fontsize=8.5,
+        )
+    tops = [at.mean + (at.sd or 0.0) for at in gaps[0].points]
+    axes.set_ylim(top=max(PAPER[1] + 3, max(tops) + 0.16 * (max(tops) - min(0.0, *tops))))
+
+
+def _gap_sentences(gaps: list[Curve]) -> list[str]:
+    """One a variant, or one for all where gpw is above block everywhere."""
+    if len(gaps) < 2 or any(_sign(at.mean) < 1 for gap in gaps for at in gap.points):
+        return [_gap_sentence(gap, len(gaps) > 1) for gap in gaps]
+    parts: list[str] = []
+    for gap in gaps:
+        where = f" within the paper's {PAPER[0]} to {PAPER[1]}" if not parts else ""
+        count = f"{_inside(gap)} of {len(gap.points)}{where}"
+        parts.append(f"by {_by(list(gap.points))} in {gap.variant} ({count})")
+    return [f"gpw is above block at every sparsity, {listed(parts)}."]
+
+
+def _inside(gap: Curve) -> int:
+    return sum(PAPER[0] <= at.mean <= PAPER[1] for at in gap.points)
+
+
+def _gap_sentence(gap: Curve, several: bool) -> str:
+    above, equal, below = (
+        [at for at in gap.points if _sign(at.mean) == sign] for sign in (1, 0, -1)
+    )
+    where = f" in {gap.variant}" if several else ""
+    every = "every sparsity" if len(above) > 1 else percent(gap.points[0].x)
+    some = (
+        every if len(above) == len(gap.points) else f"{len(above)} of {len(gap.points)} sparsities"
+    )
+    if above:
+        text = f"gpw is above block at {some}{where}, by {_by(above)}"
+    else:
+        text = f"gpw is above block at no sparsity{where}"
+    text += f", equal at {_places(equal)}" if equal else ""
+    text += f", below it at {_places(below)} by {_by(below)}" if below else ""
+    return (
+        f"{text}; {_inside(gap)} of {len(gap.points)} lie in the paper's {PAPER[0]} to {PAPER[1]}."
+    )
+
+
+def _nearest_sentence(gaps: list[Curve]) -> str:
+    """The variant whose smallest and largest difference are nearest to the paper's."""
+    ends = {(gap.points[0].x, gap.points[-1].x) for gap in gaps}
+    widest = (min(low for low, _ in ends), max(high for _, high in ends))
+    whole = [gap for gap in gaps if (gap.points[0].x, gap.points[-1].x) == widest]
+    if len(whole) < 2 or widest[0] == widest[1]:
+        return ""
+    best = min(whole, key=lambda gap: sum(map(abs, _misses(gap))))
+    means = [at.mean for at in best.points]
+    return f"Nearest to the paper's range comes {best.variant} ({span(means)})."
+
+
+def _misses(gap: Curve) -> tuple[float, float]:
+    means = [at.mean for at in gap.points]
+    return min(means) - PAPER[0], max(means) - PAPER[1]
+
+
+def _sign(value: float) -> int:
+    """Of ``value`` as it is printed: 0 for anything that shows as 0.00."""
+    shown = round(value, 2)
+    return (shown > 0) - (shown < 0)
+
+
+def _places(points: list[At]) -> str:
+    return listed([percent(at.x) for at in points])
+
+
+def _by(points: list[At]) -> str:
+    return f"{span([abs(at.mean) for at in points])} points"
+
+
+def _certainty(sweep: Sweep, gaps: list[Curve]) -> list[str]:
+    sentences = []
+    small = [
+        percent(at.x) + (f" ({gap.variant})" if len(gaps) > 1 else "")
+        for gap in gaps
+        for at in gap.points
+        if at.n == 1 and abs(at.mean) < NOISE
+    ]
+    if small:
+        sentences.append(
+            f"At {listed(small)} the difference is below {NOISE} point on one seed, which is noise"
+            f": {_noise(sweep)}."
+        )
+    elif single_seed(sweep):
+        sentences.append(f"A single seed: differences below {NOISE} point would be noise.")
+    sentences += [_overlap_sentence(sweep, gap.variant, len(gaps) > 1) for gap in gaps]
+    if {tuple(row) for row in sweep.done[["model", "data"]].to_numpy()} != {PAPER_SETTING}:
+        sentences.append("The paper's range is for ResNet-20 on CIFAR-10.")
+    return sentences
+
+
+def _overlap_sentence(sweep: Sweep, variant: str, several: bool) -> str:
+    rows = sweep.done[sweep.done["variant"] == variant]
+    touching = overlap(rows, "accuracy", "gpw", "block")
+    if touching is None:
+        return ""
+    at = f"overlap at {listed([percent(x) for x in touching])}" if touching else "never overlap"
+    where = f" in {variant}" if several else ""
+    return f"Mean and sd over seeds{where}; the ranges of one sd {at}."
+
+
+def _noise(sweep: Sweep) -> str:
+    """What the noise is known from: few pictures, or the published spread over seeds."""
+    fewest = sweep.done["n_test"].min()
+    if 100 / fewest > NOISE / 10:
+        return f"one of {fewest:,.0f} test pictures is {100 / fewest:.2f} point"
+    return NOISE_SOURCE

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpw_cli.report.draw import draw_curves, label_curves, label_room, level, sparsity_axis
+from gpw_cli.report.draw import (
+    draw_curves,
+    label_curves,
+    label_room,
+    level,
+    same_limits,
+    sparsity_axis,
+)
 from gpw_cli.report.gaps import draw_gaps, gap_sentences
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import panels
@@ -47,17 +54,17 @@ def _draw_variants(axes: list[Axes], sweep: Sweep, found: list[Curve], title: st
     """One panel for each setting of the other axes, all from the same lowest to highest value."""
     variants = list(dict.fromkeys(curve.variant for curve in found))
     named = [Curve(curve.scheme, "", curve.points) for curve in found]  # the title has the rest
+    drawn = []
     for pane, variant in zip(axes, variants, strict=False):
         shown = title if pane is axes[0] else "The same"
         pane.set(title=f"{shown}: {variant}" if variant else shown)
         own = [short for curve, short in zip(found, named, strict=True) if curve.variant == variant]
         sparsity_axis(pane, named, label_room(named))
         _draw_levels(pane, sweep, own)
-    if len(variants) > 1:
-        low = min(pane.get_ylim()[0] for pane in axes[: len(variants)])
-        high = max(pane.get_ylim()[1] for pane in axes[: len(variants)])
-        for pane in axes[: len(variants)]:
-            pane.set_ylim(low, high)
+        drawn.append((pane, own))
+    same_limits([pane for pane, _ in drawn])
+    for pane, own in drawn:
+        label_curves(pane, own)
 
 
 def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve]) -> None:
@@ -66,7 +73,6 @@ def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve]) -> None:
         level(axes, at.mean, f"dense {variant} {at.mean:.2f}".replace("  ", " "))
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.06 * (high - low))  # the dense line's name stands above it
-    label_curves(axes, found)
 
 
 def accuracy_caption(sweep: Sweep) -> str:

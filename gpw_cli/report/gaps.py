@@ -40,6 +40,7 @@ def draw_gaps(axes: Axes, gaps: list[Curve]) -> None:
         color=light("muted"),
         fontsize=8.5,
     )
+    axes.set_ylim(bottom=min(axes.get_ylim()[0], -3))  # a name at 0 stands clear of the edge
     if len(gaps) > 1:
         label_curves(axes, gaps, [gap.variant for gap in gaps])
         return

@@ -362,6 +362,20 @@ def test_one_knob_at_a_time_is_compared_with_the_preset(tmp_path: Path) -> None:
     assert written == {"accuracy_vs_bits", "knobs"}
 
 
+def test_the_loss_of_a_quantizer_says_over_how_many_networks(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_knobs(folder, {})
+    caption = quantization.bits_caption(load_sweep(folder))
+    assert caption.startswith("Points lost against fp32 at 8 bits: best +0.50. ")
+    file = folder / "points" / "scheme=dense,bits=4.json"
+    record = json.loads(file.read_text())
+    record["stages"]["quantize"]["metrics"]["weight_bits"] = 8
+    record["config"]["model"]["name"] = "resnet56"
+    file.write_text(json.dumps(record))
+    caption = quantization.bits_caption(load_sweep(folder))
+    assert caption.startswith("Points lost against fp32 at 8 bits (mean of 2 networks): best +2.50")
+
+
 def test_the_frontier_averages_seeds_and_names_what_is_worth_it(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", sparsities=(0.0, 0.5, 0.9), seeds=(0, 1, 2), npu=True)
     sweep = load_sweep(tmp_path / "s")

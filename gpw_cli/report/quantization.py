@@ -84,7 +84,8 @@ def _bits_panel(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
     axes.set_xlim(-0.3, len(bits) - 1 + 0.25 + 0.14 * longest * max(1, len(bits) - 1) / 4)
     axes.set_xticks(range(len(bits)), [str(b) for b in bits])
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.1 * (high - low))
+    spare = 0.1 * (high - low)  # for names at chance level, and the name of the fp32 line
+    axes.set_ylim(low - spare, high + spare)
     level(axes, float(rows["fp32"].mean()), f"fp32 {rows['fp32'].mean():.2f}")
     label_ends(axes, ends)
 
@@ -97,7 +98,9 @@ def bits_caption(sweep: Sweep) -> str:
     text = ", ".join(f"{name} {loss:+.2f}" for name, loss in ranked.items())
     gain = (found["fused"] - found["unfused"]).loc[most.index]
     fused = f" Fusion changes these by {gain.min():+.2f} to {gain.max():+.2f} points."
-    head = f"Points lost against fp32 at {int(found['bits'].max())} bits: {text}."
+    count = len(most[["model", "point"]].drop_duplicates())
+    mean = f" (mean of {count} networks)" if count > 1 else ""
+    head = f"Points lost against fp32 at {int(found['bits'].max())} bits{mean}: {text}."
     return f"{head}{fused} {PUBLISHED} {basis(sweep)}"
 
 

@@ -16,12 +16,7 @@ from gpw_cli.report.gaps import draw_gaps, gap_sentences
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import panels
 from gpw_cli.report.summary import Curve, curves, dense_levels, differences
-from gpw_cli.report.words import (
-    basis,
-    listed,
-    percent,
-    span,
-)
+from gpw_cli.report.words import basis, listed, percent, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -112,12 +112,12 @@ def _legend(figure: Figure, panes: list[Axes]) -> None:
 
 def _name_points(axes: Axes, own: pd.DataFrame) -> None:
     """The sparsity beside every network, those of the front first."""
+    rows = own.sort_values("front", ascending=False, kind="stable").to_dict("records")
     names = [
-        EndLabel(row["cycles"], row["accuracy"], percent(row["sparsity"]), colour)
-        for row in own.sort_values("front", ascending=False, kind="stable").to_dict("records")
-        for colour in [scheme_colour(row["scheme"])]
+        EndLabel(r["cycles"], r["accuracy"], percent(r["sparsity"]), scheme_colour(r["scheme"]))
+        for r in rows
     ]
-    name_points(axes, names, list(zip(own["cycles"], own["accuracy"], strict=True)))
+    name_points(axes, names, [(name.x, name.y) for name in names])
 
 
 def frontier_caption(sweep: Sweep) -> str:

@@ -101,14 +101,15 @@ def _nearest_sentence(gaps: list[Curve]) -> str:
     whole = [gap for gap in gaps if (gap.points[0].x, gap.points[-1].x) == widest]
     if len(whole) < 2 or widest[0] == widest[1]:
         return ""
-    best = min(whole, key=lambda gap: sum(map(abs, _misses(gap))))
+    best = min(whole, key=_distance)
     means = [at.mean for at in best.points]
     return f"Nearest to the paper's range comes {best.variant} ({span(means)})."
 
 
-def _misses(gap: Curve) -> tuple[float, float]:
+def _distance(gap: Curve) -> float:
+    """Of its smallest and largest difference from the paper's, together."""
     means = [at.mean for at in gap.points]
-    return min(means) - PAPER[0], max(means) - PAPER[1]
+    return abs(min(means) - PAPER[0]) + abs(max(means) - PAPER[1])
 
 
 def _sign(value: float) -> int:

@@ -98,7 +98,9 @@ def _read_point(folder: Path, point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_other_settings(record: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
-    """Whether the record is of the same point as an older gpw, or another data set, made it."""
+    """Whether a stage of the record has another key than planned: it was made by an older gpw,
+    say, and its point is still to be made.
+    """
     stages = record.get("stages") or {}
     planned = point.get("keys") or {}
     shared = planned.keys() & stages.keys()

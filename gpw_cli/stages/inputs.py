@@ -20,7 +20,7 @@ from gpw_cli.store.store import checksum
 from gpw_cli.targets.vta.target import spec_of
 
 NAMED_SOURCES = ("auto", "bundled", "scratch")
-SOURCES = "auto, bundled, scratch, or the path of a checkpoint file"
+SOURCES = f"{', '.join(NAMED_SOURCES)}, or the path of a checkpoint file"
 
 
 def picture_shape(config: Config) -> tuple[int, int]:

@@ -112,7 +112,6 @@ def claim_folder(sweep: Sweep) -> None:
     from gpw_cli.store.files import write_json
 
     file = sweep.folder / "sweep.json"
-    new = sweep.manifest()
     try:
         old = json.loads(file.read_text())
         before, commanded = _keys(old), old["overrides"]
@@ -120,7 +119,13 @@ def claim_folder(sweep: Sweep) -> None:
         before, commanded = {}, sweep.overrides
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"{file} is no sweep of ours; choose another --name") from None
-    now = _keys(new)
+    _refuse_others(sweep, before, commanded)
+    write_json(file, sweep.manifest())
+
+
+def _refuse_others(sweep: Sweep, before: dict[str, dict[str, str]], commanded: list[str]) -> None:
+    """Raises UsageError when the points ``before``, made by ``commanded``, are not this sweep's."""
+    now = _keys(sweep.manifest())
     if lost := before.keys() - now.keys():
         raise UsageError(
             f"{sweep.folder} holds another sweep ({len(lost)} of its points, like {min(lost)}, are "
@@ -136,7 +141,6 @@ def claim_folder(sweep: Sweep) -> None:
             f"{sweep.folder} holds {len(other)} points, like {min(other)}, with other settings "
             f"({' '.join(commanded) or 'no overrides'}); choose another --name"
         )
-    write_json(file, new)
 
 
 def _keys(manifest: dict[str, Any]) -> dict[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.bundled import bundled_names, bundled_weights
 from gpw_cli.models.inputs import model_input
 from gpw_cli.store.store import checksum
-from gpw_cli.targets.vta.target import spec_of
+from gpw_cli.targets.registry import npu_of
 
 NAMED_SOURCES = ("auto", "bundled", "scratch")
 SOURCES = f"{', '.join(NAMED_SOURCES)}, or the path of a checkpoint file"
@@ -77,7 +77,7 @@ def weights_file(config: Config) -> Path | None:
 
 def pruning_tile(config: Config) -> tuple[int, int]:
     """(B_out, B_in) in weights: what the pruning group says, else the target's GEMM tile."""
-    tile_out, tile_in = spec_of(config.target).tile
+    tile_out, tile_in = npu_of(config.target).tile
     return config.pruning.tile_out or tile_out, config.pruning.tile_in or tile_in
 
 
@@ -112,6 +112,4 @@ def fuse(config: Config) -> Mapping[str, Any]:
 
 def simulate(config: Config) -> Mapping[str, Any]:
     """The NPU's geometry and timing, and how many pictures run through the program."""
-    plain = to_plain(config.target)
-    del plain["name"], plain["config_file"]
-    return {**plain, "vta": spec_of(config.target).to_config(), "images": config.simulate.images}
+    return {**npu_of(config.target).identity(), "images": config.simulate.images}

@@ -13,11 +13,7 @@ from gpw_cli.graph.integer_io import load
 from gpw_cli.quantization.reference import quantize_input
 from gpw_cli.stages.services import Services
 from gpw_cli.store.store import Artifact
-from gpw_cli.targets.vta.export import export_program
-from gpw_cli.targets.vta.lowering import compile_graph
-from gpw_cli.targets.vta.target import spec_of
-from gpw_cli.targets.vta.timing import time_program
-from gpw_cli.targets.vta.trace import write_trace
+from gpw_cli.targets.registry import npu_of
 
 
 def export_to(
@@ -27,16 +23,15 @@ def export_to(
     graph = load(artifacts["fuse"].path)
     first = services.pictures(config).test.images[:1]
     picture = quantize_input(graph, normalise(first, graph.mean, graph.std))[0]
-    export_program(compile_graph(graph, spec_of(config.target)), picture, folder)
+    npu_of(config.target).compile(graph).export(picture, folder)
 
 
 def trace_to(file: Path, config: Config, artifacts: Mapping[str, Artifact]) -> None:
     """``gpw simulate --trace``: UsageError where the file cannot be written."""
-    graph = load(artifacts["fuse"].path)
-    program = compile_graph(graph, spec_of(config.target))
+    compiled = npu_of(config.target).compile(load(artifacts["fuse"].path))
     partial = file.with_name(f".{file.name}.tmp")
     try:
-        write_trace(time_program(program, config.target.timing), partial)
+        compiled.write_trace(partial)
         os.replace(partial, file)
     except OSError as error:
         raise UsageError(f"--trace {file}: {error.strerror or error}") from error

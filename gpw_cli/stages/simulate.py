@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpw_cli.data.pictures import Split, normalise
 from gpw_cli.errors import ProgramError
@@ -15,14 +17,12 @@ from gpw_cli.graph.integer_io import load
 from gpw_cli.quantization.reference import quantize_input, run
 from gpw_cli.stages.integers import LAYERS
 from gpw_cli.stages.pipeline import Job
-from gpw_cli.targets.vta.functional import Simulator
-from gpw_cli.targets.vta.lowering import compile_graph
-from gpw_cli.targets.vta.program import Program
-from gpw_cli.targets.vta.target import spec_of
-from gpw_cli.targets.vta.timing import TimingReport, time_program
+from gpw_cli.targets.base import Timing
+from gpw_cli.targets.registry import npu_of
 
 TIMING = "timing.json"
 CHUNK = 1024  # pictures between two progress reports
+Run = Callable[[NDArray[np.int8]], NDArray[np.int32]]  # pictures to logits, by the program
 
 
 def build(job: Job) -> dict[str, Any]:
@@ -32,9 +32,9 @@ def build(job: Job) -> dict[str, Any]:
     """
     job.services.device()
     graph = load(job.upstream["fuse"].path)
-    program = compile_graph(graph, spec_of(job.config.target))
-    measured = _run(job, graph, program)
-    report = time_program(program, job.config.target.timing)
+    compiled = npu_of(job.config.target).compile(graph)
+    measured = _run(job, graph, compiled.simulator())
+    report = compiled.time()
     (job.work / TIMING).write_text(json.dumps(report.to_dict()))
     (job.work / LAYERS).write_text(json.dumps(_layers(report)))
     return {
@@ -47,20 +47,18 @@ def build(job: Job) -> dict[str, Any]:
         "gemm_uops": report.gemm_uops,
         "gemm_utilisation": round(report.gemm_utilisation, 6),
         "dram_bytes": int(sum(report.dram_bytes.values())),
-        "instructions": program.length,
-        "min_gemm_distance": program.min_gemm_distance,
+        **compiled.facts,
     }
 
 
-def _run(job: Job, graph: IntGraph, program: Program) -> dict[str, Any]:
+def _run(job: Job, graph: IntGraph, simulate: Run) -> dict[str, Any]:
     """Every picture through the encoded program and through the reference executor."""
     test = job.services.pictures(job.config).test
     count = min(job.config.simulate.images or len(test), len(test))
-    simulator = Simulator(program)
     right, started = 0, time.perf_counter()
     for start in range(0, count, CHUNK):
         stop = min(start + CHUNK, count)
-        logits, labels = _logits(simulator, graph, Split(test.images, test.labels), start, stop)
+        logits, labels = _logits(simulate, graph, Split(test.images, test.labels), start, stop)
         right += int((logits.argmax(1) == labels).sum())
         job.services.listener.progress("simulate: pictures", stop, count)
     seconds = time.perf_counter() - started
@@ -74,11 +72,9 @@ def _run(job: Job, graph: IntGraph, program: Program) -> dict[str, Any]:
     }
 
 
-def _logits(
-    simulator: Simulator, graph: IntGraph, test: Split, start: int, stop: int
-) -> tuple[Any, Any]:
+def _logits(simulate: Run, graph: IntGraph, test: Split, start: int, stop: int) -> tuple[Any, Any]:
     x = quantize_input(graph, normalise(test.images[start:stop], graph.mean, graph.std))
-    logits = simulator.run(x).logits
+    logits = simulate(x)
     different = np.argwhere(logits != run(graph, x))
     if len(different):
         picture, index = different[0]
@@ -89,6 +85,6 @@ def _logits(
     return logits, test.labels[start:stop].numpy()
 
 
-def _layers(report: TimingReport) -> list[dict[str, Any]]:
+def _layers(report: Timing) -> list[dict[str, Any]]:
     """A row a layer: its cycles, split by what ran in them."""
     return [{"name": layer.name, "cycles": layer.cycles, **layer.split} for layer in report.layers]

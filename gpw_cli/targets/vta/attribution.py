@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.targets.base import LayerCycles
 from gpw_cli.targets.vta.pipeline import Schedule
 from gpw_cli.targets.vta.program import Program
 from gpw_cli.targets.vta.spec import INSN_BYTES
@@ -40,19 +41,16 @@ _MOVES = tuple(kind for kind in range(len(KINDS)) if kind not in (GEMM, ALU, SYN
 
 
 @dataclass(frozen=True)
-class LayerTiming:
-    """One layer of ``instructions`` instructions, and its ``cycles``.
+class LayerTiming(LayerCycles):
+    """One layer of ``instructions`` instructions.
 
-    ``split``: ``cycles`` by what ran in them (SPLIT; a load of any kind, by LOAD or COMPUTE).
+    ``split``: by SPLIT (a load of any kind, by LOAD or COMPUTE).
     ``work``: cycles that the layer's own instructions take, each as if alone, by KINDS.
     ``dram_bytes``: of its own instructions, by inp, wgt, acc, uop, out and insn.
     ``gemm_uops``: its micro-ops that multiply.
     """
 
-    name: str
     instructions: int
-    cycles: int
-    split: Mapping[str, int]
     work: Mapping[str, int]
     dram_bytes: Mapping[str, int]
     gemm_uops: int

@@ -1,4 +1,4 @@
-"""From a target's configuration to VTA's geometry.
+"""From a target's configuration to VTA's geometry, and VTA as ``targets.base.Npu`` sees it.
 
 spec = spec_of(load_target("vta"))
 spec = spec_of(TargetConfig(config_file="vta_config.json"))     # VTA's own JSON
@@ -7,12 +7,52 @@ spec = spec_of(TargetConfig(config_file="vta_config.json"))     # VTA's own JSON
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gpw_cli.config.target import TargetConfig
+from gpw_cli.config.target import TargetConfig, VtaTiming
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.targets.vta.spec import VtaSpec
+
+if TYPE_CHECKING:
+    from gpw_cli.graph.integer import IntGraph
+    from gpw_cli.targets.vta.compiled import CompiledVta
+
+
+@dataclass(frozen=True)
+class Vta:
+    """One VTA in its shell."""
+
+    spec: VtaSpec
+    timing: VtaTiming
+
+    @property
+    def name(self) -> str:
+        """Such as "vta 1x16x16"."""
+        return self.spec.name
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """(block_out, block_in)."""
+        return self.spec.tile
+
+    def identity(self) -> Mapping[str, Any]:
+        """Geometry and timing; from what file or named option they came does not matter."""
+        return {
+            "mul": self.spec.mul,
+            "acc_8bit": self.spec.acc_8bit,
+            "vta": self.spec.to_config(),
+            "timing": asdict(self.timing),
+        }
+
+    def compile(self, graph: IntGraph) -> CompiledVta:
+        """``lowering.compile_graph``, for this geometry."""
+        from gpw_cli.targets.vta.compiled import CompiledVta
+        from gpw_cli.targets.vta.lowering import compile_graph
+
+        return CompiledVta(compile_graph(graph, self.spec), self.timing)
 
 
 def spec_of(target: TargetConfig) -> VtaSpec:

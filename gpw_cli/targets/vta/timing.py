@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.config.target import VtaTiming
+from gpw_cli.targets.base import Timing
 from gpw_cli.targets.vta.attribution import (
     LayerTiming,
     layer_names,
@@ -53,53 +54,22 @@ class ModuleTiming:
 
 
 @dataclass(frozen=True, eq=False)
-class TimingReport:
-    """``bound``: cycles that COMPUTE, LOAD, STORE and the read port (PORT) each need at least.
+class TimingReport(Timing):
+    """``bound`` has COMPUTE, LOAD, STORE and the read port (PORT).
 
-    ``gemm_uops`` multiply (resets do not count). ``names`` (of layers), ``work`` and ``schedule``
-    hold every instruction.
+    ``names`` (of layers), ``work`` and ``schedule`` hold every instruction.
     """
 
-    cycles: int
-    clock_mhz: float
     layers: tuple[LayerTiming, ...]
     modules: Mapping[str, ModuleTiming]
-    bound: Mapping[str, int]
-    dram_bytes: Mapping[str, int]
-    gemm_uops: int
     names: NDArray[np.object_]
     work: Work
     schedule: Schedule
 
-    @property
-    def milliseconds(self) -> float:
-        """Of one picture, at the target's clock."""
-        return self.cycles / self.clock_mhz / 1e3
-
-    @property
-    def bound_cycles(self) -> int:
-        """No schedule of these instructions takes fewer: the busiest of ``bound``."""
-        return max(self.bound.values())
-
-    @property
-    def gemm_utilisation(self) -> float:
-        """Share of the cycles in which the GEMM array multiplies, at one micro-op a cycle."""
-        return self.gemm_uops / self.cycles if self.cycles else 0.0
-
     def to_dict(self) -> dict[str, Any]:
         """Everything but the single instructions, for JSON."""
-        return {
-            "cycles": self.cycles,
-            "milliseconds": self.milliseconds,
-            "clock_mhz": self.clock_mhz,
-            "bound_cycles": self.bound_cycles,
-            "bound": dict(self.bound),
-            "gemm_uops": self.gemm_uops,
-            "gemm_utilisation": self.gemm_utilisation,
-            "dram_bytes": dict(self.dram_bytes),
-            "modules": {name: asdict(module) for name, module in self.modules.items()},
-            "layers": [asdict(layer) for layer in self.layers],
-        }
+        modules = {name: asdict(module) for name, module in self.modules.items()}
+        return super().to_dict() | {"modules": modules}
 
 
 def time_program(program: Program, timing: VtaTiming) -> TimingReport:

@@ -1,0 +1,52 @@
+"""The arrows between packages: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import gpw_cli
+
+PACKAGE = Path(gpw_cli.__file__).parent
+LEVELS = (
+    {"cli"},
+    {"sweep"},
+    {"stages"},
+    {"training", "pruning", "graph", "quantization", "targets"},
+    {"models", "data"},
+)
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+
+
+def arrows() -> Iterator[tuple[str, str]]:
+    """(module, imported module), dotted and without "gpw_cli.", wherever in the file it stands."""
+    for file in PACKAGE.rglob("*.py"):
+        module = ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gpw_cli."):
+                yield module, str(node.module).removeprefix("gpw_cli.")
+
+
+def package(module: str) -> str:
+    return module.split(".")[0]
+
+
+def test_imports_go_down_the_levels_only() -> None:
+    between = {(package(a), package(b)) for a, b in arrows()}
+    both = {(a, b) for a, b in between if a in LEVEL and b in LEVEL}
+    assert ("stages", "targets") in both
+    assert {(a, b) for a, b in both if LEVEL[a] > LEVEL[b]} == set()
+
+
+def test_report_reads_files_and_knows_no_stage() -> None:
+    assert {package(b) for a, b in arrows() if package(a) == "report"} <= {
+        "report",
+        "store",
+        "errors",
+    }
+
+
+def test_only_the_registry_names_an_npus_package() -> None:
+    naming = {a for a, b in arrows() if b.startswith("targets.vta")}
+    assert {a for a in naming if not a.startswith("targets.vta.")} == {"targets.registry"}

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from gpw_cli.errors import UsageError
+from gpw_cli.pruning.groups import SCHEMES
 from gpw_cli.report.knobs import knobs_table
 from gpw_cli.report.load import Sweep, load_sweep
 from gpw_cli.report.quantization import settings
@@ -97,6 +98,30 @@ def vta(sweep: Sweep) -> str:
     return markdown([*head, "seeds"], cells)
 
 
+def schemes(sweep: Sweep) -> str:
+    """Every scheme: accuracy on VTA and times faster, a column a sparsity."""
+    only, _ = main_variant(sweep)
+    rows = only.done.dropna(subset=["cycles", "vta_accuracy"])
+    base = dense_cycles(only)
+    pruned = rows[rows["scheme"] != "dense"]
+    if base is None or pruned.empty:
+        return ""
+    sparsities = sorted(set(pruned["sparsity"]))
+    table = []
+    for scheme in SCHEMES:
+        own = pruned[pruned["scheme"] == scheme].groupby("sparsity")
+        means = own[["vta_accuracy", "cycles"]].mean()
+        cells = {
+            x: f"{at['vta_accuracy']:.2f} ({base / at['cycles']:.2f}x)"
+            for x, at in means.iterrows()
+        }
+        if cells:
+            seeds = str(int(own.size().max()))
+            table.append([f"`{scheme}`", *(cells.get(x, "") for x in sparsities), seeds])
+    head = ["on VTA (%), times faster", *(f"{100 * x:.0f} %" for x in sparsities), "seeds"]
+    return markdown(head, table)
+
+
 def quantizers(*sweeps: Sweep) -> str:
     """Every network and quantizer: unfused at the most bits, then fused at each number of bits."""
     found = pd.concat([settings(sweep) for sweep in sweeps])
@@ -124,6 +149,7 @@ TABLES: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "accuracy": (accuracy, ("paper_gpw",)),
     "variants": (variants, ("paper_gpw",)),
     "vta": (vta, ("paper_gpw",)),
+    "schemes": (schemes, ("paper_gpw",)),
     "quantizers": (quantizers, ("paper_fusion", "paper_fusion_resnet56")),
     "knobs": (knobs, ("quantizer_knobs",)),
 }
@@ -139,7 +165,8 @@ def main() -> None:
             print(f"{name}: left alone: {error}")
             continue
         block = f"<!--{name}-->\n{table}\n<!--/{name}-->"
-        text = re.sub(f"<!--{name}-->.*?<!--/{name}-->", lambda _, b=block: b, text, flags=re.S)
+        old = re.compile(f"<!--{name}-->.*?<!--/{name}-->", re.S)
+        text = old.sub(block.replace("\\", r"\\"), text)
     readme.write_text(text)
 
 

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from PIL import Image
 from gpw_cli.data import registry
 from gpw_cli.data.arrays import fingerprint, resized
 from gpw_cli.data.digits import load_digits_pictures
+from gpw_cli.data.identity import data_identity
 from gpw_cli.data.imagefolder import load_imagefolder
 from gpw_cli.data.progress import ignore
 from gpw_cli.errors import DataError, UsageError
@@ -139,6 +142,29 @@ def test_damaged_trees(tree, damage, message):
     with pytest.raises(DataError, match=message) as caught:
         load_imagefolder(tree, 16, 3, ignore)
     assert "\n" not in str(caught.value)
+
+
+def test_the_key_of_a_folder_follows_links(tree, tmp_path):
+    def linked(name, to):
+        root = tmp_path / name
+        root.mkdir()
+        for split in ("train", "val"):
+            (root / split).symlink_to(to / split, target_is_directory=True)
+        return data_identity("imagefolder", root, 16, 3)["files"]
+
+    other = tmp_path / "other"
+    shutil.copytree(tree, other, ignore=shutil.ignore_patterns("other"))
+    (other / "val/bee/0.png").write_bytes((other / "train/ant/0.png").read_bytes())
+    assert (
+        linked("a", tree) == linked("b", tree) == data_identity("imagefolder", tree, 16, 3)["files"]
+    )
+    assert linked("c", other) != linked("d", tree)
+
+
+def test_a_dangling_link_is_one_line(tree):
+    (tree / "val/bee/9.png").symlink_to(tree / "absent.png")
+    with pytest.raises(DataError, match=r"9\.png: not a readable picture"):
+        data_identity("imagefolder", tree, 16, 3)
 
 
 def test_trees_that_are_absent_or_empty(tmp_path):

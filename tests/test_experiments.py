@@ -76,6 +76,26 @@ def test_values_of_the_command_line_replace_an_axis() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [("sparsity=0.7", "pruning.sparsity=0.7"), ("scheme=gpw", "pruning=gpw")],
+)
+def test_an_axis_is_replaced_in_whatever_form_it_is_written(short: str, long: str) -> None:
+    plans = [plan_sweep(Request(["+experiment=paper_gpw", text])) for text in (short, long)]
+    assert len(plans[0].points) < 91
+    assert [[s.key for s in p.steps] for p in plans[0].points] == [
+        [s.key for s in p.steps] for p in plans[1].points
+    ]
+    assert plans[0].grids == plans[1].grids
+
+
+def test_a_narrower_setting_is_not_undone_by_a_wider_axis() -> None:
+    swept = plan_sweep(Request(["+experiment=paper_fusion", "quantizer.weight_bits=4"]))
+    quantizers = [point.config.quantizer for point in swept.points]
+    assert {quantizer.weight_bits for quantizer in quantizers} == {4}
+    assert {quantizer.act_bits for quantizer in quantizers} == {4, 5, 6, 7, 8}
+
+
 def test_own_experiment_runs_all_its_grids(gpw: Gpw, tmp_path: Path, own: list[str]) -> None:
     tiny = [text for text in TINY if not text.startswith("data=")]
     swept = gpw("sweep", "experiment=mine", *tiny, *own, "--json")

@@ -59,3 +59,9 @@ def test_lists_keep_order_and_drop_repeats() -> None:
     assert values("[1,2]") == ["[1,2]"]
     with pytest.raises(UsageError, match="empty value"):
         values("a,,b")
+
+
+def test_one_setting_is_not_both_fixed_and_swept() -> None:
+    with pytest.raises(UsageError, match=r"pruning\.sparsity and sparsity are the same setting"):
+        expand(["pruning.sparsity=0.7", "sparsity=0.5:0.9"])
+    assert expand(["bits=8", "quantizer.weight_bits=4:8"])[0] == ["bits=8"]

@@ -44,6 +44,15 @@ def expanded(override: str) -> list[str]:
     return [f"{full}={value}" for full in SHORT.get(name, (name,))] if sign else [override]
 
 
+def settings(name: str) -> frozenset[str]:
+    """The settings that an override of ``name`` makes, whatever form it is written in.
+
+    The group ``pruning`` is its scheme: an option of it sets nothing else.
+    """
+    full = SHORT.get(name, (name,))
+    return frozenset("pruning" if text == "pruning.scheme" else text for text in full)
+
+
 def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     """The configuration that ``overrides`` resolve to; UsageError names what is wrong with them.
 

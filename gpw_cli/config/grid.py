@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+from gpw_cli.config.compose import settings
 from gpw_cli.errors import UsageError
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -24,7 +25,7 @@ EXPERIMENT_KEYS = ("experiment", "+experiment")
 
 
 def decimal_range(text: str) -> list[str]:
-    """``lo:hi`` or ``lo:hi:step``, both ends included; default step: one unit of lo's last digit.
+    """``lo:hi`` or ``lo:hi:step``, both ends included; default step: one unit of the last digit.
 
     Raises UsageError for hi < lo, a step that is not positive, or one that misses hi.
     """
@@ -77,11 +78,12 @@ def expand(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """(fixed overrides, axes): what has one value, and what is swept, default axis first.
 
     The default grid (block against gpw, and the dense network) is added unless ``scheme``,
-    ``pruning`` or an experiment is given.
+    ``pruning`` or an experiment is given. Raises UsageError for values that have no meaning, and
+    for one setting that is both fixed and swept.
     """
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
-    given = {o.partition("=")[0] for o in overrides}
+    given = {_name(o) for o in overrides}
     if not given & {*SCHEME_KEYS, *EXPERIMENT_KEYS}:
         axes.update(DEFAULT_GRID)
     for override in overrides:
@@ -91,7 +93,15 @@ def expand(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
             axes[name] = found
         else:
             fixed.append(f"{name}={found[0]}" if sign else override)
+    _refuse_repeats(fixed, axes)
     return fixed, axes
+
+
+def _refuse_repeats(fixed: Sequence[str], axes: Mapping[str, list[str]]) -> None:
+    for axis in axes:
+        for name in map(_name, fixed):
+            if settings(name) == settings(axis):
+                raise UsageError(f"{name} and {axis} are the same setting: give one of them")
 
 
 def overlaid(
@@ -99,14 +109,24 @@ def overlaid(
 ) -> list[dict[str, list[str]]]:
     """The grids of an experiment with the command line's values in place of their own.
 
-    fixed, axes: from ``expand``. A fixed override takes its axis out of every grid; an axis that a
-    grid does not have is added to it.
+    fixed, axes: from ``expand``. An override takes its axis out of every grid, in whatever form
+    either is written; an axis that a grid does not have is added to it.
     """
-    single = {o.partition("=")[0] for o in fixed}
+    given = frozenset[str]().union(*(settings(name) for name in [*map(_name, fixed), *axes]))
     return [
-        {name: values(text) for name, text in grid.items() if name not in single} | dict(axes)
+        {name: values(text) for name, text in grid.items() if not settings(name) <= given}
+        | dict(axes)
         for grid in grids
     ]
+
+
+def in_order(overrides: Sequence[str]) -> list[str]:
+    """Those that make many settings first, so that a narrower one is not undone by a wider."""
+    return sorted(overrides, key=lambda text: -len(settings(_name(text))))
+
+
+def _name(override: str) -> str:
+    return override.partition("=")[0]
 
 
 def product(axes: Mapping[str, list[str]]) -> list[dict[str, str]]:

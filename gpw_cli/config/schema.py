@@ -72,7 +72,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The pictures. ``root`` is only where they lie: the key holds their fingerprint instead."""
+    """The pictures. ``root`` is only where they lie; keys hold what ``data/identity.py`` says."""
 
     name: str = "cifar10"
     root: str | None = None

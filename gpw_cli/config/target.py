@@ -110,7 +110,8 @@ _LEAST |= {"wide_fetch_overhead": 3}
 class TargetConfig:
     """One NPU. ``config_file``: VTA's own JSON, whose geometry then replaces ``vta``.
 
-    ``mul``, ``acc_8bit``: instructions that only some shells have.
+    ``mul``, ``acc_8bit``: instructions that only some shells have; for the exported manifest and
+    the checker, the compiler uses neither.
     """
 
     name: str = "vta"

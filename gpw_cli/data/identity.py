@@ -1,17 +1,18 @@
 """What identifies a data set in a cache key, without loading it.
 
 cifar10: the sha256 of its pixels and labels, which loading verifies. digits: its version here (the
-pictures lie in scikit-learn's wheel). imagefolder: every file's relative path, size and time.
+pictures lie in scikit-learn's wheel). imagefolder: every picture's split, label, name, size and
+time.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import cache
 from pathlib import Path
 
 from gpw_cli.data.catalog import require_known
+from gpw_cli.data.folder import listed
 from gpw_cli.errors import DataError
 
 CIFAR10_SHA256 = {
@@ -28,7 +29,7 @@ def data_identity(name: str, root: Path | None, size: int, channels: int) -> dic
 
     Raises:
         UsageError: no such data set.
-        DataError: an image folder that is not there.
+        DataError: an image folder that is not there or has another layout.
     """
     require_known(name)
     identity: dict[str, object] = {"name": name, "size": size, "channels": channels}
@@ -41,18 +42,18 @@ def data_identity(name: str, root: Path | None, size: int, channels: int) -> dic
 
 @cache
 def _tree(root: Path | None) -> str:
-    if root is None or not root.is_dir():
-        raise DataError(
-            f"data.root={root}: no such folder; data=imagefolder needs data.root=FOLDER with "
-            "train/CLASS and val/CLASS folders (or try data=digits)"
-        )
+    """Links are followed, as loading does."""
+    splits, _ = listed(root)
     digest = hashlib.sha256()
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for file in sorted(files):
-            path = Path(folder) / file
-            stat = path.stat()
-            digest.update(
-                f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
-            )
+    for split, files in splits.items():
+        for path, label in files:
+            digest.update(f"{split}\0{label}\0{path.name}\0{_state(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _state(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: not a readable picture ({error.strerror})") from error
+    return f"{stat.st_size}\0{stat.st_mtime_ns}"

@@ -2,7 +2,7 @@
 
     pictures = load_imagefolder(Path("flowers"), size=64, channels=3, progress=ignore)
 
-Every picture is decoded once and kept in memory as uint8. ``test`` may stand for ``val``.
+Every picture is decoded once and kept in memory as uint8.
 """
 
 from __future__ import annotations
@@ -17,18 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gpw_cli.data.arrays import require_memory, to_pictures
+from gpw_cli.data.folder import Listed, listed
 from gpw_cli.data.pictures import Pictures
 from gpw_cli.data.progress import Progress
 from gpw_cli.errors import DataError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"}
 # The usual normalisation of ImageNet networks; for one channel, that of its luma.
 MEAN = {3: (0.485, 0.456, 0.406), 1: (0.459,)}
 STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 _MODES = {3: "RGB", 1: "L"}
-_LAYOUT = "expected FOLDER/train/CLASS/*.png (or jpg) and FOLDER/val/CLASS/*.png"
-
-Listed = list[tuple[Path, int]]  # file, label
 
 
 def load_imagefolder(root: Path | None, size: int, channels: int, progress: Progress) -> Pictures:
@@ -40,44 +37,15 @@ def load_imagefolder(root: Path | None, size: int, channels: int, progress: Prog
     """
     if channels not in _MODES:
         raise DataError(f"data.channels={channels}: pictures have 3 channels, or 1 (grey)")
-    listed, classes = _listed(root)
-    count = sum(len(files) for files in listed.values())
+    splits, classes = listed(root)
+    count = sum(len(files) for files in splits.values())
     require_memory("imagefolder", count, size, channels)
     arrays: dict[str, NDArray[np.uint8] | NDArray[np.int64]] = {}
-    for split, files in listed.items():
+    for split, files in splits.items():
         what = f"imagefolder: {split} pictures"
         arrays[f"{split}/images"] = _decoded(files, size, channels, what, progress)
         arrays[f"{split}/labels"] = np.array([label for _, label in files], np.int64)
     return to_pictures("imagefolder", arrays, classes, MEAN[channels], STD[channels])
-
-
-def _listed(root: Path | None) -> tuple[dict[str, Listed], tuple[str, ...]]:
-    if root is None or not root.is_dir():
-        raise DataError(f"data.root={root}: no such folder; {_LAYOUT} (or try data=digits)")
-    train, classes = _split(root / "train")
-    held_out = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
-    if held_out is None:
-        raise DataError(f"data.root={root}: has neither val nor test; {_LAYOUT}")
-    test, test_classes = _split(held_out)
-    if classes != test_classes:
-        odd = sorted(set(classes) ^ set(test_classes))[0]
-        raise DataError(f"data.root={root}: class {odd} is not in both train and {held_out.name}")
-    return {"train": train, "test": test}, classes
-
-
-def _split(folder: Path) -> tuple[Listed, tuple[str, ...]]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; {_LAYOUT}")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    if not classes:
-        raise DataError(f"{folder}: has no class folders; {_LAYOUT}")
-    files: Listed = []
-    for label, name in enumerate(classes):
-        inside = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not inside:
-            raise DataError(f"{folder / name}: has no pictures ({', '.join(sorted(SUFFIXES))})")
-        files += [(path, label) for path in inside]
-    return files, tuple(classes)
 
 
 def _decoded(

@@ -37,7 +37,7 @@ class Pictures:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    fingerprint: str  # sha256 over pixels and labels: the first link of every cache key
+    fingerprint: str  # sha256 over pixels and labels (keys: see identity.py)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from gpw_cli.errors import UsageError
 from gpw_cli.stages import inputs
 from gpw_cli.stages.provenance import git_commit, provenance
 from gpw_cli.store.keys import stage_key
-from gpw_cli.store.store import Artifact, Store
+from gpw_cli.store.store import Artifact
 from gpw_cli.tracking.base import StageRun
 from gpw_cli.tracking.session import flat
 
@@ -90,13 +90,6 @@ def plan(config: Config, until: str = NAMES[-1]) -> list[Step]:
         parent_key, parent = parent, stage_key(stage.name, stage.version, own, parent)
         steps.append(Step(stage, parent, parent_key, own))
     return steps
-
-
-def cached(store: Store, steps: list[Step]) -> dict[str, Artifact] | None:
-    """All artifacts of ``steps`` if every one is in the store, else None."""
-    found = {step.stage.name: store.find(step.stage.name, step.key) for step in steps}
-    complete = {name: artifact for name, artifact in found.items() if artifact is not None}
-    return complete if len(complete) == len(found) else None
 
 
 def run(

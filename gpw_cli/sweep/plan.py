@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.config.compose import compose
-from gpw_cli.config.grid import expand, overlaid, product
+from gpw_cli.config.grid import expand, in_order, overlaid, product
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.stages.pipeline import Step, plan
@@ -90,7 +90,7 @@ def plan_sweep(request: Request) -> Sweep:
 
 
 def _point(fixed: list[str], axis: dict[str, str], config_dir: Path | None, until: str) -> Point:
-    overrides = [*fixed, *(f"{key}={value}" for key, value in axis.items())]
+    overrides = in_order([*fixed, *(f"{key}={value}" for key, value in axis.items())])
     config = compose(overrides, config_dir)
     shown = ",".join(f"{key}={value}" for key, value in axis.items()) or "point"
     safe = re.sub(r"[^A-Za-z0-9=,._+-]", "_", shown)

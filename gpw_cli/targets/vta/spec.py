@@ -223,11 +223,6 @@ class VtaSpec:
         """Elements of the accumulator scratchpad."""
         return 1 << self.log_acc_depth
 
-    @property
-    def out_depth(self) -> int:
-        """Output elements: one an accumulator, the store reads those."""
-        return self.acc_depth
-
 
 _LOG_KEYS = (
     "LOG_INP_WIDTH",

@@ -6,14 +6,11 @@ spec = spec_of(TargetConfig(config_file="vta_config.json"))     # VTA's own JSON
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.target import TargetConfig, VtaTiming
-from gpw_cli.errors import UnsupportedError
 from gpw_cli.targets.vta.spec import VtaSpec
 
 if TYPE_CHECKING:
@@ -61,12 +58,8 @@ def spec_of(target: TargetConfig) -> VtaSpec:
     Raises UnsupportedError for a file that is no VTA configuration and for a geometry that the
     instructions cannot express.
     """
-    config = {key: value for key, value in asdict(target.vta).items() if value is not None}
     if target.config_file is not None:
-        try:
-            config = json.loads(Path(target.config_file).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UnsupportedError(f"VTA configuration {target.config_file}: {error}") from error
-        if not isinstance(config, dict):
-            raise UnsupportedError(f"VTA configuration {target.config_file}: not a JSON object")
-    return VtaSpec.from_config(config, mul=target.mul, acc_8bit=target.acc_8bit)
+        spec = VtaSpec.from_json(target.config_file)
+    else:
+        spec = VtaSpec.from_config({k: v for k, v in asdict(target.vta).items() if v is not None})
+    return replace(spec, mul=target.mul, acc_8bit=target.acc_8bit)

@@ -164,6 +164,9 @@ def main() -> None:
         except UsageError as error:
             print(f"{name}: left alone: {error}")
             continue
+        if not table:
+            print(f"{name}: left alone: no finished point of its kind")
+            continue
         block = f"<!--{name}-->\n{table}\n<!--/{name}-->"
         old = re.compile(f"<!--{name}-->.*?<!--/{name}-->", re.S)
         text = old.sub(block.replace("\\", r"\\"), text)

@@ -125,7 +125,7 @@ def add_npu(point: dict[str, Any]) -> None:
             "store": 300.0,
             "stall": 150.0,
         }
-        layers.append({"name": entry["name"], "cycles": work + 1200, **busy})
+        layers.append({"name": entry["name"], "cycles": sum(busy.values()), **busy})
     cycles = round(sum(entry["cycles"] for entry in layers))
     stages["quantize"] = {"key": "q", "metrics": _with(value - 0.2, {})}
     stages["fuse"] = {"key": "u", "metrics": _with(value - 0.1, {})}

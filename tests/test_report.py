@@ -362,6 +362,17 @@ def test_one_knob_at_a_time_is_compared_with_the_preset(tmp_path: Path) -> None:
     assert written == {"accuracy_vs_bits", "knobs"}
 
 
+def test_knobs_with_points_still_open(tmp_path: Path) -> None:
+    write_knobs(tmp_path / "s", {"rounding=truncate": -3.0, "bias_bits=8": 0.1})
+    (tmp_path / "s/points/scheme=dense,bits=8,quantizer.rounding=truncate.json").unlink()
+    sweep = load_sweep(tmp_path / "s")
+    assert knobs.knobs_table(sweep).rows[0] == ["rounding truncate", "", "-6.00"]
+    eight, four = knobs.draw_knobs(sweep).axes
+    assert [text.get_text() for text in eight.texts] == ["+0.10"]
+    assert [text.get_text() for text in four.texts] == ["-6.00", "+0.20"]
+    assert eight.get_ylim() == four.get_ylim()
+
+
 def test_the_loss_of_a_quantizer_says_over_how_many_networks(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     write_knobs(folder, {})
@@ -415,6 +426,36 @@ def test_the_frontier_has_a_panel_a_variant_and_names_that_touch_nothing(
         "gpw",
         "block",
     ]
+
+
+def test_every_variant_is_compared_with_its_own_dense_network(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", sparsities=(0.5,), scopes=("layer", "global"), npu=True)
+    cycles = {"block,layer": 240, "block,global": 200, "gpw,layer": 120, "gpw,global": 125}
+    for file in (tmp_path / "s/points").iterdir():
+        point = json.loads(file.read_text())
+        axes = point["axes"]
+        metrics = point["stages"]["simulate"]["metrics"]
+        metrics["cycles"] = 1000 * cycles[f"{axes['scheme']},{axes['scope']}"]
+        axes |= {"scheme": "dense", "sparsity": 0.0} if axes["scheme"] == "block" else {}
+        file.write_text(json.dumps(point))
+    sweep = load_sweep(tmp_path / "s")
+    rows = {row[0]: row[4] for row in frontier.frontier_table(sweep).rows}
+    assert rows["gpw, scope layer"] == "2.00"
+    assert "120,000 cycles, 2.00 times faster" in npu.cycles_caption(sweep)
+    compared = frontier.beside_dense(frontier.networks(sweep)).set_index(["scheme", "variant"])
+    assert compared["faster"]["gpw", "scope global"] == pytest.approx(1.6)
+
+
+def test_cycles_are_those_of_one_picture(tmp_path: Path) -> None:
+    (point,) = write_sweep(tmp_path / "s", ("gpw",), (0.5,), npu=True)
+    before = load_sweep(tmp_path / "s").frame.iloc[0]
+    file = tmp_path / "s" / "points" / f"{point}.json"
+    record = json.loads(file.read_text())
+    record["stages"]["simulate"]["metrics"]["pictures_per_run"] = 4
+    file.write_text(json.dumps(record))
+    after = load_sweep(tmp_path / "s").frame.iloc[0]
+    for column in ("cycles", "bound_cycles", "dram_bytes"):
+        assert after[column] == before[column] / 4
 
 
 def test_pareto_front() -> None:

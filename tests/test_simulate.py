@@ -12,7 +12,7 @@ import torch
 from conftest import TINY, Gpw, Ran
 
 from gpw_cli.targets.vta.export import load_exported
-from gpw_cli.targets.vta.functional import simulate
+from gpw_cli.targets.vta.functional import FunctionalResult, Simulator, simulate
 
 OneLine = Callable[[Ran], str]
 DENSE = (*TINY, "scheme=dense")
@@ -91,6 +91,32 @@ def test_other_geometries(gpw: Gpw, dense: Path, block: int) -> None:
     )
     assert ran.code == 0, ran.err
     assert ran.json["simulate"]["metrics"]["logits_equal_reference"]
+
+
+def test_a_run_of_several_pictures_is_named(gpw: Gpw, dense: Path) -> None:
+    command = ("simulate", "data=digits", "--checkpoint", str(dense), "--images", "7")
+    batch = "target.vta.LOG_BATCH=1"
+    one, two = gpw(*command, "--json").json, gpw(*command, batch, "--json").json
+    one, two = one["simulate"]["metrics"], two["simulate"]["metrics"]
+    assert "pictures_per_run" not in one
+    assert two["pictures_per_run"] == 2
+    assert one["cycles"] < two["cycles"] < 2 * one["cycles"]
+    assert one["test_accuracy"] == two["test_accuracy"]
+    assert f"{two['cycles']:,} cycles for 2 pictures (" in gpw(*command, batch).out
+
+
+def test_a_wrong_logit_is_found(gpw: Gpw, dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def off_by_one(self: Simulator, pictures: np.ndarray) -> FunctionalResult:
+        result = run(self, pictures)
+        result.logits[1, 3] += 1
+        return result
+
+    run = Simulator.run
+    monkeypatch.setattr(Simulator, "run", off_by_one)
+    ran = gpw("simulate", "data=digits", "--checkpoint", str(dense), "--images", "5")
+    assert ran.code == 2
+    assert "logit 3 of test picture 1 differs from the integer reference" in ran.err
+    assert not list(Path(".gpw/store/simulate").glob("*/manifest.json"))
 
 
 def test_a_users_own_vta_json(gpw: Gpw, dense: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import Gpw
 
 from gpw_cli.errors import StoreError
 from gpw_cli.store.gc import collect, entries, referenced
@@ -133,7 +134,7 @@ def test_gc_keeps_what_a_sweep_refers_to(tmp_path: Path) -> None:
     (points / "p.json").write_text(json.dumps({"stages": {"prune": {"key": "kept"}}}))
     sweep = {"points": [{"id": "p", "keys": {"prune": "planned"}}]}
     (points.parent / "sweep.json").write_text(json.dumps(sweep))
-    keep = referenced(tmp_path / "results")
+    keep = referenced([tmp_path / "results"])
     assert keep == {"kept", "planned"}
     listed = collect(store.root, keep, dry_run=True)
     assert {entry.key for entry in listed} == {"loose", "gone"}
@@ -141,3 +142,18 @@ def test_gc_keeps_what_a_sweep_refers_to(tmp_path: Path) -> None:
     collect(store.root, keep, dry_run=False)
     assert {entry.key for entry in entries(store.root)} == {"kept", "planned"}
     assert entries(store.root)[0].summary == "90.00 %"
+
+
+def test_gc_removes_nothing_when_it_cannot_know_what_to_keep(gpw: Gpw, tmp_path: Path) -> None:
+    Store(tmp_path / ".gpw/store").make("prune", "loose", {}, build)
+    mistyped = gpw("cache", "gc", "--results", "result")
+    assert mistyped.code == 2
+    assert "--results result: no sweep is there" in mistyped.err
+    (tmp_path / "results/s").mkdir(parents=True)
+    (tmp_path / "results/s/sweep.json").write_text("{")
+    damaged = gpw("cache", "gc")
+    assert damaged.code == 2
+    assert "sweep.json does not read" in damaged.err
+    assert len(entries(tmp_path / ".gpw/store")) == 1
+    assert gpw("cache", "gc", "--all").code == 0
+    assert entries(tmp_path / ".gpw/store") == []

@@ -69,6 +69,19 @@ def test_a_failed_point_stops_no_other(gpw: Gpw, tmp_path: Path) -> None:
     assert sorted(record["status"] for record in records) == ["done", "failed"]
 
 
+def test_a_sweep_whose_only_point_fails_is_no_bad_input(gpw: Gpw, tmp_path: Path) -> None:
+    ran = gpw(*TRAINED, "scheme=gpw", "finetune.train.lr=1e20", "--name", "f", "--json")
+    assert ran.code == 1
+    assert "the loss is not finite" in ran.json["failed"]["point"]
+    assert (tmp_path / "results/f/report.html").is_file()
+
+
+def test_points_that_all_refuse_the_same_input_are_one_error(gpw: Gpw) -> None:
+    ran = gpw(*TRAINED, "scheme=gpw", "sparsity=0.5,0.9", "pruning.tile_out=-3")
+    assert ran.code == 2
+    assert "every point failed: tile -3x16 must be at least 1x1" in ran.err.splitlines()[-1]
+
+
 def test_another_grid_may_not_take_the_folder(gpw: Gpw) -> None:
     name = ("--name", "s", "--json")
     assert gpw(*TRAINED, "scheme=gpw", "sparsity=0.5,0.6", *name).code == 0

@@ -31,16 +31,19 @@ def ls(store: Root = Path(".gpw"), json: Json = False) -> None:
 @app.command("gc")
 def gc(
     store: Root = Path(".gpw"),
-    results: Annotated[Path, typer.Option(help="Sweeps below this folder are kept.")] = Path(
-        "results"
-    ),
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="Keep what the sweeps in this folder refer to; may be repeated."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Keep nothing of any sweep.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove artifacts that no kept sweep refers to, unfinished work and damaged ones."""
+    """Remove artifacts that no sweep in results/ refers to, unfinished work and damaged ones."""
     from gpw_cli.store.gc import collect, referenced
 
-    removed = collect(store / "store", referenced(results), dry_run=dry_run)
+    keep = set() if everything else referenced(results or [Path("results")])
+    removed = collect(store / "store", keep, dry_run=dry_run)
     size = sum(entry.bytes for entry in removed)
     if json:
         emit({"removed": [str(e.path) for e in removed], "bytes": size, "dry_run": dry_run})

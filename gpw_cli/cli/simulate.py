@@ -99,8 +99,10 @@ def _extra(
 
 def _print_cycles(metrics: Mapping[str, Any]) -> None:
     over = metrics["cycles"] / metrics["bound_cycles"] - 1
+    pictures = metrics.get("pictures_per_run", 1)
+    run = f" for {pictures} pictures" if pictures > 1 else ""
     print(
-        f"{metrics['cycles']:,} cycles ({metrics['milliseconds']:.3f} ms at "
+        f"{metrics['cycles']:,} cycles{run} ({metrics['milliseconds']:.3f} ms at "
         f"{metrics['clock_mhz']:g} MHz), {100 * over:.1f} % above the bound of the hardware; "
         f"GEMM busy {100 * metrics['gemm_utilisation']:.1f} %; "
         f"{metrics['dram_bytes']:,} DRAM bytes; {metrics['instructions']:,} instructions"

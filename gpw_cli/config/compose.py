@@ -15,12 +15,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from gpw_cli.config import recipe
 from gpw_cli.config.composed import GROUPS, composed
 from gpw_cli.config.paths import options
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION
-from gpw_cli.tracking.registry import problems
+from gpw_cli.tracking import registry
 
 SHORT: Mapping[str, tuple[str, ...]] = {
     "sparsity": ("pruning.sparsity",),
@@ -80,19 +81,18 @@ def validate(config: Config) -> Config:
     sparsity = config.pruning.sparsity
     if not 0 <= sparsity < 1:
         wrong.append(f"sparsity={sparsity:g} is outside [0, 1): try sparsity=0.7")
-    for stage in (config.pretrain, config.finetune):
-        recipe, name = stage.train, type(stage).__name__.removesuffix("Config").lower()
-        for field, low in (("epochs", 0), ("batch_size", 1), ("eval_every", 1), ("crop", 0)):
-            value = getattr(recipe, field)
-            if value < low:
-                wrong.append(f"{name}.train.{field}={value} must be at least {low}")
+    wrong += recipe.problems(config.pretrain.train, "pretrain.train")
+    wrong += recipe.problems(config.finetune.train, "finetune.train")
+    for name, own in (("size", config.data.size), ("channels", config.data.channels)):
+        if own < 0:
+            wrong.append(f"data.{name}={own} must be at least 0 (0: what the network takes)")
     if config.model.shortcut not in ("A", "B"):
         wrong.append(f"model.shortcut={config.model.shortcut}: expected A or B")
     if config.simulate.images < 0:
         wrong.append(f"simulate.images={config.simulate.images} must be at least 0 (0: all)")
     if config.runtime.threads < 0:
         wrong.append(f"runtime.threads={config.runtime.threads} must be at least 0 (0: automatic)")
-    wrong += problems(config.runtime)
+    wrong += registry.problems(config.runtime)
     if wrong:
         raise UsageError("; ".join(wrong))
     return config

@@ -64,7 +64,8 @@ class QuantizerConfig:
 
     name: str = "best"
     scale_mode: ScaleMode = ScaleMode.per_tensor
-    global_scale: float = 8.0  # scale_mode global: the range of every activation is +-global_scale
+    # scale_mode global: every activation's scale, the picture's too, is global_scale / 2^(act_bits-1)
+    global_scale: float = 8.0
     observer: Observer = Observer.mse
     percentile: float = 99.99  # observer percentile: share of |x| within the threshold, in %
     pot_rule: PotRule = PotRule.mse  # activations
@@ -72,7 +73,9 @@ class QuantizerConfig:
     step_margin: float = 1.0  # scale = T / (2^(b-1) - margin): 1 papers/001, 0.5 NEST-C, 0 TVM
     weight_bits: int = 8
     act_bits: int = 8
-    edge_bits: int = 8  # at least so many bits for the input and the first and last weights
+    # at least so many bits for the input and the first and last weights; in scale_mode global more
+    # bits for the input only widen its range, it has the one scale
+    edge_bits: int = 8
     bias_bits: int = 32  # 32: at the accumulator's scale; 8: an own power-of-two scale, as TVM
     rounding: Rounding = Rounding.round
     scale_floor: int | None = None  # no int8 scale below 2^scale_floor (NEST-C: -7)

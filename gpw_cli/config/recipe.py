@@ -6,6 +6,8 @@ The two shipped recipes live in ``conf/train``; ``paper`` is the schedule of pap
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -54,3 +56,28 @@ class Recipe:
     padding: Padding = Padding.reflect
     flip: bool = True
     eval_every: int = 5  # epochs between evaluations; the last epoch is always evaluated
+
+
+_RANGES = {  # both ends included
+    "epochs": (0, math.inf),
+    "batch_size": (1, math.inf),
+    "lr": (0, math.inf),
+    "warmup": (0, 1),
+    "gamma": (0, math.inf),
+    "momentum": (0, 1),
+    "weight_decay": (0, math.inf),
+    "label_smoothing": (0, 1),
+    "crop": (0, math.inf),
+    "eval_every": (1, math.inf),
+}
+
+
+def problems(recipe: Recipe, name: str) -> Iterator[str]:
+    """What is wrong with the values of ``recipe``, a line each; ``name``: the key of the recipe."""
+    for field_, (low, high) in _RANGES.items():
+        value = getattr(recipe, field_)
+        if not low <= value <= high:  # nan too
+            allowed = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+            yield f"{name}.{field_}={value} must be {allowed}"
+    if recipe.nesterov and recipe.momentum == 0:
+        yield f"{name}.momentum=0 needs {name}.nesterov=false"

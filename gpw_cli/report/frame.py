@@ -78,6 +78,7 @@ IDENTITY = (
     Column("sparsity", ""),
     Column("seed", "", 0),
 )
+PER_RUN = ("cycles", "bound_cycles", "dram_bytes")  # counted in a run, shown for one picture
 # What figures need beyond the CSV: number of logged epochs, of listed layers, of drawable masks.
 COUNTS = {
     "pretrain_history": ("pretrain", "history"),
@@ -107,6 +108,9 @@ def _row(
 ) -> dict[str, Any]:
     axes = {**_short(fixed), **_short(record.get("axes") or {})}
     layers = dig(record, "stages.prune.layers") or []
+    values = {column.name: dig(record, column.path) for column in COLUMNS}
+    pictures = dig(record, "stages.simulate.metrics.pictures_per_run") or 1
+    values |= {name: values[name] / pictures for name in PER_RUN if values[name] is not None}
     return {
         "id": record["id"],
         "status": record["status"],
@@ -115,7 +119,7 @@ def _row(
         "sparsity": axes.get("sparsity"),
         "seed": axes.get("seed", 0),
         "variant": ", ".join(f"{name} {axes[name]}" for name in varied if name in axes),
-        **{column.name: dig(record, column.path) for column in COLUMNS},
+        **values,
         **{name: len(dig(record, f"stages.{s}.{k}") or []) for name, (s, k) in COUNTS.items()},
         "drawable_masks": sum(layer.get("kept") is not None for layer in layers),
     }

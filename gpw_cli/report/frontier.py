@@ -6,6 +6,7 @@ accurate.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from gpw_cli.report.draw import EndLabel, name_points, same_limits
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import MARKERS, light, panels, scheme_colour
-from gpw_cli.report.summary import pareto, scheme_rank
+from gpw_cli.report.summary import dense_of, pareto, scheme_rank
 from gpw_cli.report.tables import Table
 from gpw_cli.report.words import basis, cycle_unit, listed, percent
 
@@ -61,8 +62,9 @@ def draw_frontier(sweep: Sweep) -> Figure:
     panes = [row[0] for row in grid]
     for pane, variant in zip(panes, variants, strict=True):
         pane.set(title="Test accuracy on VTA (%)" + (f": {variant}" if variant else ""))
-        own = (scaled["variant"] == variant) | (scaled["scheme"] == "dense")
-        _draw_networks(pane, scaled[own], scaled[scaled["front"]])
+        pruned = (scaled["variant"] == variant) & (scaled["scheme"] != "dense")
+        dense = dense_of(scaled[scaled["scheme"] == "dense"], variant)
+        _draw_networks(pane, pd.concat([scaled[pruned], dense]), scaled[scaled["front"]])
     panes[-1].set_xlabel(f"{unit} cycles a picture")
     same_limits(panes)
     _legend(figure, panes)
@@ -137,31 +139,41 @@ def frontier_caption(sweep: Sweep) -> str:
 
 def _within(found: pd.DataFrame, points: float = 3.0) -> str:
     """The fastest pruned network that loses at most so many points against dense."""
-    dense = found[found["scheme"] == "dense"]
-    if dense.empty:
+    compared = beside_dense(found)
+    compared = compared[compared["scheme"] != "dense"].dropna(subset=["faster"])
+    if compared.empty:
         return ""
-    base = dense.iloc[0]
-    near = found[(found["accuracy"] >= base["accuracy"] - points) & (found["scheme"] != "dense")]
+    near = compared[compared["loss"] <= points]
     if near.empty:
         return f"No pruned network is within {points:g} points of dense."
-    best = near.loc[near["cycles"].idxmin()]
-    faster, loss = base["cycles"] / best["cycles"], base["accuracy"] - best["accuracy"]
+    best = near.sort_values("faster", kind="stable").iloc[-1]
     name = ", ".join(part for part in (best["scheme"], best["variant"]) if part)
     return (
         f"Within {points:g} points of dense the fastest is {name} at {percent(best['sparsity'])}: "
-        f"{faster:.2f} times faster for {loss:.2f} points."
+        f"{best['faster']:.2f} times faster for {best['loss']:.2f} points."
+    )
+
+
+def beside_dense(found: pd.DataFrame) -> pd.DataFrame:
+    """With ``faster`` (times) and ``loss`` (points) against the dense network of the variant."""
+    dense = found[found["scheme"] == "dense"]
+    if dense.empty:
+        return found.assign(faster=math.nan, loss=math.nan)
+    base = [dense_of(dense, variant).iloc[0] for variant in found["variant"]]
+    return found.assign(
+        faster=[row["cycles"] for row in base] / found["cycles"],
+        loss=[row["accuracy"] for row in base] - found["accuracy"],
     )
 
 
 def frontier_table(sweep: Sweep) -> Table:
     """The networks of the front, fastest first."""
-    found = networks(sweep)
-    dense = found[found["scheme"] == "dense"]["cycles"]
+    found = beside_dense(networks(sweep))
     rows = []
     for row in found[found["front"]].to_dict("records"):
         name = ", ".join(part for part in (row["scheme"], row["variant"]) if part)
         spread = "" if pd.isna(row["sd"]) else f" ± {row['sd']:.2f}"
-        faster = f"{dense.iloc[0] / row['cycles']:.2f}" if len(dense) else ""
+        faster = "" if pd.isna(row["faster"]) else f"{row['faster']:.2f}"
         above = f"{100 * (row['cycles'] / row['bound_cycles'] - 1):.1f} %"
         cells = [percent(row["sparsity"]), f"{row['accuracy']:.2f}{spread}"]
         rows.append([name, *cells, f"{row['cycles']:,.0f}", faster, above, str(row["n"])])

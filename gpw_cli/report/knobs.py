@@ -68,20 +68,21 @@ def draw_knobs(sweep: Sweep) -> Figure:
     table = _by_bits(sweep)
     figure, grid = panels(1, len(table.columns), [0.9 + 0.19 * len(table)])
     for index, (axes, bits) in enumerate(zip(grid[0], table.columns, strict=True)):
-        _bars(axes, table[bits].tolist())
-        axes.set(title=f"{bits} bits")
+        _bars(axes, {place: v for place, v in enumerate(table[bits]) if not pd.isna(v)})
+        axes.set(title=f"{bits} bits", ylim=(len(table) - 0.3, -0.7))  # the worst knob above
         axes.set_yticks(range(len(table)), list(table.index) if index == 0 else [], fontsize=7.5)
     grid[0][0].set_xlabel("Points against the preset")
     return figure
 
 
-def _bars(axes: Axes, effect: list[float]) -> None:
-    places = range(len(effect))
-    colours = [light("block" if value < 0 else "gpw") for value in effect]
-    axes.barh(places, effect, color=colours, height=0.7)
+def _bars(axes: Axes, effect: dict[int, float]) -> None:
+    """``effect``: place from above -> points; a point that is not finished leaves its place out."""
+    found = list(effect.values())
+    colours = [light("block" if value < 0 else "gpw") for value in found]
+    axes.barh(list(effect), found, color=colours, height=0.7)
     axes.axvline(0, color=light("muted"), linewidth=0.9)
-    reach = max(max(abs(value) for value in effect), 0.1)
-    for place, value in enumerate(effect):
+    reach = max([0.1, *map(abs, found)])
+    for place, value in effect.items():
         inside = value < -0.6 * reach  # a long bar carries its number inside
         axes.annotate(
             f"{value:+.2f}",
@@ -92,10 +93,9 @@ def _bars(axes: Axes, effect: list[float]) -> None:
             color=light("page" if inside else "ink"),
             fontsize=6.5,
         )
-    axes.set_xlim(min(0.0, *effect) - 0.05 * reach, max(0.0, *effect) + 0.75 * reach)
+    axes.set_xlim(min([0.0, *found]) - 0.05 * reach, max([0.0, *found]) + 0.75 * reach)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=7)
-    axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x")
 

@@ -118,7 +118,7 @@ def _draw_speedup(axes: Axes, sweep: Sweep, dense: float) -> None:
 def cycles_caption(sweep: Sweep) -> str:
     """How much faster the sparsest point of each scheme is, and how near the bound."""
     shown, only = main_variant(sweep)
-    dense = dense_cycles(sweep)
+    dense = dense_cycles(shown)
     parts = [f"Shown{only.replace(', ', ': ', 1)}"] if only else []
     for curve in curves(shown.done, "cycles"):
         at = curve.points[-1]
@@ -149,7 +149,7 @@ def _timed_points(sweep: Sweep) -> list[tuple[str, list[dict[str, object]]]]:
 
 
 def draw_layer_cycles(sweep: Sweep) -> Figure:
-    """Busy cycles of every module stacked for each layer, a tick at the layer's elapsed cycles."""
+    """The cycles of each layer, by what ran in them."""
     points = _timed_points(sweep)
     names = _layer_names(points)
     figure, grid = panels(1, len(points), [1.3 + 0.17 * len(names)])
@@ -187,8 +187,6 @@ def _stack(axes: Axes, layers: list[dict[str, object]]) -> None:
         widths = [float(str(layer.get(module) or 0)) / 1000 for layer in layers]
         axes.barh(places, widths, left=left, color=light(module), height=0.75, label=module)
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    elapsed = [float(str(layer["cycles"])) / 1000 for layer in layers]
-    axes.plot(elapsed, places, linestyle="", marker="|", color=light("ink"), label="elapsed")
 
 
 def layer_cycles_caption(sweep: Sweep) -> str:
@@ -204,5 +202,5 @@ def layer_cycles_caption(sweep: Sweep) -> str:
             f"{title}: {slowest['name']} is the slowest layer ({share:.0f} % of the cycles), "
             f"{most} the largest part"
         )
-    overlap = "Modules work at the same time, so a bar may be longer than its elapsed cycles."
-    return f"{'; '.join(parts)}. {overlap}"
+    split = "A cycle in which several modules work counts for the first of them, as in the legend."
+    return f"{'; '.join(parts)}. {split}"

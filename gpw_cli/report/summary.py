@@ -108,9 +108,22 @@ def main_variant(sweep: Sweep) -> tuple[Sweep, str]:
     variants = list(dict.fromkeys(pruned["variant"]))
     if len(variants) < 2:
         return sweep, ""
-    kept = (sweep.frame["scheme"] == "dense") | (sweep.frame["variant"] == variants[0])
+    dense = dense_of(sweep.frame[sweep.frame["scheme"] == "dense"], variants[0])
+    kept = sweep.frame.index.isin(dense.index) | (
+        (sweep.frame["scheme"] != "dense") & (sweep.frame["variant"] == variants[0])
+    )
     frame = sweep.frame[kept].assign(variant="")
     return replace(sweep, frame=frame), f", {variants[0]}"
+
+
+def dense_of(dense: pd.DataFrame, variant: str) -> pd.DataFrame:
+    """Of the dense networks' rows those to compare ``variant`` with: with most settings in common.
+
+    Some settings (another bus) make another dense network, others (the scope) do not.
+    """
+    settings = set(variant.split(", "))
+    common = [len(settings & set(str(own).split(", "))) for own in dense["variant"]]
+    return dense[[count == max(common, default=0) for count in common]]
 
 
 def dense_levels(sweep: Sweep, column: str = "dense_accuracy") -> list[tuple[str, At]]:

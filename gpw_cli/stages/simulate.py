@@ -26,7 +26,7 @@ Run = Callable[[NDArray[np.int8]], NDArray[np.int32]]  # pictures to logits, by 
 
 
 def build(job: Job) -> dict[str, Any]:
-    """Accuracy of the program's own output, cycles in all and by layer, traffic and bounds.
+    """Accuracy of the program's own output; cycles of a run, in all and by layer, traffic, bounds.
 
     Raises ProgramError if any logit differs from the integer reference executor's.
     """
@@ -39,6 +39,7 @@ def build(job: Job) -> dict[str, Any]:
     (job.work / LAYERS).write_text(json.dumps(_layers(report)))
     return {
         **measured,
+        **({"pictures_per_run": report.pictures} if report.pictures > 1 else {}),
         "cycles": report.cycles,
         "bound_cycles": report.bound_cycles,
         "bound": dict(report.bound),

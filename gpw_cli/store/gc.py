@@ -1,19 +1,21 @@
 """Listing and cleaning a store: what is kept follows from the sweeps in the results folder.
 
 for entry in entries(root): print(entry.stage, entry.key, entry.bytes)
-collect(root, keep=referenced(Path("results")), dry_run=True)
+collect(root, keep=referenced([Path("results")]), dry_run=True)
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from gpw_cli.errors import UsageError
 from gpw_cli.store.store import MANIFEST
 
 
@@ -54,16 +56,33 @@ def summary(metrics: Any) -> str:
     return ", ".join(text.format(metrics[k]) for k, text in shown if metrics.get(k) is not None)
 
 
-def referenced(results: Path) -> set[str]:
-    """Keys that any sweep under ``results`` refers to, by its plan or by a finished point."""
+def referenced(folders: Iterable[Path]) -> set[str]:
+    """Keys that any sweep in ``folders`` refers to, by its plan or by a finished point.
+
+    Raises UsageError where that cannot be known: no such folder, no sweep in it, a file of a sweep
+    that does not read.
+    """
     keys: set[str] = set()
-    for file in [*results.glob("*/sweep.json"), *results.glob("*/points/*.json")]:
-        try:
-            content = json.loads(file.read_text())
-        except (OSError, ValueError):
-            continue
-        keys.update(_keys(content))
+    for folder in folders:
+        sweeps = [*folder.glob("*/sweep.json")]
+        if not sweeps:
+            raise UsageError(
+                f"--results {folder}: no sweep is there, so nothing would be kept; name the folder "
+                "that holds your sweeps, or remove every artifact with --all"
+            )
+        for file in [*sweeps, *folder.glob("*/points/*.json")]:
+            keys.update(_keys(_content(file)))
     return keys
+
+
+def _content(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{file} does not read, so what it refers to is not known ({error}); "
+            "remove it, or run its sweep again"
+        ) from error
 
 
 def _keys(value: Any) -> list[str]:

@@ -209,7 +209,7 @@ def _settle(sweep: Sweep, tasks: Tasks, task: Task, reply: Reply, send: Send) ->
         tasks.put_off(task, BUSY)
     elif reply.status == "failed":
         for point in tasks.failed(task):
-            write_record(sweep.folder, point, failed_record(point, reply.text))
+            write_record(sweep.folder, point, failed_record(point, reply.text, reply.exit_code))
             send(Event(point.id, Kind.failed, text=reply.text))
     else:
         tasks.finished(task)

@@ -75,7 +75,8 @@ def _try_point(
         return False
     except Exception as error:
         text = one_line(error)
-        write_record(sweep.folder, point, failed_record(point, text))
+        code = error.exit_code if isinstance(error, GpwError) else GpwError.exit_code
+        write_record(sweep.folder, point, failed_record(point, text, code))
         reporter.failed(text)
     return True
 

@@ -55,13 +55,14 @@ class Run:
 @dataclass(frozen=True)
 class Reply:
     """status: done, busy (another sweep is at it), failed, or misplaced (a worker that cannot work
-    for this sweep); text: why; record, accuracy: of a whole point that is done.
+    for this sweep); text, exit_code: why; record, accuracy: of a whole point that is done.
     """
 
     status: str
     text: str = ""
     record: Mapping[str, Any] | None = None
     accuracy: float | None = None
+    exit_code: int = GpwError.exit_code
 
 
 class Abandoned(BaseException):
@@ -117,7 +118,7 @@ def make(task: Task, config: Config, of: Run) -> Reply:
         except Busy:
             return Reply("busy")
         except GpwError as error:
-            return Reply("failed", str(error))
+            return Reply("failed", str(error), exit_code=error.exit_code)
         except Exception as error:
             return Reply("failed", f"{type(error).__name__}: {error}")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from gpw_cli.config.compose import to_plain
 from gpw_cli.config.schema import Scheme
+from gpw_cli.errors import UsageError
 from gpw_cli.store.files import write_json
 from gpw_cli.store.store import Artifact
 from gpw_cli.sweep.plan import Point
@@ -35,10 +36,10 @@ def done_record(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, An
     return {**_head(point), **record}
 
 
-def failed_record(point: Point, error: str) -> dict[str, Any]:
-    """The record of a failed point; the next sweep tries it again."""
-    record: dict[str, Any] = {"status": "failed", "error": error, "n_test": None, "stages": {}}
-    return {**_head(point), **record}
+def failed_record(point: Point, error: str, exit_code: int) -> dict[str, Any]:
+    """The record of a failed point; the next sweep tries it again. ``exit_code``: see errors.py."""
+    record: dict[str, Any] = {"status": "failed", "error": error, "exit_code": exit_code}
+    return {**_head(point), **record, "n_test": None, "stages": {}}
 
 
 def write_record(folder: Path, point: Point, record: Mapping[str, Any]) -> None:
@@ -59,6 +60,12 @@ def status(folder: Path, point: Point) -> tuple[str, str | None]:
         return str(record["status"]), record["error"]
     except (OSError, ValueError, KeyError):
         return "open", None
+
+
+def bad_input(folder: Path, point: Point) -> bool:
+    """Whether a failed point failed for its input, which the same command always will."""
+    record = json.loads(point_file(folder, point).read_text())
+    return bool(record.get("exit_code") == UsageError.exit_code)
 
 
 def _head(point: Point) -> dict[str, Any]:

@@ -18,7 +18,14 @@ from gpw_cli.errors import UsageError
 from gpw_cli.store.store import Artifact, Store
 from gpw_cli.sweep.events import Event, Kind, Send
 from gpw_cli.sweep.plan import Point, Sweep, claim_folder
-from gpw_cli.sweep.results import done_record, last_accuracy, point_file, status, write_record
+from gpw_cli.sweep.results import (
+    bad_input,
+    done_record,
+    last_accuracy,
+    point_file,
+    status,
+    write_record,
+)
 
 # Makes all points and writes their records.
 Make = Callable[[Sweep, Sequence[Point], Send], None]
@@ -98,5 +105,7 @@ def _shown(grid: Mapping[str, Sequence[str]]) -> str:
 
 def _refuse_if_all_the_same(sweep: Sweep, failed: dict[str, str]) -> None:
     messages = set(failed.values())
-    if len(failed) == len(sweep.points) and len(messages) == 1:
+    if len(failed) < len(sweep.points) or len(messages) > 1:
+        return
+    if all(bad_input(sweep.folder, point) for point in sweep.points):
         raise UsageError(f"every point failed: {messages.pop()}")

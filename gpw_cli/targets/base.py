@@ -35,7 +35,7 @@ class LayerCycles:
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """One picture's cycles. ``bound``: those that each unit needs at least.
+    """The cycles of one run, over ``pictures`` pictures. ``bound``: what each unit needs at least.
 
     ``layers`` in the order of the program. ``dram_bytes``: by what is moved. ``gemm_uops``: tiles
     that are multiplied (resets do not count).
@@ -47,10 +47,11 @@ class Timing:
     bound: Mapping[str, int]
     dram_bytes: Mapping[str, int]
     gemm_uops: int
+    pictures: int
 
     @property
     def milliseconds(self) -> float:
-        """Of one picture, at the target's clock."""
+        """Of one run, at the target's clock."""
         return self.cycles / self.clock_mhz / 1e3
 
     @property
@@ -66,6 +67,7 @@ class Timing:
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
         return {
+            "pictures": self.pictures,
             "cycles": self.cycles,
             "milliseconds": self.milliseconds,
             "clock_mhz": self.clock_mhz,
@@ -116,7 +118,7 @@ class Compiled(Protocol):
         ...
 
     def time(self) -> Timing:
-        """Of one picture."""
+        """Of one run: of as many pictures as the NPU takes at once."""
         ...
 
     def export(self, picture: NDArray[np.int8], folder: Path) -> None:
@@ -127,5 +129,5 @@ class Compiled(Protocol):
         ...
 
     def write_trace(self, file: Path) -> None:
-        """The cycles of one picture in the Trace Event Format; OSError if it cannot be written."""
+        """The cycles of one run in the Trace Event Format; OSError if it cannot be written."""
         ...

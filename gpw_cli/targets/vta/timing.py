@@ -89,6 +89,7 @@ def time_program(program: Program, timing: VtaTiming) -> TimingReport:
         dram_bytes=traffic(work, np.arange(program.length)),
         names=layer_names(program),
         gemm_uops=int(work.macs.sum()),
+        pictures=program.spec.batch,
         work=work,
         schedule=schedule,
     )

@@ -64,7 +64,8 @@ class QuantizerConfig:
 
     name: str = "best"
     scale_mode: ScaleMode = ScaleMode.per_tensor
-    # scale_mode global: every activation's scale, the picture's too, is global_scale / 2^(act_bits-1)
+    # scale_mode global: global_scale / 2^(act_bits-1) is the scale of every activation, the picture
+    # included
     global_scale: float = 8.0
     observer: Observer = Observer.mse
     percentile: float = 99.99  # observer percentile: share of |x| within the threshold, in %

@@ -112,6 +112,7 @@ def _draw_speedup(axes: Axes, sweep: Sweep, dense: float) -> None:
     sparsity_axis(axes, found, label_room(found))
     draw_curves(axes, found)
     axes.axhline(1, color=light("muted"), linewidth=0.9)
+    axes.set_ylim(bottom=0)
     label_curves(axes, found)
 
 

@@ -69,11 +69,15 @@ def variants(sweep: Sweep) -> str:
     return markdown(head, rows) if rows else ""
 
 
+def on_vta(sweep: Sweep) -> tuple[pd.DataFrame, float | None]:
+    """The points that ran on VTA, of the main variant, and the dense network's cycles."""
+    only, _ = main_variant(sweep)
+    return only.done.dropna(subset=["cycles", "vta_accuracy"]), dense_cycles(only)
+
+
 def vta(sweep: Sweep) -> str:
     """fp32, the integers on VTA, cycles, speed-up, distance from the bound."""
-    only, _ = main_variant(sweep)
-    rows = only.done.dropna(subset=["cycles", "vta_accuracy"])
-    base = dense_cycles(only)
+    rows, base = on_vta(sweep)
     if base is None:
         return ""
     rows = rows.assign(fp32=rows["accuracy"].fillna(rows["dense_accuracy"]))
@@ -100,9 +104,7 @@ def vta(sweep: Sweep) -> str:
 
 def schemes(sweep: Sweep) -> str:
     """Every scheme: accuracy on VTA and times faster, a column a sparsity."""
-    only, _ = main_variant(sweep)
-    rows = only.done.dropna(subset=["cycles", "vta_accuracy"])
-    base = dense_cycles(only)
+    rows, base = on_vta(sweep)
     pruned = rows[rows["scheme"] != "dense"]
     if base is None or pruned.empty:
         return ""

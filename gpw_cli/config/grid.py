@@ -20,7 +20,7 @@ NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"({NUMBER}):({NUMBER})(?::({NUMBER}))?")
 DEFAULT_GRID: Mapping[str, list[str]] = {"scheme": ["dense", "block", "gpw"]}
 MAX_POINTS = 10_000
-SCHEME_KEYS = ("scheme", "pruning", "pruning.scheme")
+SCHEME = settings("scheme")
 EXPERIMENT_KEYS = ("experiment", "+experiment")
 
 
@@ -84,7 +84,7 @@ def expand(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
     given = {_name(o) for o in overrides}
-    if not given & {*SCHEME_KEYS, *EXPERIMENT_KEYS}:
+    if not given & {*EXPERIMENT_KEYS} and SCHEME not in map(settings, given):
         axes.update(DEFAULT_GRID)
     for override in overrides:
         name, sign, text = override.partition("=")
@@ -137,14 +137,14 @@ def product(axes: Mapping[str, list[str]]) -> list[dict[str, str]]:
 
 
 def _dense(point: Mapping[str, str]) -> bool:
-    return any(point.get(key) == "dense" for key in SCHEME_KEYS)
+    return any(settings(key) == SCHEME and value == "dense" for key, value in point.items())
 
 
 def _without_pruning(point: Mapping[str, str]) -> dict[str, str]:
     """The axes that matter to a network which is neither pruned nor fine-tuned."""
-    short = ("sparsity", "scope", "criterion", "rounding")
+    unused = ("pruning.", "finetune.", "train@finetune.")
     return {
         key: value
         for key, value in point.items()
-        if key in SCHEME_KEYS or not (key in short or key.startswith(("pruning.", "finetune.")))
+        if not all(setting.startswith(unused) for setting in settings(key))
     }

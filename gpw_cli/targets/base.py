@@ -7,7 +7,7 @@
     compiled.time().cycles
 
 A new NPU is a package beside ``vta/`` that satisfies ``Npu``. Importing this, or asking an NPU for
-its name, tile or identity, must not import torch.
+its tile or identity, must not import torch.
 """
 
 from __future__ import annotations
@@ -82,11 +82,6 @@ class Timing:
 
 class Npu(Protocol):
     """A vector-engine NPU; ``vta.target.Vta`` is one."""
-
-    @property
-    def name(self) -> str:
-        """Family and geometry, such as "vta 1x16x16"."""
-        ...
 
     @property
     def tile(self) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Which NPU a configuration describes. The only file outside ``vta/`` that names VTA's package.
 
-npu_of(load_target("vta_pynq")).name      # "vta 1x16x16"
+npu_of(load_target("vta_pynq")).tile      # (16, 16)
 """
 
 from __future__ import annotations

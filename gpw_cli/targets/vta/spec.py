@@ -134,11 +134,6 @@ class VtaSpec:
         return 1 << self.log_block_out
 
     @property
-    def name(self) -> str:
-        """Family and GEMM shape (batch x block_in x block_out)."""
-        return f"vta {self.batch}x{self.block_in}x{self.block_out}"
-
-    @property
     def tile(self) -> tuple[int, int]:
         """(block_out, block_in): the weight tile of one GEMM micro-op."""
         return self.block_out, self.block_in

@@ -26,11 +26,6 @@ class Vta:
     timing: VtaTiming
 
     @property
-    def name(self) -> str:
-        """Such as "vta 1x16x16"."""
-        return self.spec.name
-
-    @property
     def tile(self) -> tuple[int, int]:
         """(block_out, block_in)."""
         return self.spec.tile

@@ -78,6 +78,7 @@ def label_ends(axes: Axes, ends: Sequence[EndLabel], size: float = 9.0) -> None:
     gap = size * 1.25 / height * (high - low)
     rising = sorted(ends, key=lambda end: end.y)
     places = _below(high, _spread([end.y for end in rising], gap), gap)
+    places = [max(y, low + gap * (index + 0.4)) for index, y in enumerate(places)]
     for end, y in zip(rising, places, strict=True):
         axes.annotate(
             end.text,

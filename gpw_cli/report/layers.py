@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ANNOTATED = 12  # columns; with more, the numbers are only in the table
 NAMED = 30  # columns; with more, the sparsities are not written under them either
+UPRIGHT = 5  # more names than these stand upright above their columns
 DARK_CELL = 0.6  # from this sparsity on, a cell's number is written in white
 
 
@@ -52,7 +53,11 @@ def column_label(column: Any) -> str:
 def draw_layers(sweep: Sweep) -> Figure:
     """Layers down, points across, darker where more is gone."""
     table = layer_table(sweep)
-    figure, grid = panels(1, 1, [1.0 + 0.17 * len(table)])
+    names = _names(table.columns.tolist())
+    upright = len(names) > UPRIGHT
+    longest = max(len(name) for name in names.values())
+    room = 4.5 * longest if upright else 26.0 if any("\n" in n for n in names.values()) else 14.0
+    figure, grid = panels(1, 1, [1.0 + 0.17 * len(table) + (room / 72 if upright else 0)])
     axes = grid[0][0]
     axes.grid(visible=False)
     values = table.to_numpy(dtype=float)
@@ -61,14 +66,18 @@ def draw_layers(sweep: Sweep) -> Figure:
     axes.set_yticks([i + 0.5 for i in range(len(table))], list(table.index), fontsize=7.5)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(
-        "Sparsity reached in each layer (%)",
-        pad=32 if any(column[1] for column in table.columns) else 20,
-    )
+    axes.set_title("Sparsity reached in each layer (%)", pad=6 + room)
     if values.shape[1] <= ANNOTATED:
         _annotate(axes, values)
-    _name_columns(axes, table.columns.tolist())
+    _name_columns(axes, table.columns.tolist(), names)
     return figure
+
+
+def _names(columns: Sequence[Any]) -> dict[Any, str]:
+    """(scheme, variant) of each run of columns, as it stands above them: upright where many are."""
+    runs = list(dict.fromkeys(column[:2] for column in columns))
+    between = ", " if len(runs) > UPRIGHT else "\n"
+    return {run: between.join(part for part in run if part) for run in runs}
 
 
 def _annotate(axes: Axes, values: object) -> None:
@@ -82,7 +91,7 @@ def _annotate(axes: Axes, values: object) -> None:
             axes.annotate(text, place, ha="center", va="center", fontsize=7.5, color=colour)
 
 
-def _name_columns(axes: Axes, columns: Sequence[Any]) -> None:
+def _name_columns(axes: Axes, columns: Sequence[Any], names: dict[Any, str]) -> None:
     """Requested sparsity under each column (where they fit), scheme and variant above each run."""
     few = len(columns) <= NAMED
     axes.set_xticks(
@@ -91,19 +100,20 @@ def _name_columns(axes: Axes, columns: Sequence[Any]) -> None:
         fontsize=8.5 if len(columns) <= 20 else 6.5,
     )
     axes.set_xlabel("Requested sparsity (%)")
-    runs = list(dict.fromkeys(c[:2] for c in columns))
-    for run in runs:
+    upright = len(names) > UPRIGHT
+    for run, name in names.items():
         places = [i for i, c in enumerate(columns) if c[:2] == run]
         if places[0]:
             axes.axvline(places[0], color=light("page"), linewidth=5)
         axes.annotate(
-            "\n".join(part for part in run if part),
+            name,
             ((places[0] + places[-1] + 1) / 2, 0),
             xytext=(0, 3),
             textcoords="offset points",
             ha="center",
             va="bottom",
-            fontsize=8.5 if len(runs) <= 5 else 5.5,
+            rotation=90 if upright else 0,
+            fontsize=7.0 if upright else 8.5,
             fontweight="bold",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RAMP = 5  # colours of the ramp in style.ROLES
+TITLE = 24  # letters of a title in a line: the width of a panel
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _draw_runs(runs: list[Run], name: Callable[[float], str]) -> Figure:
                 continue
             own = [run for run in runs if run.group == band[column]]
             labels.append((pair[1], _draw_pair(pair, own, levels, name)))
-            pair[0].set_title(band[column])
+            pair[0].set_title(textwrap.fill(band[column], TITLE))
             if column == 0:
                 pair[0].set_ylabel("Training loss")
                 pair[1].set_ylabel("Accuracy (%)")

@@ -25,9 +25,9 @@ from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.reference import run
-from gpw_cli.targets.vta.functional import Simulator
+from gpw_cli.targets.vta.functional.simulator import Simulator
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering import compile_graph
-from gpw_cli.targets.vta.spec import VtaSpec
 
 PRODUCT = (65536, 144, 16)  # rows, depth, columns
 CHECKED = 64  # pictures compared with the reference

@@ -24,7 +24,8 @@ import numpy as np
 
 from gpw_cli.config.target import VtaTiming, load_target
 from gpw_cli.graph.integer import IntConv, IntGraph, IntInput, IntNode, Rescale, Shape
-from gpw_cli.targets.vta.isa import (
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     AluOp,
     FinishInsn,
@@ -35,10 +36,9 @@ from gpw_cli.targets.vta.isa import (
     Opcode,
     encode,
 )
+from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.lowering import compile_graph
-from gpw_cli.targets.vta.program import Program
-from gpw_cli.targets.vta.spec import VtaSpec
-from gpw_cli.targets.vta.timing import TimingReport, time_program
+from gpw_cli.targets.vta.timing.report import TimingReport, time_program
 
 SPEC = VtaSpec()
 RESNETS = {"resnet18": ((2, 2, 2, 2), 7_729_601, 27_679_515)} | {

@@ -12,7 +12,7 @@ import torch
 from conftest import TINY, Gpw, Ran
 
 from gpw_cli.targets.vta.export import load_exported
-from gpw_cli.targets.vta.functional import FunctionalResult, Simulator, simulate
+from gpw_cli.targets.vta.functional.simulator import FunctionalResult, Simulator, simulate
 
 OneLine = Callable[[Ran], str]
 DENSE = (*TINY, "scheme=dense")

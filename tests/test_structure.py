@@ -50,3 +50,23 @@ def test_report_reads_files_and_knows_no_stage() -> None:
 def test_only_the_registry_names_an_npus_package() -> None:
     naming = {a for a, b in arrows() if b.startswith("targets.vta")}
     assert {a for a in naming if not a.startswith("targets.vta.")} == {"targets.registry"}
+
+
+VTA = "targets.vta."
+#: A wing of the VTA package and the wings that it may import.
+WINGS = {
+    "isa": set[str](),
+    "lowering": {"isa"},
+    "check": {"isa"},
+    "timing": {"isa"},
+    "functional": {"isa", "check"},
+}
+
+
+def test_the_wings_of_vta_know_what_stands_below_them_only() -> None:
+    inside = [(a, b) for a, b in arrows() if a.startswith(VTA) and b.startswith(VTA)]
+    between = {(a.removeprefix(VTA).split(".")[0], b.removeprefix(VTA)) for a, b in inside}
+    found = {(a, b.split(".")[0]) for a, b in between if a in WINGS}
+    allowed = {(a, b) for a, below in WINGS.items() for b in below | {a}}
+    assert ("timing", "isa") in found
+    assert found <= allowed

@@ -9,8 +9,16 @@ import pytest
 from vta_reference import NAMES, PAGE, SMALL, serialise, small_program, transfer
 
 from gpw_cli.errors import ProgramError
-from gpw_cli.targets.vta.checker import check, gemm_distance
-from gpw_cli.targets.vta.isa import AluInsn, AluOp, FinishInsn, GemmInsn, MemInsn, MemType, Opcode
+from gpw_cli.targets.vta.check.rules import check, gemm_distance
+from gpw_cli.targets.vta.isa.instructions import (
+    AluInsn,
+    AluOp,
+    FinishInsn,
+    GemmInsn,
+    MemInsn,
+    MemType,
+    Opcode,
+)
 
 UOPS = (np.arange(8), np.arange(8), np.zeros(8, int))
 FIRST = 5  # number of the first instruction after the loads

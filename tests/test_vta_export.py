@@ -10,8 +10,8 @@ from vta_reference import SMALL, Interpreter, small_program
 
 from gpw_cli.errors import DataError, ProgramError, UsageError
 from gpw_cli.targets.vta.export import export_program, load_exported
-from gpw_cli.targets.vta.functional import simulate
-from gpw_cli.targets.vta.isa import GemmInsn
+from gpw_cli.targets.vta.functional.simulator import simulate
+from gpw_cli.targets.vta.isa.instructions import GemmInsn
 
 PICTURE = np.arange(-16, 16, dtype=np.int8).reshape(8, 2, 2)
 

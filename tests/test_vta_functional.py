@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vta_reference import NAMES, PAGE, SMALL, Interpreter, small_program, transfer
 
-from gpw_cli.targets.vta import matmul
-from gpw_cli.targets.vta.access import dst_indices, src_indices
-from gpw_cli.targets.vta.checker import gemm_distance
-from gpw_cli.targets.vta.functional import Simulator, final_dram, pack_input, simulate
-from gpw_cli.targets.vta.isa import AluInsn, AluOp, GemmInsn, MemType, Opcode
+from gpw_cli.targets.vta.check.rules import gemm_distance
+from gpw_cli.targets.vta.functional import matmul
+from gpw_cli.targets.vta.functional.simulator import Simulator, final_dram, pack_input, simulate
+from gpw_cli.targets.vta.isa.access import dst_indices, src_indices
+from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, MemType, Opcode
 
 
 def geometry(**logs):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from vta_reference import SMALL
 
 from gpw_cli.errors import ProgramError, UnsupportedError
-from gpw_cli.targets.vta import fields
-from gpw_cli.targets.vta.isa import (
+from gpw_cli.targets.vta.isa import fields
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     AluOp,
     FinishInsn,
@@ -26,7 +27,6 @@ from gpw_cli.targets.vta.isa import (
     encode,
     encode_uops,
 )
-from gpw_cli.targets.vta.spec import VtaSpec
 
 DEFAULT = VtaSpec()
 GEMM = GemmInsn(

@@ -14,13 +14,13 @@ from gpw_cli.config.target import VtaTiming
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import FULL_RANGE, IntGraph, Rescale
 from gpw_cli.quantization.reference import run
-from gpw_cli.targets.vta.checker import check
-from gpw_cli.targets.vta.functional import simulate
-from gpw_cli.targets.vta.isa import AluInsn, GemmInsn, MemInsn, MemType, decode
+from gpw_cli.targets.vta.check.rules import check
+from gpw_cli.targets.vta.functional.simulator import simulate
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import AluInsn, GemmInsn, MemInsn, MemType, decode
+from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.lowering import compile_graph
-from gpw_cli.targets.vta.program import Program
-from gpw_cli.targets.vta.spec import VtaSpec
-from gpw_cli.targets.vta.timing import time_program
+from gpw_cli.targets.vta.timing.report import time_program
 
 DEFAULT = VtaSpec()
 NARROW = VtaSpec(log_block_in=3, log_block_out=3, log_acc_buff_size=15, log_wgt_buff_size=15)

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import Rescale, apply_rescale, wrap_int32
-from gpw_cli.targets.vta.isa import AluOp
-from gpw_cli.targets.vta.lowering.kernels import (
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import AluOp
+from gpw_cli.targets.vta.lowering.epilogue import Bounds, shorten
+from gpw_cli.targets.vta.lowering.loops import unroll
+from gpw_cli.targets.vta.lowering.microops import smallest_distance, spread
+from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
     bias_tiles,
     constant_input,
     diagonal_tiles,
     weight_tiles,
 )
-from gpw_cli.targets.vta.lowering.loops import unroll
-from gpw_cli.targets.vta.lowering.microops import smallest_distance, spread
-from gpw_cli.targets.vta.lowering.tail import Bounds, shorten
-from gpw_cli.targets.vta.spec import VtaSpec
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 SPEC = VtaSpec()

@@ -18,7 +18,8 @@ from vta_cycles import unit_of, walk
 
 from gpw_cli.config.target import TargetConfig, VtaGeometry, VtaTiming, load_target
 from gpw_cli.errors import ProgramError, UnsupportedError, UsageError
-from gpw_cli.targets.vta.isa import (
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     AluOp,
     FinishInsn,
@@ -29,12 +30,11 @@ from gpw_cli.targets.vta.isa import (
     Opcode,
     encode,
 )
-from gpw_cli.targets.vta.memory_port import ReadPort
-from gpw_cli.targets.vta.program import LayerRange, Program
-from gpw_cli.targets.vta.spec import VtaSpec
+from gpw_cli.targets.vta.isa.program import LayerRange, Program
 from gpw_cli.targets.vta.target import spec_of
-from gpw_cli.targets.vta.timing import TimingReport, time_program
-from gpw_cli.targets.vta.trace import write_trace
+from gpw_cli.targets.vta.timing.memory_port import ReadPort
+from gpw_cli.targets.vta.timing.report import TimingReport, time_program
+from gpw_cli.targets.vta.timing.trace import write_trace
 
 DE10 = VtaTiming()
 PYNQ = VtaTiming(burst_beats=256)

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gpw_cli.config.target import VtaTiming
-from gpw_cli.targets.vta.isa import AluInsn, FinishInsn, GemmInsn, Insn, MemInsn, MemType, Opcode
+from gpw_cli.targets.vta.isa.instructions import (
+    AluInsn,
+    FinishInsn,
+    GemmInsn,
+    Insn,
+    MemInsn,
+    MemType,
+    Opcode,
+)
 
 LOAD, COMPUTE, STORE = range(3)
 BYTES = {MemType.UOP: 4, MemType.INP: 16, MemType.WGT: 256, MemType.ACC: 64, MemType.OUT: 16}

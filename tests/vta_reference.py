@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from gpw_cli.targets.vta.isa import (
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     AluOp,
     FinishInsn,
@@ -18,8 +19,7 @@ from gpw_cli.targets.vta.isa import (
     encode,
     encode_uops,
 )
-from gpw_cli.targets.vta.program import LayerRange, Program, Region
-from gpw_cli.targets.vta.spec import VtaSpec
+from gpw_cli.targets.vta.isa.program import LayerRange, Program, Region
 
 SMALL = VtaSpec(
     log_block_in=2,

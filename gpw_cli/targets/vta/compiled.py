@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from gpw_cli.config.target import VtaTiming
 from gpw_cli.targets.vta.export import export_program
-from gpw_cli.targets.vta.functional import Simulator
-from gpw_cli.targets.vta.program import Program
-from gpw_cli.targets.vta.timing import TimingReport, time_program
-from gpw_cli.targets.vta.trace import write_trace
+from gpw_cli.targets.vta.functional.simulator import Simulator
+from gpw_cli.targets.vta.isa.program import Program
+from gpw_cli.targets.vta.timing.report import TimingReport, time_program
+from gpw_cli.targets.vta.timing.trace import write_trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class CompiledVta:
         return lambda pictures: simulator.run(pictures).logits
 
     def time(self) -> TimingReport:
-        """By the RTL's task-level pipeline (timing.py)."""
+        """By the RTL's task-level pipeline (timing/report.py)."""
         return time_program(self.program, self.timing)
 
     def export(self, picture: NDArray[np.int8], folder: Path) -> None:
@@ -49,5 +49,5 @@ class CompiledVta:
         export_program(self.program, picture, folder)
 
     def write_trace(self, file: Path) -> None:
-        """One thread a module (trace.py)."""
+        """One thread a module (timing/trace.py)."""
         write_trace(self.time(), file)

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.errors import ProgramError, UsageError
-from gpw_cli.targets.vta.functional import Simulator, pack_input, unpack_input
-from gpw_cli.targets.vta.program import Bytes, LayerRange, Program, Region
-from gpw_cli.targets.vta.spec import INSN_BYTES, VtaSpec
+from gpw_cli.targets.vta.functional.simulator import Simulator, pack_input, unpack_input
+from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
+from gpw_cli.targets.vta.isa.program import Bytes, LayerRange, Program, Region
 
 _FORMAT = "gpw-vta-program"
 _VERSION = 1

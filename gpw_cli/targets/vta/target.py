@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.target import TargetConfig, VtaTiming
-from gpw_cli.targets.vta.spec import VtaSpec
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
 
 if TYPE_CHECKING:
     from gpw_cli.graph.integer import IntGraph

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.stream import Stream
-from gpw_cli.targets.vta.spec import VtaSpec
 
 _MAX_ITER = (1 << 14) - 1  # iter_in has 14 bits
 

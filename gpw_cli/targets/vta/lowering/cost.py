@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.kernels import Int64
+from gpw_cli.targets.vta.lowering.input_blocking import Shaped, Unit, needed, pack
 from gpw_cli.targets.vta.lowering.loops import unroll
 from gpw_cli.targets.vta.lowering.microops import REST
-from gpw_cli.targets.vta.lowering.packing import Shaped, Unit, needed, pack
+from gpw_cli.targets.vta.lowering.tile_ir import Int64
 from gpw_cli.targets.vta.lowering.tiling import Plan, input_sizes
 
 _REQUEST, _BEAT, _ISSUE, _BURST = 23, 8, 7, 128

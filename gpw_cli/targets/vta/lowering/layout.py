@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.targets.vta.program import REGION_ALIGN, Bytes, Region
-from gpw_cli.targets.vta.spec import VtaSpec
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes, Region
 
 Tiles = NDArray[np.int8]
 

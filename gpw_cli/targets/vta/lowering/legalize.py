@@ -25,9 +25,11 @@ from gpw_cli.graph.integer import (
     Rescale,
     wrap_int32,
 )
-from gpw_cli.targets.vta.isa import AluOp
-from gpw_cli.targets.vta.lowering.copies import Copies
-from gpw_cli.targets.vta.lowering.kernels import (
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import AluOp
+from gpw_cli.targets.vta.lowering.epilogue import Bounds, Tail, shorten, step
+from gpw_cli.targets.vta.lowering.identity_tiles import Copies
+from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
     Int64,
     Kernel,
@@ -39,8 +41,6 @@ from gpw_cli.targets.vta.lowering.kernels import (
     diagonal_tiles,
     weight_tiles,
 )
-from gpw_cli.targets.vta.lowering.tail import Bounds, Tail, shorten, step
-from gpw_cli.targets.vta.spec import VtaSpec
 
 _KEEP = Rescale(0, False, *FULL_RANGE)
 

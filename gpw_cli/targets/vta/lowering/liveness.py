@@ -14,7 +14,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.targets.vta.lowering.kernels import (
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.lowering.layout import Tensor
+from gpw_cli.targets.vta.lowering.tile_ir import (
     Int64,
     Kernel,
     MaxPoolKernel,
@@ -22,8 +24,6 @@ from gpw_cli.targets.vta.lowering.kernels import (
     Term,
     TileSet,
 )
-from gpw_cli.targets.vta.lowering.layout import Tensor
-from gpw_cli.targets.vta.spec import VtaSpec
 
 Mask = NDArray[np.bool_]
 

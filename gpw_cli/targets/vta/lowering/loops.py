@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.targets.vta.isa import AluInsn, AluOp, GemmInsn, encode_uops
+from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, encode_uops
 from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.kernels import AluStep
 from gpw_cli.targets.vta.lowering.microops import REST, smallest_distance
 from gpw_cli.targets.vta.lowering.stream import Span
+from gpw_cli.targets.vta.lowering.tile_ir import AluStep
 
 Int64 = NDArray[np.int64]
 

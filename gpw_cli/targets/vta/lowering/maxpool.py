@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.targets.vta.isa import AluInsn, AluOp, encode_uops
+from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, encode_uops
+from gpw_cli.targets.vta.lowering.blocking import Bundle, Part, Piece, WeightSet
 from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.chunks import Bundle, Part, Piece, WeightSet
-from gpw_cli.targets.vta.lowering.kernels import MaxPoolKernel, ProductKernel, Stage, Term
 from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
 from gpw_cli.targets.vta.lowering.loops import AccTile, clear, immediate, multiply
 from gpw_cli.targets.vta.lowering.microops import smallest_distance
 from gpw_cli.targets.vta.lowering.operands import Area, Inputs, Loaded, Weights
 from gpw_cli.targets.vta.lowering.product import Segment
 from gpw_cli.targets.vta.lowering.stream import Span
+from gpw_cli.targets.vta.lowering.tile_ir import MaxPoolKernel, ProductKernel, Stage, Term
 from gpw_cli.targets.vta.lowering.tiling import parts, shape
 from gpw_cli.targets.vta.lowering.transfer import store_tile
 

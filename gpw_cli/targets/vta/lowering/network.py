@@ -3,7 +3,7 @@
     program = compile_graph(graph, spec)          # graph: gpw_cli.graph.integer.IntGraph
 
 Nodes become kernels (``legalize.py``) without what nobody reads (``liveness.py``), kernels tiles
-that fit the scratchpads (``choice.py``, ``chunks.py``), tiles instructions (``product.py``,
+that fit the scratchpads (``tile_search.py``, ``blocking.py``), tiles instructions (``product.py``,
 ``maxpool.py``), and those get tokens (``stream.py``) and micro-ops (``microops.py``). While one
 tile is computed the next one is loaded and the one before stored, across layers too.
 """
@@ -16,9 +16,10 @@ from dataclasses import replace
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntConv, IntGraph
-from gpw_cli.targets.vta.isa import MemType, encode
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import MemType, encode
+from gpw_cli.targets.vta.isa.program import LayerRange, Program
 from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.kernels import Kernel, ProductKernel, constant_input
 from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
 from gpw_cli.targets.vta.lowering.legalize import legalize
 from gpw_cli.targets.vta.lowering.liveness import trim
@@ -27,9 +28,8 @@ from gpw_cli.targets.vta.lowering.maxpool import MaxPoolSchedule
 from gpw_cli.targets.vta.lowering.microops import REST, place
 from gpw_cli.targets.vta.lowering.product import ProductSchedule, Segment
 from gpw_cli.targets.vta.lowering.stream import Op, Span, Stream
+from gpw_cli.targets.vta.lowering.tile_ir import Kernel, ProductKernel, constant_input
 from gpw_cli.targets.vta.lowering.transfer import load_row
-from gpw_cli.targets.vta.program import LayerRange, Program
-from gpw_cli.targets.vta.spec import VtaSpec
 
 Schedule = ProductSchedule | MaxPoolSchedule
 

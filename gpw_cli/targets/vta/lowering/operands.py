@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.targets.vta.isa import MemType
+from gpw_cli.targets.vta.isa.instructions import MemType
+from gpw_cli.targets.vta.lowering.blocking import Bundle, Piece, WeightSet
 from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.chunks import Bundle, Piece, WeightSet
-from gpw_cli.targets.vta.lowering.kernels import Int8, ProductKernel
+from gpw_cli.targets.vta.lowering.input_blocking import Shaped
 from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor, pack_vectors
 from gpw_cli.targets.vta.lowering.loops import AccTile, Product
-from gpw_cli.targets.vta.lowering.packing import Shaped
 from gpw_cli.targets.vta.lowering.stream import Span
+from gpw_cli.targets.vta.lowering.tile_ir import Int8, ProductKernel
 from gpw_cli.targets.vta.lowering.tiling import Window, window
 from gpw_cli.targets.vta.lowering.transfer import load_row, load_window, place
 

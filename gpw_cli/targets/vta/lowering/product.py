@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gpw_cli.targets.vta.isa import AluOp
+from gpw_cli.targets.vta.isa.instructions import AluOp
+from gpw_cli.targets.vta.lowering.blocking import Bundle, Chunk, Cutter, Piece
 from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.choice import choose
-from gpw_cli.targets.vta.lowering.chunks import Bundle, Chunk, Cutter, Piece
-from gpw_cli.targets.vta.lowering.kernels import ProductKernel
 from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
 from gpw_cli.targets.vta.lowering.loops import AccTile, clear, immediate, multiply, run_step
 from gpw_cli.targets.vta.lowering.operands import Area, Inputs, Loaded, Vectors, Weights
+from gpw_cli.targets.vta.lowering.tile_ir import ProductKernel
+from gpw_cli.targets.vta.lowering.tile_search import choose
 from gpw_cli.targets.vta.lowering.tiling import shape
 from gpw_cli.targets.vta.lowering.transfer import store_tile
 

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.targets.vta.isa import (
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     FinishInsn,
     GemmInsn,
@@ -34,7 +35,6 @@ from gpw_cli.targets.vta.isa import (
     Opcode,
 )
 from gpw_cli.targets.vta.lowering.layout import Tensor
-from gpw_cli.targets.vta.spec import VtaSpec
 
 UInt32 = NDArray[np.uint32]
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.targets.vta.lowering.kernels import ProductKernel, Term
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.lowering.input_blocking import Shaped
 from gpw_cli.targets.vta.lowering.layout import Tensor
-from gpw_cli.targets.vta.lowering.packing import Shaped
-from gpw_cli.targets.vta.spec import VtaSpec
+from gpw_cli.targets.vta.lowering.tile_ir import ProductKernel, Term
 
 Int64 = NDArray[np.int64]
 _MAX_PAD = 15  # the padding fields have 4 bits

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.targets.vta.isa import MemInsn, MemType, Opcode
+from gpw_cli.targets.vta.isa.instructions import MemInsn, MemType, Opcode
 from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.layout import Tensor
 from gpw_cli.targets.vta.lowering.stream import Span

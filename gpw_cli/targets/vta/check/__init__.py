@@ -1,0 +1,1 @@
+"""The rules that hardware needs a program to keep."""

@@ -1,0 +1,58 @@
+"""The ALU's arithmetic on constants, and which of an instruction's micro-ops may run at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.targets.vta.isa.instructions import AluOp, Index
+
+Int32 = NDArray[np.int32]
+
+
+def fold(op: AluOp, x: Int32, y: Int32 | np.int32) -> Int32:
+    """Int32 x op y, wrapping around; SHR by y (left by -y for y < 0), low five bits of |y|."""
+    wide_x, wide_y = np.asarray(x, np.int64), np.asarray(y, np.int64)
+    if op == AluOp.SHR:
+        right = wide_x >> (np.maximum(wide_y, 0) & 31)
+        result = np.where(wide_y >= 0, right, wide_x << (np.maximum(-wide_y, 0) & 31))
+    else:
+        result = {
+            AluOp.MIN: np.minimum,
+            AluOp.MAX: np.maximum,
+            AluOp.ADD: np.add,
+            AluOp.MUL: np.multiply,
+        }[op](wide_x, wide_y)
+    return result.astype(np.uint32).view(np.int32)
+
+
+def waves(dst: Index, src: Index | None) -> Iterator[Index]:
+    """Positions of the micro-ops (dst, src), int64 [n], in groups that may run at once.
+
+    Within a group no accumulator is written twice, and none is read after, or written before, the
+    micro-op whose turn it is in sequence; groups follow one another in the order of execution.
+    """
+    order = np.argsort(dst, kind="stable")
+    first = np.flatnonzero(np.diff(dst[order], prepend=-1))
+    rank = np.empty(len(dst), np.int64)  # how often dst has been written before
+    rank[order] = np.arange(len(dst)) - np.repeat(first, np.diff(first, append=len(dst)))
+    crossing = src is not None and bool((np.isin(src, dst) & (src != dst)).any())
+    if not crossing:
+        for turn in range(int(rank.max()) + 1):
+            yield np.flatnonzero(rank == turn)
+    elif src is not None:
+        yield from _in_sequence(dst, src)
+
+
+def _in_sequence(dst: Index, src: Index) -> Iterator[Index]:
+    """The longest runs in which nothing depends on anything in the run."""
+    begin, read, written = 0, set[int](), set[int]()
+    for position, (target, source) in enumerate(zip(dst.tolist(), src.tolist(), strict=True)):
+        if target in written or target in read or source in written:
+            yield np.arange(begin, position)
+            begin, read, written = position, set(), set()
+        read.add(source)
+        written.add(target)
+    yield np.arange(begin, len(dst))

@@ -1,0 +1,142 @@
+"""What a plan knows beforehand of the scratchpads, and the GEMM micro-ops not yet planned.
+
+Inputs and accumulators that come from constants (padding, resets, biases) are the same in all
+pictures: they are kept here as values, and what is computed from them alone is computed here.
+GEMM micro-ops are collected until something reads their accumulators or overwrites their inputs,
+then become matrix products (``gemm_groups.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.targets.vta.functional.gemm_groups import Product, products
+from gpw_cli.targets.vta.functional.matmul import Block, Matmul
+from gpw_cli.targets.vta.functional.steps import Lanes, SetAccumulators, Step
+from gpw_cli.targets.vta.functional.strided import Rows
+from gpw_cli.targets.vta.isa.access import Mask
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import Index
+from gpw_cli.targets.vta.isa.program import Bytes
+
+Int8 = NDArray[np.int8]
+
+
+class Known:
+    """``mask``: which of ``depth`` elements are known; ``value`` [depth, lanes]: what they hold."""
+
+    def __init__(self, depth: int, lanes: int, dtype: type[np.int8] | type[np.int32]) -> None:
+        self.mask: Mask = np.ones(depth, np.bool_)  # a scratchpad starts as zero
+        self.value: NDArray[Any] = np.zeros((depth, lanes), dtype)
+
+    def set(self, index: Index, value: NDArray[Any] | np.int8 | np.int32) -> None:
+        """Elements ``index`` hold ``value``."""
+        self.mask[index] = True
+        self.value[index] = value
+
+    def forget(self, index: Index) -> None:
+        """Elements ``index`` depend on the picture."""
+        self.mask[index] = False
+
+    def uniform(self, index: Index) -> NDArray[Any] | None:
+        """The one value [lanes] that all of ``index`` hold; None if there is no such."""
+        value = self.value[index]
+        if self.mask[index].all() and (value == value[0]).all():
+            shared: NDArray[Any] = value[0].copy()
+            return shared
+        return None
+
+
+class Scratchpads:
+    """Input and accumulator scratchpads; plan steps are appended to ``steps``."""
+
+    def __init__(self, spec: VtaSpec, dram: Bytes, steps: list[Step]) -> None:
+        self.spec, self.dram, self.steps = spec, dram, steps
+        self.inputs = Known(spec.inp_depth, spec.batch * spec.block_in, np.int8)
+        self.accumulators = Known(spec.acc_depth, spec.batch * spec.block_out, np.int32)
+        self._pending: list[tuple[Index, Index, Index]] = []
+        self._pending_dst: Mask = np.zeros(spec.acc_depth, np.bool_)
+        self._pending_src: Mask = np.zeros(spec.inp_depth, np.bool_)
+
+    def collect(self, dst: Index, src: Index, tile: Index) -> None:
+        """GEMM micro-ops, int64 [n] each; ``tile``: DRAM element of the weight tile."""
+        self._pending.append((dst, src, tile))
+        self._pending_dst[dst] = True
+        self._pending_src[src] = True
+
+    def before_loading(self, inputs: Index) -> None:
+        """Input elements are about to be overwritten."""
+        if self._pending_src[inputs].any():
+            self.flush()
+
+    def before_reading(self, accumulators: Index) -> None:
+        """Accumulators are about to be read or overwritten."""
+        if self._pending_dst[accumulators].any():
+            self.flush()
+
+    def materialise(self, accumulators: Index) -> None:
+        """Make the accumulators hold their known values on the machine."""
+        self.before_reading(accumulators)
+        known = np.unique(accumulators[self.accumulators.mask[accumulators]])
+        if len(known):
+            value = self.accumulators.uniform(known)
+            if value is None:
+                value = self.accumulators.value[known]
+            self.steps.append(SetAccumulators(Rows(known), value))
+            self.accumulators.forget(known)
+
+    def flush(self) -> None:
+        """Plan the collected GEMM micro-ops."""
+        dst, src, tile = (np.concatenate(part) for part in zip(*self._pending, strict=True))
+        self._pending.clear()
+        self._pending_dst[:], self._pending_src[:] = False, False
+        for product in products(dst, src, tile):
+            self._plan(product)
+
+    def _plan(self, product: Product) -> None:
+        weight = np.concatenate([self._weight(tiles) for _, tiles in product.blocks], axis=2)
+        starts = [self.accumulators.uniform(dst) for dst, _ in product.blocks]
+        src = product.src
+        if all(start is not None for start in starts):
+            src, weight, starts = self._without_constants(src, weight, starts)
+        blocks = tuple(
+            Block(dst, start) for (dst, _), start in zip(product.blocks, starts, strict=True)
+        )
+        for block in blocks:
+            if block.start is None:
+                self.materialise(block.dst)
+            elif src.shape[1]:
+                self.accumulators.forget(block.dst)
+            else:
+                self.accumulators.set(block.dst, block.start)
+        if src.shape[1]:
+            self.steps.append(Matmul(src, weight.reshape(-1, weight.shape[2]), blocks))
+
+    def _without_constants(
+        self, src: Index, weight: Int8, starts: list[Lanes | None]
+    ) -> tuple[Index, Int8, list[Lanes | None]]:
+        """Move the part of the sums that known inputs make into ``starts``."""
+        candidates = np.flatnonzero(self.inputs.mask[src].all(axis=0))
+        total = np.concatenate([start for start in starts if start is not None]).astype(np.int64)
+        total = total.reshape(len(starts), self.spec.batch, -1)
+        folded = []
+        for k in candidates.tolist():
+            value = self.inputs.uniform(src[:, k])
+            if value is not None:
+                rows = value.reshape(self.spec.batch, -1).astype(np.int64)
+                part = rows @ weight[k].astype(np.int64)
+                total += part.reshape(self.spec.batch, len(starts), -1).transpose(1, 0, 2)
+                folded.append(k)
+        values = total.reshape(len(starts), -1).astype(np.uint32).view(np.int32)
+        return np.delete(src, folded, axis=1), np.delete(weight, folded, axis=0), list(values)
+
+    def _weight(self, tiles: Index) -> Int8:
+        """Tiles [K] -> int8 [K, block_in, block_out]."""
+        size = self.spec.wgt_elem_bytes
+        data = self.dram[tiles[:, None] * size + np.arange(size)].view(np.int8)
+        data = data.reshape(-1, self.spec.block_out, self.spec.block_in)
+        weight: Int8 = data.transpose(0, 2, 1)
+        return weight

@@ -1,0 +1,58 @@
+"""GEMM micro-ops as matrix products: [positions, K * block_in] x [K * block_in, N * block_out].
+
+The sum of an accumulator does not depend on the order of its micro-ops (int32 wraps around), so the
+micro-ops of successive GEMM instructions may be taken together: accumulators that sum over
+the same weight tiles are the rows of one product; products over the same inputs share their left
+side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpw_cli.targets.vta.isa.instructions import Index
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """acc[dst[b]] += inp[src] x tiles[b]^T for each output block b.
+
+    ``src``: int64 [positions, K] input elements. ``blocks``: (dst int64 [positions], tiles int64
+    [K]) each; the accumulators of one block are distinct.
+    """
+
+    src: Index
+    blocks: tuple[tuple[Index, Index], ...]
+
+
+def products(dst: Index, src: Index, tile: Index) -> list[Product]:
+    """The matrix products that the micro-ops (dst, src, tile), each int64 [n], amount to."""
+    shared: dict[bytes, list[tuple[Index, Index, Index]]] = {}
+    for accumulators, inputs, tiles in _by_tiles(dst, src, tile):
+        order = np.argsort(inputs[0], kind="stable")
+        inputs = np.ascontiguousarray(inputs[:, order])
+        key = inputs.tobytes() + repr(inputs.shape).encode()
+        shared.setdefault(key, []).append((inputs, accumulators, tiles[order]))
+    return [
+        Product(group[0][0], tuple((accumulators, tiles) for _, accumulators, tiles in group))
+        for group in shared.values()
+    ]
+
+
+def _by_tiles(dst: Index, src: Index, tile: Index) -> Iterator[tuple[Index, Index, Index]]:
+    """(accumulators [m], inputs [m, K], tiles [K]): those that sum over the same K tiles."""
+    order = np.lexsort((src, tile, dst))
+    dst, src, tile = dst[order], src[order], tile[order]
+    first = np.flatnonzero(np.diff(dst, prepend=-1))
+    counts = np.diff(first, append=len(dst))
+    for count in np.unique(counts):
+        begin = first[counts == count]
+        rows = begin[:, None] + np.arange(count)
+        tiles, inputs, accumulators = tile[rows], src[rows], dst[begin]
+        kinds, kind = np.unique(tiles, axis=0, return_inverse=True)
+        for number, signature in enumerate(kinds):
+            members = kind.reshape(-1) == number
+            yield accumulators[members], inputs[members], signature

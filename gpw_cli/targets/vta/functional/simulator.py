@@ -1,0 +1,181 @@
+"""Functional simulation of the encoded program: the integers that VTA computes, for many pictures.
+
+    result = simulate(program, pictures)        # int8 [N, C, H, W] -> result.logits [N, classes]
+    image = final_dram(program, pictures[0])    # the whole DRAM after the run
+
+The program is decoded, checked (check/rules.py), planned once (plan.py) and run batch by batch.
+"""
+
+from __future__ import annotations
+
+import queue
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpw_cli.errors import DataError
+from gpw_cli.targets.vta.check.rules import check
+from gpw_cli.targets.vta.functional.machine import Machine
+from gpw_cli.targets.vta.functional.plan import Plan, make_plan
+from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes, Program
+
+Int8 = NDArray[np.int8]
+_BATCH = 64  # pictures at once: one tile of a layer, gathered for them, stays in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionalResult:
+    """``logits``: int32 [N, classes]. ``macs``: multiply-accumulates of a picture."""
+
+    logits: NDArray[np.int32]
+    macs: int
+
+
+def simulate(program: Program, inputs: Int8, batch: int = _BATCH) -> FunctionalResult:
+    """Run ``program`` over int8 [N, C, H, W], ``batch`` pictures at once in each thread.
+
+    Raises ProgramError for a program that breaks a rule of the hardware, DataError for pictures
+    of another shape or type.
+    """
+    return Simulator(program, min(batch, max(len(inputs), 1))).run(inputs)
+
+
+def final_dram(program: Program, picture: Int8) -> Bytes:
+    """The whole DRAM image, uint8, after a run over one picture int8 [C, H, W]."""
+    return Simulator(program, 1).image(picture)
+
+
+class Simulator:
+    """A program, checked and planned, for ``batch`` pictures at once (VTA's own batch at least)."""
+
+    def __init__(self, program: Program, batch: int = _BATCH) -> None:
+        self.report = check(program)
+        self.program, self.spec = program, program.spec
+        self.plan = make_plan(program)
+        self.images = -(-batch // program.spec.batch)
+        self.batch = self.images * program.spec.batch
+        self._idle: list[_Bound] = []  # machines of earlier runs
+
+    def run(self, inputs: Int8) -> FunctionalResult:
+        """Logits of int8 [N, C, H, W].
+
+        Threads take whole batches, which keeps every core busy through the many small operations.
+        """
+        self._check_inputs(inputs)
+        batches = [inputs[at : at + self.batch] for at in range(0, len(inputs), self.batch)]
+        threads = torch.get_num_threads()
+        workers = max(1, min(threads, len(batches)))
+        turns: queue.SimpleQueue[tuple[int, Int8]] = queue.SimpleQueue()
+        for turn in enumerate(batches):
+            turns.put(turn)
+        logits = np.zeros((len(inputs), self.program.classes), np.int32)
+        torch.set_num_threads(max(1, threads // workers))
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                for done in [pool.submit(self._work, turns, logits) for _ in range(workers)]:
+                    done.result()
+        finally:
+            torch.set_num_threads(threads)
+        macs = self.plan.uops * self.spec.block_in * self.spec.block_out
+        return FunctionalResult(logits, macs)
+
+    def _work(self, turns: queue.SimpleQueue[tuple[int, Int8]], logits: NDArray[np.int32]) -> None:
+        """Take batches until none is left; their logits go to their rows of ``logits``."""
+        try:
+            bound = self._idle.pop()
+        except IndexError:
+            bound = _Bound(self.program, self.plan, self.images)
+        while True:
+            try:
+                turn, pictures = turns.get_nowait()
+            except queue.Empty:
+                self._idle.append(bound)
+                return
+            bound.run(pictures)
+            begin = turn * self.batch
+            logits[begin : begin + len(pictures)] = bound.logits()[: len(pictures)]
+
+    def image(self, picture: Int8) -> Bytes:
+        """The whole DRAM image after a run over int8 [C, H, W] as the first picture."""
+        self._check_inputs(picture[None])
+        bound = _Bound(self.program, self.plan, 1)
+        bound.run(picture[None])
+        pages, length = self.plan.pages, len(self.program.dram)
+        dram = np.zeros((len(pages.slot), REGION_ALIGN), np.uint8)
+        dram.reshape(-1)[:length] = self.program.dram
+        dram[pages.slot >= 0] = (
+            bound.machine.dram[:, 0].numpy().view(np.uint8).reshape(-1, REGION_ALIGN)
+        )
+        return dram.reshape(-1)[:length]
+
+    def _check_inputs(self, inputs: Int8) -> None:
+        if inputs.dtype != np.int8 or inputs.shape[1:] != self.program.input_shape:
+            raise DataError(
+                f"pictures {inputs.dtype} {list(inputs.shape[1:])}: the program takes int8 "
+                f"{list(self.program.input_shape)}"
+            )
+
+
+class _Bound:
+    """A plan bound to the tensors of one machine."""
+
+    def __init__(self, program: Program, plan: Plan, images: int) -> None:
+        self.program, self.pages = program, plan.pages
+        self.machine = Machine(program.spec, plan.pages, program.dram, images)
+        self.operations = [op for step in plan.steps for op in step.bind(self.machine)]
+
+    def run(self, pictures: Int8) -> None:
+        packed = pack_input(self.program, pictures, self.machine.images)
+        self._held(self.program.input).copy_(torch.from_numpy(packed))
+        for operation in self.operations:
+            operation()
+
+    def logits(self) -> NDArray[np.int32]:
+        """Logits of all pictures, those of unused places too."""
+        planes = self._held(self.program.output).transpose(0, 1)
+        return unpack_output(self.program, planes.reshape(self.machine.images, -1).numpy())
+
+    def _held(self, name: str) -> torch.Tensor:
+        """A region's bytes on the machine: int8 [granules, images, granule]."""
+        region, granule = self.program.region(name), self.machine.granule
+        begin = self.pages.address(region.offset) // granule
+        return self.machine.dram[begin : begin + region.length // granule]
+
+
+def pack_input(program: Program, pictures: Int8, images: int) -> Int8:
+    """Pictures [n, C, H, W] as the input region of all images: int8 [granules, images, granule]."""
+    spec = program.spec
+    channels, height, width = program.input_shape
+    blocks = -(-channels // spec.block_in)
+    padded = np.zeros((images * spec.batch, blocks * spec.block_in, height, width), np.int8)
+    padded[: len(pictures), :channels] = pictures
+    split = padded.reshape(images, spec.batch, blocks, spec.block_in, height, width)
+    region = split.transpose(0, 2, 4, 5, 1, 3).reshape(images, -1, min(spec.tile) * spec.batch)
+    return np.ascontiguousarray(region.transpose(1, 0, 2))
+
+
+def unpack_input(program: Program, image: Int8) -> Int8:
+    """The first picture int8 [C, H, W] of an input region's bytes."""
+    spec = program.spec
+    channels, height, width = program.input_shape
+    split = image.reshape(-1, height, width, spec.batch, spec.block_in)[:, :, :, 0]
+    picture: Int8 = split.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
+    return np.ascontiguousarray(picture)
+
+
+def unpack_output(program: Program, planes: Int8) -> NDArray[np.int32]:
+    """The output region [images, bytes] as logits int32 [images * batch, classes]."""
+    spec = program.spec
+    channels, height, width = program.output_shape
+    shape = (len(planes), program.output_bits // 8, -1, height, width, spec.batch, spec.block_out)
+    split = planes.view(np.uint8).reshape(shape).astype(np.uint32)
+    weight = np.uint32(1) << (8 * np.arange(shape[1], dtype=np.uint32))
+    whole = (split * weight.reshape(-1, 1, 1, 1, 1, 1)).sum(axis=1, dtype=np.uint32)
+    unused = np.uint32(32 - program.output_bits)
+    signed = (whole << unused).view(np.int32) >> np.int32(unused)
+    logits = signed.transpose(0, 4, 1, 5, 2, 3)  # images, batch, blocks, block_out, H, W
+    logits = logits.reshape(-1, logits.shape[2] * spec.block_out, height, width)[:, :channels]
+    return np.ascontiguousarray(logits.reshape(len(logits), -1))

@@ -1,0 +1,1 @@
+"""What a VTA program is: geometry, bit fields, instructions, token queues, the DRAM image."""

@@ -1,0 +1,244 @@
+"""The geometry of one VTA: block sizes, scratchpads, and what its shell can do.
+
+    spec = VtaSpec()                                # VTA's default configuration
+    spec = VtaSpec.from_json("vta_config.json")     # VTA's own JSON, any that is encodable
+
+Source: VTA's ``config/*.json`` and ``include/vta/hw_spec.h``. Sizes are
+log2 bytes, widths log2 bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.targets.vta.isa.fields import ENCODINGS, place
+
+UOP_BYTES = 4
+INSN_BYTES = 16
+_MAX_UOPS = 2048  # the RTL's micro-op scratchpad, whatever the JSON says
+_SRAM_BITS = 16  # width of sram_base
+_WIDTHS = {"log_inp_width": 3, "log_wgt_width": 3, "log_acc_width": 5}
+_BUFFERS = ("uop", "inp", "wgt", "acc")
+
+
+@dataclass(frozen=True)
+class VtaSpec:
+    """One VTA. ``batch`` rows x ``block_in`` int8 times ``block_out`` x ``block_in`` int8 a cycle.
+
+    ``mul`` and ``acc_8bit``: whether the ALU multiplies and LOAD knows ACC_8BIT (most shells: no).
+    Raises UnsupportedError for a geometry that the instructions cannot express, naming the field.
+    """
+
+    target: str = "sim"
+    hw_ver: str = "0.0.2"
+    log_inp_width: int = 3
+    log_wgt_width: int = 3
+    log_acc_width: int = 5
+    log_batch: int = 0
+    log_block_in: int = 4
+    log_block_out: int = 4
+    log_uop_buff_size: int = 15
+    log_inp_buff_size: int = 15
+    log_wgt_buff_size: int = 18
+    log_acc_buff_size: int = 17
+    mul: bool = False
+    acc_8bit: bool = False
+
+    def __post_init__(self) -> None:
+        for name, only in _WIDTHS.items():
+            if getattr(self, name) != only:
+                raise UnsupportedError(
+                    f"VTA geometry: {name.upper()}={getattr(self, name)}, only {only} is supported"
+                )
+        for buffer in _BUFFERS:
+            self._check_buffer(buffer)
+        for what, layout, words, bits in ENCODINGS:
+            place(what, layout, self, words, bits)
+
+    def _check_buffer(self, buffer: str) -> None:
+        size = getattr(self, f"log_{buffer}_buff_size")
+        elem = getattr(self, f"{buffer}_elem_bytes")
+        key = f"LOG_{buffer.upper()}_BUFF_SIZE={size}"
+        if (1 << size) < elem:
+            raise UnsupportedError(
+                f"VTA geometry: {key} is {1 << size} bytes and cannot hold one {buffer} element "
+                f"of {elem} bytes"
+            )
+        if ((1 << size) // elem) > 1 << _SRAM_BITS:
+            raise UnsupportedError(
+                f"VTA geometry: {key} is {(1 << size) // elem} elements, more than the "
+                f"{_SRAM_BITS}-bit field sram_base can address"
+            )
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], *, mul: bool = False, acc_8bit: bool = False
+    ) -> VtaSpec:
+        """From the keys of VTA's JSON; other keys are ignored. LOG_BLOCK_IN/OUT override LOG_BLOCK.
+
+        Raises UnsupportedError for a key that is missing or not a small non-negative integer.
+        """
+        log = {name.lower(): _integer(config, name) for name in _LOG_KEYS}
+        out_width = config.get("LOG_OUT_WIDTH", log["log_inp_width"])
+        if out_width != log["log_inp_width"]:
+            raise UnsupportedError(
+                f"VTA geometry: LOG_OUT_WIDTH={out_width!r}, must equal LOG_INP_WIDTH"
+            )
+        return cls(
+            target=str(config.get("TARGET", "sim")),
+            hw_ver=str(config.get("HW_VER", "0.0.2")),
+            log_block_in=_integer(config, "LOG_BLOCK_IN", "LOG_BLOCK"),
+            log_block_out=_integer(config, "LOG_BLOCK_OUT", "LOG_BLOCK"),
+            mul=mul,
+            acc_8bit=acc_8bit,
+            **log,
+        )
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> VtaSpec:
+        """From VTA's own JSON file. Raises UnsupportedError if it cannot be read."""
+        try:
+            config = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UnsupportedError(f"VTA configuration {path}: {error}") from error
+        if not isinstance(config, dict):
+            raise UnsupportedError(f"VTA configuration {path}: not a JSON object")
+        return cls.from_config(config)
+
+    def to_config(self) -> dict[str, str | int]:
+        """VTA's JSON keys; LOG_BLOCK_IN and LOG_BLOCK_OUT only where they differ."""
+        blocks = {"LOG_BLOCK_IN": self.log_block_in, "LOG_BLOCK_OUT": self.log_block_out}
+        if self.log_block_in == self.log_block_out:
+            blocks = {"LOG_BLOCK": self.log_block_in}
+        config: dict[str, str | int] = {"TARGET": self.target, "HW_VER": self.hw_ver}
+        return config | {name: getattr(self, name.lower()) for name in _LOG_KEYS} | blocks
+
+    @property
+    def batch(self) -> int:
+        """Rows of one input, accumulator or output element."""
+        return 1 << self.log_batch
+
+    @property
+    def block_in(self) -> int:
+        """Input channels of one weight tile."""
+        return 1 << self.log_block_in
+
+    @property
+    def block_out(self) -> int:
+        """Output channels of one weight tile."""
+        return 1 << self.log_block_out
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """(block_out, block_in): the weight tile of one GEMM micro-op."""
+        return self.block_out, self.block_in
+
+    @property
+    def uop_elem_bytes(self) -> int:
+        """Bytes of one micro-op."""
+        return UOP_BYTES
+
+    @property
+    def inp_elem_bytes(self) -> int:
+        """Bytes of one input element, int8 [batch, block_in]."""
+        return self.batch * self.block_in
+
+    @property
+    def wgt_elem_bytes(self) -> int:
+        """Bytes of one weight element, int8 [block_out, block_in]."""
+        return self.block_out * self.block_in
+
+    @property
+    def acc_elem_bytes(self) -> int:
+        """Bytes of one accumulator element, int32 [batch, block_out]."""
+        return 4 * self.batch * self.block_out
+
+    @property
+    def out_elem_bytes(self) -> int:
+        """Bytes of one output element, int8 [batch, block_out]."""
+        return self.batch * self.block_out
+
+    @property
+    def log_uop_depth(self) -> int:
+        """log2 of ``uop_depth``."""
+        return self.log_uop_buff_size - 2
+
+    @property
+    def log_inp_depth(self) -> int:
+        """log2 of ``inp_depth``."""
+        return self.log_inp_buff_size - self.log_batch - self.log_block_in
+
+    @property
+    def log_wgt_depth(self) -> int:
+        """log2 of ``wgt_depth``."""
+        return self.log_wgt_buff_size - self.log_block_out - self.log_block_in
+
+    @property
+    def log_acc_depth(self) -> int:
+        """log2 of ``acc_depth``."""
+        return self.log_acc_buff_size - 2 - self.log_batch - self.log_block_out
+
+    @property
+    def log_src_depth(self) -> int:
+        """Width of a micro-op's src: an input element (GEMM) or an accumulator (ALU)."""
+        return max(self.log_acc_depth, self.log_inp_depth)
+
+    @property
+    def uop_end_bits(self) -> int:
+        """Width of uop_end, which may equal the depth."""
+        return self.log_uop_depth + 1
+
+    @property
+    def uop_depth(self) -> int:
+        """Micro-ops the scratchpad holds by the JSON; programs keep to ``uop_limit``."""
+        return 1 << self.log_uop_depth
+
+    @property
+    def uop_limit(self) -> int:
+        """Micro-ops a program may use: no shell's RTL holds more than 2048."""
+        return min(self.uop_depth, _MAX_UOPS)
+
+    @property
+    def inp_depth(self) -> int:
+        """Elements of the input scratchpad."""
+        return 1 << self.log_inp_depth
+
+    @property
+    def wgt_depth(self) -> int:
+        """Elements of the weight scratchpad."""
+        return 1 << self.log_wgt_depth
+
+    @property
+    def acc_depth(self) -> int:
+        """Elements of the accumulator scratchpad."""
+        return 1 << self.log_acc_depth
+
+
+_LOG_KEYS = (
+    "LOG_INP_WIDTH",
+    "LOG_WGT_WIDTH",
+    "LOG_ACC_WIDTH",
+    "LOG_BATCH",
+    "LOG_UOP_BUFF_SIZE",
+    "LOG_INP_BUFF_SIZE",
+    "LOG_WGT_BUFF_SIZE",
+    "LOG_ACC_BUFF_SIZE",
+)
+
+
+def _integer(config: Mapping[str, Any], *names: str) -> int:
+    """The first of ``names`` that ``config`` has."""
+    for name in names:
+        if name in config:
+            value = config[name]
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 32:
+                raise UnsupportedError(
+                    f"VTA geometry: {name}={value!r}, allowed are integers from 0 to 31"
+                )
+            return value
+    raise UnsupportedError(f"VTA geometry: {names[-1]} is missing")

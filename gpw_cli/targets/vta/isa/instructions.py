@@ -1,0 +1,228 @@
+"""VTA's instructions: typed, and as the 128 bits that the hardware fetches.
+
+    insn = GemmInsn(uop_bgn=0, uop_end=9, iter_out=4, iter_in=8, dst_factor_out=8, ...)
+    stream = encode(spec, [insn, FinishInsn()])      # 16 bytes each, little endian
+    assert decode(spec, stream) == [insn, FinishInsn()]
+
+Source: VTA's ``include/vta/hw_spec.h``; the bits stand in ``fields.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpw_cli.errors import ProgramError
+from gpw_cli.targets.vta.isa import fields
+from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
+
+
+class Opcode(IntEnum):
+    """What an instruction does."""
+
+    LOAD = 0
+    STORE = 1
+    GEMM = 2
+    FINISH = 3
+    ALU = 4
+
+
+class MemType(IntEnum):
+    """Which scratchpad a LOAD or STORE names; ``dram_base`` counts its elements."""
+
+    UOP = 0
+    WGT = 1
+    INP = 2
+    ACC = 3
+    OUT = 4
+    ACC_8BIT = 5
+
+
+class AluOp(IntEnum):
+    """The ALU's operations; SHR is arithmetic and shifts left by a negative amount."""
+
+    MIN = 0
+    MAX = 1
+    ADD = 2
+    SHR = 3
+    MUL = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Flags:
+    """Dependency tokens popped before, and pushed after, the instruction."""
+
+    pop_prev: bool = False
+    pop_next: bool = False
+    push_prev: bool = False
+    push_next: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemInsn(_Flags):
+    """LOAD or STORE of ``y_size`` rows of ``x_size`` elements, ``x_stride`` apart in DRAM.
+
+    In SRAM a loaded row is x_pad_0 + x_size + x_pad_1 elements long; rows follow one another.
+    """
+
+    opcode: Opcode
+    memory_type: MemType
+    sram_base: int = 0
+    dram_base: int = 0
+    y_size: int = 1
+    x_size: int = 0
+    x_stride: int = 0
+    y_pad_0: int = 0
+    y_pad_1: int = 0
+    x_pad_0: int = 0
+    x_pad_1: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loops(_Flags):
+    """For i < iter_out, j < iter_in, uops [bgn, end): index + i*factor_out + j*factor_in."""
+
+    reset: bool = False
+    uop_bgn: int
+    uop_end: int
+    iter_out: int = 1
+    iter_in: int = 1
+    dst_factor_out: int = 0
+    dst_factor_in: int = 0
+    src_factor_out: int = 0
+    src_factor_in: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmInsn(_Loops):
+    """acc[dst] += inp[src] . wgt[wgt]^T, or acc[dst] = 0 with ``reset``."""
+
+    opcode: ClassVar[Opcode] = Opcode.GEMM
+    wgt_factor_out: int = 0
+    wgt_factor_in: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AluInsn(_Loops):
+    """acc[dst] = acc[dst] op (imm if use_imm else acc[src]); ``imm`` is signed, 16 bits."""
+
+    opcode: ClassVar[Opcode] = Opcode.ALU
+    alu_opcode: AluOp
+    use_imm: bool = False
+    imm: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishInsn(_Flags):
+    """The end of the program: the COMPUTE module reports done."""
+
+    opcode: ClassVar[Opcode] = Opcode.FINISH
+
+
+Insn = MemInsn | GemmInsn | AluInsn | FinishInsn
+UInt32 = NDArray[np.uint32]
+Index = NDArray[np.int64]
+
+_LAYOUT: dict[Opcode, tuple[type[Any], fields.Layout]] = {
+    Opcode.LOAD: (MemInsn, fields.MEM),
+    Opcode.STORE: (MemInsn, fields.MEM),
+    Opcode.GEMM: (GemmInsn, fields.GEMM),
+    Opcode.ALU: (AluInsn, fields.ALU),
+    Opcode.FINISH: (FinishInsn, fields.FINISH),
+}
+_CONVERT: dict[str, type[Any]] = {
+    "opcode": Opcode,
+    "memory_type": MemType,
+    "alu_opcode": AluOp,
+    **dict.fromkeys(("pop_prev", "pop_next", "push_prev", "push_next", "reset", "use_imm"), bool),
+}
+
+
+def encode(spec: VtaSpec, insns: Iterable[Insn]) -> bytes:
+    """16 bytes an instruction. Raises ProgramError for a value that its field cannot hold."""
+    return b"".join(_encode_one(spec, number, insn) for number, insn in enumerate(insns))
+
+
+@cache
+def _placed(spec: VtaSpec, opcode: Opcode) -> tuple[fields.Placed, ...]:
+    return fields.place(opcode.name, _LAYOUT[opcode][1], spec, 2, 64)
+
+
+def _encode_one(spec: VtaSpec, number: int, insn: Insn) -> bytes:
+    words = [0, 0]
+    for field, word, shift, width in _placed(spec, insn.opcode):
+        bits = int(getattr(insn, field.name))
+        low = -(1 << (width - 1)) if field.signed else 0
+        if not low <= bits < low + (1 << width):
+            raise ProgramError(
+                f"instruction {number} ({insn.opcode.name}): {field.name}={bits} does not fit "
+                f"its {width} bits, allowed are {low} to {low + (1 << width) - 1}"
+            )
+        words[word] |= (bits & ((1 << width) - 1)) << shift
+    return words[0].to_bytes(8, "little") + words[1].to_bytes(8, "little")
+
+
+def decode(spec: VtaSpec, stream: bytes) -> list[Insn]:
+    """The instructions of ``stream``. Raises ProgramError if it is truncated or not VTA's."""
+    if len(stream) % INSN_BYTES:
+        raise ProgramError(
+            f"the instruction stream of {len(stream)} bytes is truncated: instruction "
+            f"{len(stream) // INSN_BYTES} has {len(stream) % INSN_BYTES} of {INSN_BYTES} bytes"
+        )
+    words = np.frombuffer(stream, "<u8").reshape(-1, 2).tolist()
+    return [_decode_one(spec, number, pair) for number, pair in enumerate(words)]
+
+
+def _decode_one(spec: VtaSpec, number: int, words: Sequence[int]) -> Insn:
+    code = words[0] & 7
+    if code not in _LAYOUT:
+        raise ProgramError(f"instruction {number}: opcode {code} is unknown, allowed are 0 to 4")
+    kind = _LAYOUT[Opcode(code)][0]
+    values: dict[str, Any] = {}
+    for field, word, shift, width in _placed(spec, Opcode(code)):
+        bits = words[word] >> shift & ((1 << width) - 1)
+        if field.signed and bits >> (width - 1):
+            bits -= 1 << width
+        values[field.name] = bits
+    if kind is not MemInsn:
+        del values["opcode"]
+    try:
+        return kind(**{name: _CONVERT.get(name, int)(bits) for name, bits in values.items()})  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise ProgramError(f"instruction {number} ({Opcode(code).name}): {error}") from error
+
+
+def encode_uops(spec: VtaSpec, dst: ArrayLike, src: ArrayLike, wgt: ArrayLike = 0) -> UInt32:
+    """Micro-ops as uint32, of index arrays that broadcast against one another.
+
+    Raises ProgramError for an index that its field cannot hold.
+    """
+    word, shift = np.zeros(np.broadcast(dst, src, wgt).shape, np.int64), 0
+    for field, given in zip(fields.UOP, (dst, src, wgt), strict=True):
+        index, width = np.asarray(given, np.int64), field.width(spec)
+        bad = (index < 0) | (index >= 1 << width)
+        if bad.any():
+            raise ProgramError(
+                f"micro-op: {field.name}={int(index[bad].flat[0])} does not fit its {width} bits, "
+                f"allowed are 0 to {(1 << width) - 1}"
+            )
+        word |= index << shift
+        shift += width
+    return word.astype(np.uint32)
+
+
+def decode_uops(spec: VtaSpec, words: UInt32) -> tuple[Index, Index, Index]:
+    """(dst, src, wgt), each int64 in the shape of ``words``."""
+    rest, parts = words.astype(np.int64), []
+    for field in fields.UOP:
+        width = field.width(spec)
+        parts.append(rest & ((1 << width) - 1))
+        rest >>= width
+    dst, src, wgt = parts
+    return dst, src, wgt

@@ -1,0 +1,88 @@
+"""A compiled network: the encoded instructions, the DRAM image and what lies where in it.
+
+program = compile_graph(graph, spec)             # lowering/network.py
+simulate(program, pictures).logits               # functional/simulator.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
+
+Bytes = NDArray[np.uint8]
+REGION_ALIGN = 4096  # bytes; a runtime may move the image by any multiple of it
+
+
+@dataclass(frozen=True)
+class Region:
+    """``length`` bytes at ``offset`` (4096-aligned), an array of ``dtype`` and ``shape``.
+
+    ``kind``: uop, weight, bias, input, intermediate or output. ``layout``: the axes in words, such
+    as "C/16 H W 16c".
+    """
+
+    name: str
+    offset: int
+    length: int
+    dtype: str
+    shape: tuple[int, ...]
+    layout: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class LayerRange:
+    """The instructions ``begin`` to ``end - 1`` belong to the layer ``name``."""
+
+    name: str
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """One network for one VTA.
+
+    ``insn``: 16 bytes an instruction. ``dram``: uint8, the image before the run; input,
+    intermediate and output regions are zero.
+    Input region: int8 [ceil(C/block_in), H, W, batch, block_in], channels zero padded.
+    Output region: int8 [output_bits/8, ceil(C/block_out), H, W, batch, block_out]: plane p holds
+    bits 8p to 8p+7 of each result.
+    ``input_shape``, ``output_shape``: (C, H, W) without padding channels; classes = C*H*W.
+    """
+
+    spec: VtaSpec
+    insn: bytes
+    dram: Bytes
+    regions: tuple[Region, ...]
+    input: str
+    output: str
+    input_shape: tuple[int, int, int]
+    output_shape: tuple[int, int, int]
+    output_bits: int
+    layers: tuple[LayerRange, ...]
+    scales: Mapping[str, float] = field(default_factory=dict)
+    min_gemm_distance: int = 0
+
+    @property
+    def length(self) -> int:
+        """Number of instructions."""
+        return len(self.insn) // INSN_BYTES
+
+    def region(self, name: str) -> Region:
+        """The region called ``name``; KeyError if there is none."""
+        for region in self.regions:
+            if region.name == name:
+                return region
+        raise KeyError(name)
+
+    @property
+    def classes(self) -> int:
+        """Logits a picture has."""
+        channels, height, width = self.output_shape
+        return channels * height * width

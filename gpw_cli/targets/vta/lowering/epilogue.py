@@ -1,0 +1,109 @@
+"""From accumulators to stored bytes in as few ALU steps as are exact.
+
+    acc = Bounds(low, high)                       # int64 [O], the accumulators' possible values
+    tail = shorten(acc, relu, node.rescale)       # tail.fold goes into the bias
+
+The rounding term 2^(n-1) joins the bias and ReLU moves behind the shift, as
+``(max(x, 0) + r) >> n == max((x + r) >> n, 0)``; both only where no accumulator can overflow. A
+clip that no possible value reaches is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.integer import Rescale
+from gpw_cli.targets.vta.isa.instructions import AluOp
+from gpw_cli.targets.vta.lowering.tile_ir import AluStep, Int32, Int64
+
+_LOW, _HIGH = -(2**31), 2**31 - 1
+_IMM_LOW, _IMM_HIGH = -(2**15), 2**15 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Smallest and largest possible value of each channel, int64 [C]."""
+
+    low: Int64
+    high: Int64
+
+    @property
+    def overflow(self) -> bool:
+        """Whether some value may leave int32."""
+        return bool((self.low < _LOW).any() or (self.high > _HIGH).any())
+
+    def wrapped(self) -> Bounds:
+        """What an int32 accumulator can hold after it."""
+        if not self.overflow:
+            return self
+        return Bounds(np.full_like(self.low, _LOW), np.full_like(self.high, _HIGH))
+
+    def plus(self, other: Bounds | Int64) -> Bounds:
+        """Of a sum, not wrapped."""
+        if isinstance(other, Bounds):
+            return Bounds(self.low + other.low, self.high + other.high)
+        return Bounds(self.low + other, self.high + other)
+
+    def shifted(self, right: Int64) -> Bounds:
+        """Of ``value >> right`` (left for negative), not wrapped."""
+        down, up = np.maximum(right, 0), np.maximum(-right, 0)
+        return Bounds(self.low >> down << up, self.high >> down << up)
+
+    def clipped(self, low: int, high: int) -> Bounds:
+        """Of a clip."""
+        return Bounds(self.low.clip(low, high), self.high.clip(low, high))
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """``fold``: int64 [O] to add to the bias; ``steps``; ``bounds`` of the result."""
+
+    fold: Int64
+    steps: tuple[AluStep, ...]
+    bounds: Bounds
+
+
+def step(op: AluOp, values: Int64) -> AluStep:
+    """One step with an immediate where all channels agree and it fits 16 bits."""
+    first = int(values.flat[0])
+    if _IMM_LOW <= first <= _IMM_HIGH and (values == first).all():
+        return AluStep(op, first)
+    return AluStep(op, values.astype(np.int32))
+
+
+def channels(shift: int | Int32, count: int, where: str) -> Int64:
+    """``shift`` as int64 [count]. Raises UnsupportedError beyond 31 bits."""
+    full = np.broadcast_to(np.asarray(shift, np.int64), count)
+    if (np.abs(full) > 31).any():
+        worst = int(full[np.abs(full).argmax()])
+        raise UnsupportedError(f"{where}: a shift by {worst} bits, allowed are -31 to 31")
+    return full
+
+
+def shorten(acc: Bounds, relu: bool, rescale: Rescale, where: str) -> Tail:
+    """The shortest exact steps for ReLU (if ``relu``) and ``rescale``; ``where`` is for errors."""
+    acc = acc.wrapped()
+    shift = channels(rescale.shift, len(acc.low), where)
+    half = np.where(rescale.rounding & (shift > 0), 1 << np.maximum(shift - 1, 0), 0)
+    fold, steps, floor = half, [], rescale.low
+    moved = acc.plus(half)
+    if relu:
+        if moved.overflow or moved.shifted(shift).overflow:
+            steps.append(AluStep(AluOp.MAX, 0))
+            moved = Bounds(np.maximum(acc.low, 0), np.maximum(acc.high, 0)).plus(half)
+            fold = np.zeros_like(half)
+            if half.any():
+                steps.append(step(AluOp.ADD, half))
+        else:
+            floor = max(floor, 0)
+    if shift.any():
+        steps.append(step(AluOp.SHR, shift))
+    result = moved.wrapped().shifted(shift).wrapped()
+    if (result.low < floor).any():
+        steps.append(step(AluOp.MAX, np.full_like(shift, floor)))
+    if (result.high > rescale.high).any():
+        steps.append(step(AluOp.MIN, np.full_like(shift, rescale.high)))
+    return Tail(fold, tuple(steps), result.clipped(floor, rescale.high))

@@ -1,0 +1,72 @@
+"""Packing the inputs of a channel chunk into bundles, each of them one slot of the scratchpad.
+
+units = needed(shaped, sizes, groups)             # input groups that some surviving tile reads
+for bundle in pack(units, room): ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpw_cli.targets.vta.lowering.layout import Tensor
+from gpw_cli.targets.vta.lowering.tile_ir import Int64, ProductKernel
+
+
+@dataclass(frozen=True, eq=False)
+class Shaped:
+    """A kernel with the tensors it reads and writes.
+
+    ``counts``: a term's tiles by (out, inp) group; a constant term has no source tensor and one
+    input group.
+    """
+
+    kernel: ProductKernel
+    out: Tensor
+    sources: tuple[Tensor | None, ...]
+    counts: tuple[Int64, ...]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Input group ``group`` of term ``term``: ``size`` elements, read by ``tiles`` tiles."""
+
+    term: int
+    group: int
+    size: int
+    tiles: int
+
+
+def needed(shaped: Shaped, sizes: list[int], groups: Int64) -> list[Unit]:
+    """What the output ``groups`` read, term by term; ``sizes``: elements a group, a term."""
+    units = []
+    for term, (source, size) in enumerate(zip(shaped.sources, sizes, strict=True)):
+        if source is not None:
+            tiles = shaped.counts[term][groups].sum(axis=0)
+            units += [
+                Unit(term, int(group), size, int(tiles[group])) for group in np.flatnonzero(tiles)
+            ]
+    return units
+
+
+def pack(units: list[Unit], room: int) -> list[list[Unit]]:
+    """``units`` in order in bundles of at most ``room`` elements and about equal numbers of tiles.
+
+    Equal work lets the load of one bundle hide behind the arithmetic of the one before. Always at
+    least one bundle, empty if there are no units.
+    """
+    least = max(1, -(-sum(unit.size for unit in units) // room))
+    share = sum(unit.tiles for unit in units) / least
+    bundles: list[list[Unit]] = [[]]
+    size = done = 0
+    for unit in units:
+        full = size + unit.size > room
+        enough = done + unit.tiles / 2 > share * len(bundles) and len(bundles) < least
+        if bundles[-1] and (full or enough):
+            bundles.append([])
+            size = 0
+        bundles[-1].append(unit)
+        size += unit.size
+        done += unit.tiles
+    return bundles

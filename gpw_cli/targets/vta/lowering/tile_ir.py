@@ -1,0 +1,184 @@
+"""What a network becomes before it is scheduled: sums of tiled products, then ALU steps.
+
+Every node but max pooling is a ``ProductKernel``: stages of terms (source x weight tiles) that
+accumulate, each stage followed by ALU steps on the accumulators. VTA's LOAD brings int8 values into
+the input scratchpad only, so a shortcut, an addition or a pooling sum enters the accumulators
+through tiles with powers of two on a diagonal, and a bias through tiles on a constant input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import AluOp
+
+Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Pair = tuple[int, int]
+_BIAS_TILES = 2  # a bias of more tiles costs more than the ALU's two cycles an accumulator
+
+
+@dataclass(frozen=True, eq=False)
+class TileSet:
+    """Surviving weight tiles: position k uses ``data[tile[k]]`` int8 [block_out, block_in].
+
+    ``out``, ``inp``: output and input channel block; ``row``, ``col``: tap; all int64 [tiles].
+    """
+
+    out: Int64
+    inp: Int64
+    row: Int64
+    col: Int64
+    tile: Int64
+    data: Int8
+
+    def select(self, which: NDArray[np.bool_] | Int64) -> TileSet:
+        """The positions ``which``, a mask or indices; ``data`` is shared."""
+        return TileSet(
+            self.out[which],
+            self.inp[which],
+            self.row[which],
+            self.col[which],
+            self.tile[which],
+            self.data,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """``tiles`` over a ``source`` tensor (None: the constant input, the same at every position)."""
+
+    source: str | None
+    tiles: TileSet
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+
+    @property
+    def row_step(self) -> int:
+        """Rows to skip already in the LOAD: one row of taps needs every stride-th row only."""
+        return self.stride[0] if self.kernel[0] == 1 and self.padding[0] == 0 else 1
+
+
+@dataclass(frozen=True, eq=False)
+class AluStep:
+    """acc = acc ``op`` operand: an immediate (16 bits, signed), or int32 [C], one a channel."""
+
+    op: AluOp
+    operand: int | Int32
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Terms that accumulate, then the ALU's steps."""
+
+    terms: tuple[Term, ...]
+    steps: tuple[AluStep, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ProductKernel:
+    """One node: ``stages`` from zero, the result in tensor ``name``."""
+
+    name: str
+    stages: tuple[Stage, ...]
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """All terms, in order."""
+        return tuple(term for stage in self.stages for term in stage.terms)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPoolKernel:
+    """Maximum over windows of ``source``; ``floor``: what the maximum starts from."""
+
+    name: str
+    source: str
+    identity: TileSet
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    floor: int
+
+
+Kernel = ProductKernel | MaxPoolKernel
+
+
+def weight_tiles(weight: Int8, spec: VtaSpec) -> TileSet:
+    """The tiles of int8 [O, I, KH, KW] that are not all zero, ordered by (out, inp, row, col)."""
+    outs, ins, height, width = weight.shape
+    block_out, block_in = spec.tile
+    n_out, n_in = -(-outs // block_out), -(-ins // block_in)
+    full = np.zeros((n_out * block_out, n_in * block_in, height, width), np.int8)
+    full[:outs, :ins] = weight
+    tiles = full.reshape(n_out, block_out, n_in, block_in, height, width).transpose(
+        0, 2, 4, 5, 1, 3
+    )
+    kept = tiles.any(axis=(4, 5))
+    out, inp, row, col = np.nonzero(kept)
+    return TileSet(out, inp, row, col, np.arange(len(out)), np.ascontiguousarray(tiles[kept]))
+
+
+def diagonal_tiles(
+    values: Int64, in_channels: int, spec: VtaSpec, *, before: int = 0, kernel: Pair = (1, 1)
+) -> TileSet:
+    """Tiles that copy input channel c, times ``values[c + before]``, to output channel c + before.
+
+    ``values``: 0 to 127, [O]. The same tiles at every tap of ``kernel``; equal tiles are kept once.
+    """
+    matrix = np.zeros((len(values), in_channels, 1, 1), np.int8)
+    source = np.arange(in_channels)
+    matrix[source + before, source, 0, 0] = values[before : before + in_channels]
+    once = weight_tiles(matrix, spec)
+    data, tile = np.unique(once.data, axis=0, return_inverse=True)
+    taps = kernel[0] * kernel[1]
+    row, col = np.divmod(np.arange(taps), kernel[1])
+    repeat = len(once.out)
+    return TileSet(
+        np.tile(once.out, taps),
+        np.tile(once.inp, taps),
+        np.repeat(row, repeat),
+        np.repeat(col, repeat),
+        np.tile(tile.reshape(-1), taps),
+        data,
+    )
+
+
+def constant_input(spec: VtaSpec) -> Int8:
+    """The input element int8 [1, batch, block_in] that bias tiles multiply: 127, ..., 127, 1."""
+    element = np.full((1, spec.batch, spec.block_in), 127, np.int8)
+    element[..., -1] = 1
+    return element
+
+
+def bias_tiles(bias: Int64, spec: VtaSpec) -> TileSet | None:
+    """Tiles whose product with ``constant_input`` is ``bias`` [O] exactly; none for zero blocks.
+
+    None if some block needs more than two tiles: then the ALU adds the bias.
+    """
+    lanes = spec.block_in - 1
+    blocks = -(-len(bias) // spec.block_out)
+    rest = np.zeros(blocks * spec.block_out, np.int64)
+    rest[: len(bias)] = bias
+    high = np.round(rest / 127).astype(np.int64)
+    low = rest - 127 * high
+    if lanes == 0 or np.abs(high).max(initial=0) > 127 * lanes * _BIAS_TILES:
+        return None
+    rows = np.zeros((_BIAS_TILES, len(rest), spec.block_in), np.int8)
+    rows[0, :, -1] = low
+    for number in range(_BIAS_TILES):
+        for lane in range(lanes):
+            part = np.clip(high, -127, 127)
+            rows[number, :, lane] = part
+            high = high - part
+    tiles = rows.reshape(_BIAS_TILES, blocks, spec.block_out, spec.block_in)
+    kept = tiles.any(axis=(2, 3))
+    _, out = np.nonzero(kept)
+    zero = np.zeros(len(out), np.int64)
+    return TileSet(out, zero, zero, zero, np.arange(len(out)), tiles[kept])

@@ -1,0 +1,124 @@
+"""Where the cycles of a schedule went: layer by layer, although layers overlap.
+
+    layers = layer_timings(program, work, schedule)
+    sum(layer.cycles for layer in layers)      # the program's cycles, exactly
+
+A layer is all the runs of instructions that carry its name; it is over when the last of them is.
+Layers are listed in that order, and each is charged the cycles since the one before was over. A
+load that ran ahead, under an earlier layer's arithmetic, thus costs its layer nothing. The first
+includes the first fetch, the last one what follows it (FINISH).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.targets.base import LayerCycles
+from gpw_cli.targets.vta.isa.geometry import INSN_BYTES
+from gpw_cli.targets.vta.isa.program import Program
+from gpw_cli.targets.vta.timing.occupancy import (
+    ALU,
+    COMPUTE,
+    GEMM,
+    KINDS,
+    LOAD,
+    OUT,
+    STORE,
+    SYNC,
+    UOP,
+    Ints,
+    Work,
+)
+from gpw_cli.targets.vta.timing.pipeline import Schedule
+
+#: What a cycle is called: the first of these that ran in it, "stall" if none did.
+SPLIT = ("gemm", "alu", "load", "store", "stall")
+_MOVES = tuple(kind for kind in range(len(KINDS)) if kind not in (GEMM, ALU, SYNC))
+
+
+@dataclass(frozen=True)
+class LayerTiming(LayerCycles):
+    """One layer of ``instructions`` instructions.
+
+    ``split``: by SPLIT (a load of any kind, by LOAD or COMPUTE).
+    ``work``: cycles that the layer's own instructions take, each as if alone, by KINDS.
+    ``dram_bytes``: of its own instructions, by inp, wgt, acc, uop, out and insn.
+    ``gemm_uops``: its micro-ops that multiply.
+    """
+
+    instructions: int
+    work: Mapping[str, int]
+    dram_bytes: Mapping[str, int]
+    gemm_uops: int
+
+
+def layer_names(program: Program) -> NDArray[np.object_]:
+    """The layer of each instruction; "program" for those that the program gives to none."""
+    names = np.full(program.length, "program", object)
+    for layer in program.layers:
+        names[layer.begin : layer.end] = layer.name
+    return names
+
+
+def layer_timings(program: Program, work: Work, schedule: Schedule) -> tuple[LayerTiming, ...]:
+    """One a layer, in the order in which they are over."""
+    found: dict[str, list[int]] = {}
+    for number, name in enumerate(layer_names(program).tolist()):
+        found.setdefault(name, []).append(number)
+    over = {name: int(schedule.end[numbers].max()) for name, numbers in found.items()}
+    names = sorted(found, key=lambda name: over[name])
+    ends = np.array([over[name] for name in names], np.int64)
+    cycles, splits = np.diff(ends, prepend=0).tolist(), _split(work, schedule, ends)
+    return tuple(
+        _layer(name, work, np.array(found[name]), cycles[place], splits[place])
+        for place, name in enumerate(names)
+    )
+
+
+def traffic(work: Work, numbers: Ints) -> dict[str, int]:
+    """Bytes between DRAM and VTA for the instructions ``numbers``, by kind."""
+    moved = np.bincount(work.kind[numbers], weights=work.bytes[numbers], minlength=len(KINDS))
+    return {KINDS[kind]: int(moved[kind]) for kind in _MOVES} | {"insn": len(numbers) * INSN_BYTES}
+
+
+def _layer(name: str, work: Work, mine: Ints, cycles: int, split: Ints) -> LayerTiming:
+    took = np.bincount(work.kind[mine], weights=work.cycles[mine], minlength=len(KINDS))
+    return LayerTiming(
+        name=name,
+        instructions=len(mine),
+        cycles=cycles,
+        split=dict(zip(SPLIT, split.tolist(), strict=True)),
+        work=dict(zip(KINDS, took.astype(int).tolist(), strict=True)),
+        dram_bytes=traffic(work, mine),
+        gemm_uops=int(work.macs[mine].sum()),
+    )
+
+
+def _split(work: Work, schedule: Schedule, ends: Ints) -> Ints:
+    """int64 [layers, SPLIT]: between any two events the modules' states are constant."""
+    events = np.unique(np.concatenate([[0], schedule.start, schedule.end, ends]))
+    times, lengths = events[:-1], np.diff(events)
+    kinds = [_running(work, schedule, unit, times) for unit in (COMPUTE, LOAD, STORE)]
+    compute, load, store = kinds
+    moving = (load >= 0) & (load != SYNC) | (compute >= 0) & (compute <= UOP)
+    what = np.select(
+        [compute == GEMM, compute == ALU, moving, store == OUT], [0, 1, 2, 3], default=4
+    )
+    layer = np.searchsorted(ends, times, side="right")
+    found = np.zeros((len(ends), len(SPLIT)), np.int64)
+    np.add.at(found, (layer, what), lengths)
+    return found
+
+
+def _running(work: Work, schedule: Schedule, unit: int, times: Ints) -> NDArray[np.int64]:
+    """The kind of instruction that ``unit`` executes at each of ``times``, -1 for none."""
+    mine = np.flatnonzero(work.unit == unit)
+    if not len(mine):
+        return np.full(len(times), -1)
+    last = mine[np.searchsorted(schedule.start[mine], times, side="right") - 1]
+    runs = (schedule.start[last] <= times) & (times < schedule.end[last])
+    return np.where(runs, work.kind[last], -1)

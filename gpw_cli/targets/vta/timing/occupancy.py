@@ -1,0 +1,239 @@
+"""What every instruction of a program asks of VTA's units: cycles, memory bursts, tokens.
+
+    work = work_of(program, timing)
+    work.cycles[3]                     # occupancy of instruction 3, nothing else running
+
+Columns rather than objects: a program has tens of thousands of instructions. Source of the
+occupancies: ``config.target.VtaTiming``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.config.target import VtaTiming
+from gpw_cli.errors import ProgramError
+from gpw_cli.targets.vta.isa import fields
+from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
+from gpw_cli.targets.vta.isa.instructions import MemType, Opcode
+from gpw_cli.targets.vta.isa.program import Program
+
+Ints = NDArray[np.int64]
+Bursts = tuple[int, ...]  # beats of each
+
+LOAD, COMPUTE, STORE = range(3)
+UNITS = ("LOAD", "COMPUTE", "STORE")
+KINDS = ("inp", "wgt", "acc", "uop", "gemm", "alu", "out", "sync")
+INP, WGT, ACC, UOP, GEMM, ALU, OUT, SYNC = range(8)
+#: Read clients by priority, as the memory port numbers them; instruction fetch is 0.
+FETCH_CLIENT = 0
+CLIENT = {UOP: 1, INP: 2, WGT: 3, ACC: 4}
+LOAD_QUEUED = 3  # cycles from a load's start until its first burst lies in the memory's queue
+_LOADS = {MemType.UOP: UOP, MemType.WGT: WGT, MemType.INP: INP, MemType.ACC: ACC}
+_FLAGS = ("pop_prev", "pop_next", "push_prev", "push_next")
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One row an instruction, int64.
+
+    ``unit``, ``kind``: indices of UNITS and KINDS. ``cycles``: uncontended occupancy. ``uops``:
+    executed micro-ops, ``macs``: those that multiply. ``bytes``: between DRAM and scratchpad.
+    A load further has ``bursts``, its requests, and ``beats``, their sum; ``delay``, cycles before
+    the first; ``tail``, cycles after the last beat; ``padding``, zero tiles to write.
+    ``flags``: pop_prev, pop_next, push_prev, push_next, each 0 or 1.
+    """
+
+    unit: Ints
+    kind: Ints
+    cycles: Ints
+    uops: Ints
+    macs: Ints
+    bytes: Ints
+    bursts: list[Bursts]
+    beats: Ints
+    delay: Ints
+    tail: Ints
+    padding: Ints
+    flags: dict[str, Ints]
+
+
+def work_of(program: Program, timing: VtaTiming) -> Work:
+    """Raises ProgramError, with the instruction's number, for what no unit can execute."""
+    columns = read_columns(program.spec, program.insn)
+    unit, kind = _dispatch(columns)
+    uops = _uops(columns, kind)
+    count, spec = len(unit), program.spec
+    empty = np.zeros((5, count), np.int64)
+    work = Work(
+        unit=unit,
+        kind=kind,
+        cycles=np.full(count, timing.sync_cycles),
+        uops=uops,
+        macs=uops * ((kind == GEMM) & (columns["reset"] == 0)),
+        bytes=empty[0],
+        bursts=[()] * count,
+        beats=empty[1],
+        delay=empty[2],
+        tail=empty[3],
+        padding=empty[4],
+        flags={name: columns[name] for name in _FLAGS},
+    )
+    gemm, alu = kind == GEMM, kind == ALU
+    a_uop = np.where(columns["use_imm"] == 1, timing.alu_imm_cycles, timing.alu_cycles)
+    work.cycles[gemm] = (timing.gemm_overhead + timing.gemm_cycles * uops)[gemm]
+    work.cycles[alu] = (timing.alu_overhead + a_uop * uops)[alu]
+    for number in np.flatnonzero(kind == OUT).tolist():
+        _store(work, columns, number, spec, timing)
+    for number in np.flatnonzero(kind <= UOP).tolist():
+        _load(work, columns, number, spec, timing)
+    return work
+
+
+def read_columns(spec: VtaSpec, stream: bytes) -> dict[str, Ints]:
+    """Field name -> one value an instruction, 0 where the instruction has no such field.
+
+    Raises ProgramError for a truncated stream and an unknown opcode.
+    """
+    if len(stream) % INSN_BYTES:
+        raise ProgramError(
+            f"the instruction stream of {len(stream)} bytes is truncated: not a multiple of "
+            f"{INSN_BYTES}"
+        )
+    words = np.frombuffer(stream, "<u8").reshape(-1, 2)
+    opcode = (words[:, 0] & 7).astype(np.int64)
+    names = {field.name for layout in _LAYOUTS.values() for field in layout}
+    columns = {name: np.zeros(len(words), np.int64) for name in names}
+    for codes, layout in _LAYOUTS.items():
+        mine = np.isin(opcode, codes)
+        for field, word, shift, width in fields.place(codes[0].name, layout, spec, 2, 64):
+            value = (words[mine, word] >> np.uint64(shift)) & np.uint64((1 << width) - 1)
+            columns[field.name][mine] = value.astype(np.int64)
+    _refuse(opcode > Opcode.ALU, lambda i: f"opcode {opcode[i]} is unknown, allowed are 0 to 4")
+    columns["opcode"] = opcode
+    return columns
+
+
+_LAYOUTS = {
+    (Opcode.LOAD, Opcode.STORE): fields.MEM,
+    (Opcode.GEMM,): fields.GEMM,
+    (Opcode.ALU,): fields.ALU,
+    (Opcode.FINISH,): fields.FINISH,
+}
+
+
+def _refuse(bad: NDArray[np.bool_], why: Callable[[int], str]) -> None:
+    if bad.any():
+        number = int(np.argmax(bad))
+        raise ProgramError(f"instruction {number}: {why(number)}")
+
+
+def _dispatch(columns: dict[str, Ints]) -> tuple[Ints, Ints]:
+    """(unit, kind) of every instruction."""
+    opcode, memory = columns["opcode"], columns["memory_type"]
+    kind = np.full(len(opcode), SYNC)
+    unit = np.full(len(opcode), COMPUTE)
+    unit[opcode == Opcode.STORE] = STORE
+    load, moves = opcode == Opcode.LOAD, columns["x_size"] > 0
+    for memory_type, name in _LOADS.items():
+        kind[load & (memory == memory_type) & moves] = name
+    kind[load & (memory == MemType.ACC_8BIT) & moves] = ACC
+    unit[load & ((memory == MemType.INP) | (memory == MemType.WGT))] = LOAD
+    kind[(opcode == Opcode.STORE) & moves] = OUT
+    kind[opcode == Opcode.GEMM], kind[opcode == Opcode.ALU] = GEMM, ALU
+    wrong = (load & ((memory == MemType.OUT) | (memory > MemType.ACC_8BIT))) | (
+        (opcode == Opcode.STORE) & (memory != MemType.OUT)
+    )
+    _refuse(wrong, lambda i: f"{Opcode(opcode[i]).name} of memory type {memory[i]} does not exist")
+    _refuse(
+        (load | (opcode == Opcode.STORE)) & moves & (columns["y_size"] == 0),
+        lambda i: "y_size=0 moves nothing; write x_size=0 to carry tokens only",
+    )
+    return unit, kind
+
+
+def _uops(columns: dict[str, Ints], kind: Ints) -> Ints:
+    length = columns["uop_end"] - columns["uop_bgn"]
+    uops = columns["iter_out"] * columns["iter_in"] * length
+    computes = (kind == GEMM) | (kind == ALU)
+    _refuse(
+        computes & ((uops <= 0) | (length <= 0)),
+        lambda i: f"{KINDS[kind[i]].upper()} has no micro-op; the hardware would wrap around",
+    )
+    return uops
+
+
+def _load(
+    work: Work, columns: dict[str, Ints], number: int, spec: VtaSpec, timing: VtaTiming
+) -> None:
+    row = {name: int(columns[name][number]) for name in _MEMORY}
+    kind = int(work.kind[number])
+    size = int(getattr(spec, f"{KINDS[kind]}_elem_bytes"))
+    wide = timing.bus_bytes >= size
+    if row["memory_type"] == MemType.ACC_8BIT:
+        size //= 4
+    work.bursts[number] = _bursts(row, size, timing)
+    work.beats[number] = beats = sum(work.bursts[number])
+    work.bytes[number] = row["x_size"] * row["y_size"] * size
+    width, above, below = row["x_size"], row["y_pad_0"], row["y_pad_1"]
+    sides = row["x_pad_0"] + row["x_pad_1"]
+    zeros = (above + below) * (width + sides) + row["y_size"] * sides
+    zeros += row["y_size"] if below and not sides else 0
+    overhead = timing.wide_load_overhead if wide else timing.load_overhead
+    work.delay[number], work.tail[number] = above, overhead - LOAD_QUEUED
+    work.padding[number] = zeros
+    free = timing.read_latency + 4 + above  # zero tiles written before the first beat
+    work.cycles[number] = above + overhead + timing.read_latency + beats + max(0, zeros - free)
+
+
+_MEMORY = tuple(field.name for field in fields.MEM)
+
+
+def _store(
+    work: Work, columns: dict[str, Ints], number: int, spec: VtaSpec, timing: VtaTiming
+) -> None:
+    row = {name: int(columns[name][number]) for name in _MEMORY}
+    size = spec.out_elem_bytes
+    bursts = _bursts(row, size, timing)
+    beats = max(1, size // spec.batch // timing.bus_bytes)  # of one row of an element
+    pause = timing.store_row if size > timing.bus_bytes else 0
+    work.bytes[number] = row["x_size"] * row["y_size"] * size
+    work.cycles[number] = timing.store_overhead + sum(
+        timing.store_burst + burst + pause * (burst // beats - 1) for burst in bursts
+    )
+
+
+def _bursts(row: dict[str, int], size: int, timing: VtaTiming) -> Bursts:
+    return split(
+        row["dram_base"] * size % timing.burst_bytes,
+        row["x_size"] * size,
+        row["y_size"],
+        row["x_stride"] * size % timing.burst_bytes,
+        timing.bus_bytes,
+        timing.burst_bytes,
+    )
+
+
+@lru_cache(maxsize=1 << 16)
+def split(
+    address: int, length: int, rows: int, stride: int, bus_bytes: int, burst_bytes: int
+) -> Bursts:
+    """Beats of each burst of ``rows`` rows of ``length`` bytes, ``stride`` bytes apart.
+
+    A burst ends with its row and at every multiple of ``burst_bytes``; beats are aligned.
+    """
+    bursts: list[int] = []
+    for number in range(rows):
+        begin = (address + number * stride) % burst_bytes
+        end = -(-(begin + length) // bus_bytes)
+        begin //= bus_bytes
+        most = burst_bytes // bus_bytes
+        first = min(most, end) - begin
+        full, last = divmod(max(0, end - most), most)
+        bursts += [first, *[most] * full, *([last] if last else [])]
+    return tuple(bursts)

@@ -1,0 +1,243 @@
+"""VTA's four modules at work: when every instruction starts and ends.
+
+    schedule = run(work, timing)
+    schedule.end.max()                 # cycles of the whole program
+
+Cycle 0 is FETCH's first read command. FETCH reads a batch, hands one instruction a cycle to the
+queues of LOAD, COMPUTE and STORE, and reads the next batch when all have found room. A module takes
+its instructions in order; one starts when it lies in the queue and the tokens it pops are there,
+and pushes when it ends. ``end`` is the first cycle in which the module is free again and another
+sees the token. Sources: ``core/FetchVME64.scala``, ``Load.scala``, ``Compute.scala``,
+``Store.scala``, ``Semaphore.scala``.
+
+Events, not cycles: the cost is one event an instruction and one step a burst.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpw_cli.config.target import VtaTiming
+from gpw_cli.errors import ProgramError
+from gpw_cli.targets.vta.isa.geometry import INSN_BYTES
+from gpw_cli.targets.vta.timing.memory_port import ReadPort
+from gpw_cli.targets.vta.timing.occupancy import (
+    CLIENT,
+    COMPUTE,
+    FETCH_CLIENT,
+    KINDS,
+    LOAD,
+    LOAD_QUEUED,
+    STORE,
+    UNITS,
+    Ints,
+    Work,
+)
+
+_FETCH = len(UNITS)
+_FETCH_QUEUED = 2  # as LOAD_QUEUED
+_START, _END = 0, 1  # an instruction may start, has ended
+_FOREVER = 1 << 60
+#: Token queues as (from, to), and which of them the flags of each unit mean.
+_EDGES = ((LOAD, COMPUTE), (COMPUTE, LOAD), (COMPUTE, STORE), (STORE, COMPUTE))
+_POPS = {(LOAD, "next"): 1, (COMPUTE, "prev"): 0, (COMPUTE, "next"): 3, (STORE, "prev"): 2}
+_PUSHES = {(LOAD, "next"): 0, (COMPUTE, "prev"): 1, (COMPUTE, "next"): 2, (STORE, "prev"): 3}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Instructions ``first`` to ``first + count - 1``, fetched from cycle ``begin`` to ``end``.
+
+    Of these cycles FETCH waited ``memory`` for the shared port and ``blocked`` for a full queue.
+    """
+
+    first: int
+    count: int
+    begin: int
+    end: int
+    memory: int
+    blocked: int
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Cycle in which each instruction is in its module's queue, starts, has ended: int64 [n]."""
+
+    arrive: Ints
+    start: Ints
+    end: Ints
+    batches: tuple[Batch, ...]
+    read_beats: int
+
+
+def run(work: Work, timing: VtaTiming) -> Schedule:
+    """Raises ProgramError for a deadlock, with the instructions that wait."""
+    simulation = _Simulation(work, timing)
+    simulation.run()
+    return Schedule(
+        arrive=np.array(simulation.arrive, np.int64),
+        start=np.array(simulation.start, np.int64),
+        end=np.array(simulation.end, np.int64),
+        batches=tuple(simulation.batches),
+        read_beats=simulation.port.busy,
+    )
+
+
+class _Simulation:
+    def __init__(self, work: Work, timing: VtaTiming) -> None:
+        self.work, self.timing, self.port = work, timing, ReadPort(timing)
+        self.count = len(work.unit)
+        self.unit, self.kind = work.unit.tolist(), work.kind.tolist()
+        self.cycles = work.cycles.tolist()
+        self.pops, self.pushes = _edges(work, "pop", _POPS), _edges(work, "push", _PUSHES)
+        self.queue = [np.flatnonzero(work.unit == unit).tolist() for unit in range(len(UNITS))]
+        self.sent = [0] * len(UNITS)  # instructions that FETCH has put into the queue
+        self.done = [0] * len(UNITS)  # of these have ended: the position of the unit's next
+        self.busy = [False] * len(UNITS)
+        self.tokens = [0] * len(_EDGES)
+        self.open: dict[int, int] = {}  # read client -> the load whose request is open
+        self.arrive, self.start, self.end = ([0] * self.count for _ in range(3))
+        self.events: list[tuple[int, int, int]] = []  # (cycle, unit, _START or _END)
+        self.batches: list[Batch] = []
+        self.dispatched = 0  # instructions that have left FETCH
+        self.batch_first, self.batch_end = 0, 0  # numbers of the batch being fetched
+        self.begin = 0  # cycle of its read command
+        self.ready = 0  # cycle from which that batch can be handed over
+        self.slot = 0  # the earliest cycle in which FETCH hands over its next instruction
+        self.blocked: int | None = None  # the unit whose full queue FETCH waits for
+
+    def run(self) -> None:
+        self._fetch(0)
+        while True:
+            delivered = self.port.serve(self.events[0][0] if self.events else _FOREVER)
+            if delivered is not None:
+                self._delivered(*delivered)
+            elif not self.events:
+                break
+            else:
+                cycle, unit, what = heapq.heappop(self.events)
+                if unit == _FETCH:
+                    self._dispatch(cycle)
+                elif what == _END:
+                    self._finish(cycle, unit)
+                else:
+                    self._try_start(cycle, unit)
+        if sum(self.done) < self.count:
+            raise ProgramError(self._deadlock())
+
+    def _fetch(self, cycle: int) -> None:
+        """Request the next batch, if instructions are left."""
+        self.begin = cycle
+        self.batch_first = self.dispatched
+        self.batch_end = min(self.dispatched + self.timing.fetch_batch, self.count)
+        if self.batch_end > self.batch_first:
+            self.port.request(FETCH_CLIENT, cycle + _FETCH_QUEUED - 1, (self._beats(),))
+
+    def _delivered(self, client: int, cycle: int) -> None:
+        """The last beat of the client's request left the memory before ``cycle``."""
+        if client == FETCH_CLIENT:
+            self.ready = cycle + self._fetch_overhead() - _FETCH_QUEUED - 1
+            heapq.heappush(self.events, (self.ready, _FETCH, _START))
+            return
+        number, work = self.open.pop(client), self.work
+        unwritten = cycle - self.start[number] + 1 - int(work.beats[number])  # cycles for padding
+        wait = max(0, int(work.padding[number]) - unwritten)
+        end = cycle + int(work.tail[number]) + wait
+        heapq.heappush(self.events, (end, self.unit[number], _END))
+
+    def _fetch_overhead(self) -> int:
+        wide = self.timing.bus_bytes >= INSN_BYTES
+        return self.timing.wide_fetch_overhead if wide else self.timing.fetch_overhead
+
+    def _beats(self) -> int:
+        """Of the batch being fetched; all of it lies in FETCH until ``ready``."""
+        count = self.batch_end - self.batch_first
+        return -(-count * INSN_BYTES // self.timing.bus_bytes)
+
+    def _dispatch(self, cycle: int) -> None:
+        """One instruction a cycle into the queues, until the batch ends or a queue is full."""
+        self.blocked, self.slot = None, max(cycle, self.slot)
+        while self.dispatched < self.batch_end:
+            number = self.dispatched
+            unit = self.unit[number]
+            if self.sent[unit] - self.done[unit] >= self.timing.queue_entries:
+                self.blocked = unit  # _finish calls again
+                return
+            self.arrive[number] = self.slot + 1
+            self.sent[unit] += 1
+            self.dispatched += 1
+            self._try_start(cycle, unit)
+            self.slot += 1
+        alone = self._fetch_overhead() - 1 + self.timing.read_latency + self._beats()
+        count, end = self.batch_end - self.batch_first, self.slot + 1
+        memory = max(0, self.ready - self.begin - alone)
+        blocked = end - 1 - count - self.ready
+        self.batches.append(Batch(self.batch_first, count, self.begin, end, memory, blocked))
+        self._fetch(end)
+
+    def _try_start(self, cycle: int, unit: int) -> None:
+        """Start the unit's next instruction if it is idle and has all that it waits for."""
+        position = self.done[unit]
+        if self.busy[unit] or position >= self.sent[unit]:
+            return
+        number = self.queue[unit][position]
+        if self.arrive[number] > cycle:
+            heapq.heappush(self.events, (self.arrive[number], unit, _START))
+            return
+        if not all(self.tokens[edge] for edge in self.pops[number]):
+            return
+        for edge in self.pops[number]:
+            self.tokens[edge] -= 1
+        self.busy[unit], self.start[number] = True, cycle
+        bursts = self.work.bursts[number]
+        if bursts:
+            client = CLIENT[self.kind[number]]
+            ready = cycle + LOAD_QUEUED - 1 + int(self.work.delay[number])
+            self.open[client] = number
+            self.port.request(client, ready, bursts)
+        else:
+            heapq.heappush(self.events, (cycle + self.cycles[number], unit, _END))
+
+    def _finish(self, cycle: int, unit: int) -> None:
+        number = self.queue[unit][self.done[unit]]
+        self.end[number], self.busy[unit] = cycle, False
+        self.done[unit] += 1
+        for edge in self.pushes[number]:
+            self.tokens[edge] = min(self.tokens[edge] + 1, self.timing.max_tokens)
+            self._try_start(cycle, _EDGES[edge][1])
+        self._try_start(cycle, unit)
+        if self.blocked == unit:
+            self._dispatch(cycle)
+
+    def _deadlock(self) -> str:
+        waits = []
+        for unit, name in enumerate(UNITS):
+            position = self.done[unit]
+            if position < self.sent[unit]:
+                number = self.queue[unit][position]
+                missing = [UNITS[_EDGES[e][0]] for e in self.pops[number] if not self.tokens[e]]
+                what = f"{KINDS[self.kind[number]]} in {name}"
+                waits.append((number, f"{number} ({what}) for a token of {' and '.join(missing)}"))
+        text = "; ".join(f"instruction {wait}" for _, wait in sorted(waits))
+        if self.blocked is not None:
+            text += f"; FETCH for room in the queue of {UNITS[self.blocked]}"
+        return f"deadlock in cycle {max(self.end)}, waiting for ever: {text}"
+
+
+def _edges(work: Work, action: str, meaning: dict[tuple[int, str], int]) -> list[tuple[int, ...]]:
+    """The token queues that each instruction pops from, or pushes to."""
+    sides = ("prev", "next")
+    table = [
+        tuple(
+            meaning[unit, side]
+            for bit, side in enumerate(sides)
+            if code >> bit & 1 and (unit, side) in meaning
+        )
+        for unit in range(len(UNITS))
+        for code in range(4)
+    ]
+    prev, after = (work.flags[f"{action}_{side}"] for side in sides)
+    return [table[code] for code in (4 * work.unit + prev + 2 * after).tolist()]

@@ -1,0 +1,124 @@
+"""How many cycles a program takes on VTA, and where they go.
+
+    report = time_program(program, load_target("vta").timing)
+    report.cycles, report.milliseconds, report.bound_cycles
+    write_trace(report, "trace.json")                    # trace.py
+
+Exact on the 64-bit bus, as the RTL reads (``config.target.VtaTiming`` holds the numbers): the
+occupancy of every instruction, the batches of FETCH and the queues it fills, in-order modules, the
+token counters, and the shared read port burst by burst with its priorities and its latency.
+Approximate: with zero padding below and none beside the picture, rows that the padding machine
+skips count like zero tiles; on wider buses FETCH asks for a batch and hands it over one cycle
+early; the older RTL differs in its GEMM and ALU only. Not modelled: the host before the launch, a
+write that waits for a read, banks and refresh of a real memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.config.target import VtaTiming
+from gpw_cli.targets.base import Timing
+from gpw_cli.targets.vta.isa.program import Program
+from gpw_cli.targets.vta.timing.attribution import (
+    LayerTiming,
+    layer_names,
+    layer_timings,
+    traffic,
+)
+from gpw_cli.targets.vta.timing.occupancy import UNITS, Work, work_of
+from gpw_cli.targets.vta.timing.pipeline import Schedule, run
+
+MODULES = ("FETCH", *UNITS)
+
+
+@dataclass(frozen=True)
+class ModuleTiming:
+    """Cycles of one module; they sum to the program's.
+
+    ``busy``: executing, as if alone; ``memory``: longer than that, the read port being shared;
+    ``instruction``: idle, the next one not fetched yet; ``token``: idle, waiting for a dependency
+    (FETCH: for room in a queue); ``over``: after the module's last instruction.
+    """
+
+    busy: int
+    memory: int
+    instruction: int
+    token: int
+    over: int
+
+
+@dataclass(frozen=True, eq=False)
+class TimingReport(Timing):
+    """``bound`` has COMPUTE, LOAD, STORE and the read port (PORT).
+
+    ``names`` (of layers), ``work`` and ``schedule`` hold every instruction.
+    """
+
+    layers: tuple[LayerTiming, ...]
+    modules: Mapping[str, ModuleTiming]
+    names: NDArray[np.object_]
+    work: Work
+    schedule: Schedule
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the single instructions, for JSON."""
+        modules = {name: asdict(module) for name, module in self.modules.items()}
+        return super().to_dict() | {"modules": modules}
+
+
+def time_program(program: Program, timing: VtaTiming) -> TimingReport:
+    """Raises ProgramError for what no VTA executes and for a deadlock, naming the instruction."""
+    work = work_of(program, timing)
+    schedule = run(work, timing)
+    cycles = int(schedule.end.max(initial=0))
+    modules = {"FETCH": _fetch_module(schedule, cycles)} | {
+        name: _module(work, schedule, unit, cycles) for unit, name in enumerate(UNITS)
+    }
+    return TimingReport(
+        cycles=cycles,
+        clock_mhz=timing.clock_mhz,
+        layers=layer_timings(program, work, schedule),
+        modules=modules,
+        bound={name: modules[name].busy for name in UNITS} | {"PORT": schedule.read_beats},
+        dram_bytes=traffic(work, np.arange(program.length)),
+        names=layer_names(program),
+        gemm_uops=int(work.macs.sum()),
+        pictures=program.spec.batch,
+        work=work,
+        schedule=schedule,
+    )
+
+
+def _module(work: Work, schedule: Schedule, unit: int, cycles: int) -> ModuleTiming:
+    mine = work.unit == unit
+    arrive, start, end = schedule.arrive[mine], schedule.start[mine], schedule.end[mine]
+    free = np.concatenate([[0], end])[:-1]
+    took = end - start
+    busy = np.minimum(took, work.cycles[mine])  # a busy port can spare a load the read latency
+    fetched = np.maximum(free, arrive)
+    return ModuleTiming(
+        busy=int(busy.sum()),
+        memory=int((took - busy).sum()),
+        instruction=int((fetched - free).sum()),
+        token=int((start - fetched).sum()),
+        over=cycles - int(end.max(initial=0)),
+    )
+
+
+def _fetch_module(schedule: Schedule, cycles: int) -> ModuleTiming:
+    took = sum(batch.end - batch.begin for batch in schedule.batches)
+    memory = sum(batch.memory for batch in schedule.batches)
+    blocked = sum(batch.blocked for batch in schedule.batches)
+    return ModuleTiming(
+        busy=took - memory - blocked,
+        memory=memory,
+        instruction=0,
+        token=blocked,
+        over=cycles - took,
+    )

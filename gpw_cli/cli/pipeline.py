@@ -38,12 +38,16 @@ def _command(until: str, text: str) -> Callable[..., None]:
     ) -> None:
         from gpw_cli.config.compose import compose
         from gpw_cli.stages.pipeline import plan, run
+        from gpw_cli.stages.preflight import Wanted, preflight
         from gpw_cli.stages.services import open_services
 
         config = compose(overrides or [], config_dir)
         services = open_services(config, listener())
+        steps = plan(config, until)
         if dry_run:
-            print_plan(plan(config, until), services.store, json)
+            print_plan(steps, services.store, json)
+        preflight([Wanted(config, steps)], services.store)
+        if dry_run:
             return
         artifacts = run(config, services, until)
         if json:

@@ -50,6 +50,7 @@ def simulate(
     """Run the network's own instructions bit for bit, and count their cycles."""
     from gpw_cli.config.compose import compose
     from gpw_cli.stages.pipeline import plan, run
+    from gpw_cli.stages.preflight import Wanted, preflight
     from gpw_cli.stages.services import open_services
 
     given = list(overrides or [])
@@ -61,8 +62,11 @@ def simulate(
         given.append(f"simulate.images={images}")
     config = compose(given, config_dir)
     services = open_services(config, listener())
+    steps = plan(config)
     if dry_run:
-        print_plan(plan(config), services.store, json)
+        print_plan(steps, services.store, json)
+    preflight([Wanted(config, steps)], services.store)
+    if dry_run:
         return
     artifacts = run(config, services)
     files = _extra(config, services, artifacts, export, trace)

@@ -64,6 +64,8 @@ def sweep(
     planned = plan_sweep(Request(overrides or [], name, config_dir, until))
     if dry_run:
         _dry_run(planned, talk, json)
+    _preflight(planned, talk)
+    if dry_run:
         return
     with watched(planned, several=several) as send:
         outcome = run_sweep(planned, send, executor)
@@ -81,6 +83,14 @@ def sweep(
         say(f"failed: {point}: {error}")
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _preflight(planned: Sweep, talk: Listener) -> None:
+    from gpw_cli.stages.preflight import Wanted, preflight
+    from gpw_cli.stages.services import open_services
+
+    store = open_services(planned.points[0].config, talk).store
+    preflight([Wanted(point.config, point.steps) for point in planned.points], store)
 
 
 def _executor(cluster: str | None, jobs: str | None) -> tuple[Executor, bool]:

@@ -15,6 +15,7 @@ class DataInfo:
     name: str
     pictures: str
     origin: str
+    classes: int = 0  # 0: as many as the folder has
 
 
 CATALOG = (
@@ -22,11 +23,13 @@ CATALOG = (
         "cifar10",
         "60,000 of 32x32 pixels, 10 classes",
         "`gpw data fetch cifar10`, or data.root=FOLDER that holds it",
+        classes=10,
     ),
     DataInfo(
         "digits",
         "1,797 handwritten digits of 8x8 pixels, brought to the network's size",
         "embedded: lies inside scikit-learn",
+        classes=10,
     ),
     DataInfo(
         "imagefolder",

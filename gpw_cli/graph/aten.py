@@ -233,3 +233,20 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("dropout", "contiguous", "clone", "detach", "alias", "identity"), _same),
     **dict.fromkeys(("flatten", "view", "reshape", "squeeze", "unsqueeze", "_unsafe_view"), _view),
 }
+# Operators with a handler, and those that only take a tensor apart, fail behind a refused one.
+FOLLOWERS = {*HANDLERS, "getitem", "permute", "transpose", "expand", "select", "t"}
+_PRODUCT = (
+    "it multiplies two tensors that are both computed; VTA's GEMM multiplies by stored weights "
+    "only: it would take an element-wise product of accumulators"
+)
+_TABLE = (
+    "it is no piecewise linear function; it would take a table of 256 entries behind an int8 "
+    "result, which VTA's ALU does not have: train with ReLU or ReLU6 in its place"
+)
+# What an operator that is refused would take, where that is known.
+NEEDS = {
+    **dict.fromkeys(("hardswish", "silu", "mul"), _PRODUCT),
+    **dict.fromkeys(("sigmoid", "gelu", "tanh", "softmax", "elu"), _TABLE),
+    "hardsigmoid": "it would be a diagonal convolution and a clip, but only ever feeds a product",
+    "layer_norm": "its statistics depend on the picture; batch norm's are stored and fold away",
+}

@@ -7,6 +7,8 @@ stride = pair(argument(op, "stride", 1))
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
@@ -16,19 +18,46 @@ from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.ir import Float, Node, Pair
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """One operator that the graph cannot express."""
+
+    operator: str
+    where: str  # path of its module
+    why: str
+
+
+def refused(network: str, refusals: Sequence[Refusal]) -> UnsupportedError:
+    """All of ``refusals`` as one error: one line for a single one, else a line a kind."""
+    if len(refusals) == 1:
+        only = refusals[0]
+        return UnsupportedError(f"operator {only.operator} at {only.where} {only.why}")
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for one in refusals:
+        kinds.setdefault((one.operator, one.why), []).append(one.where)
+    lines = [
+        f"  operator {operator} at {', '.join(dict.fromkeys(places))} {why}"
+        for (operator, why), places in kinds.items()
+    ]
+    head = f"{network}: {len(refusals)} operators are not supported:"
+    return UnsupportedError("\n".join([head, *lines]))
+
+
 class Context:
     """The tensors made so far: ``names`` maps each operator to the tensor that carries it."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.refusals: list[Refusal] = []
         self.names: dict[fx.Node, str] = {}
         self.arrays: dict[fx.Node, Float] = {}  # parameters and buffers
         self.nodes: dict[str, Node] = {}
 
     def refuse(self, op: fx.Node, why: str) -> NoReturn:
-        """Raises UnsupportedError: operator, module path, reason."""
+        """Notes operator, module path and reason, and raises UnsupportedError with them."""
         where = module_path(op) or type(self.model).__name__
-        raise UnsupportedError(f"operator {operator_name(op)} at {where} {why}")
+        self.refusals.append(Refusal(operator_name(op), where, why))
+        raise refused(where, self.refusals[-1:])
 
     def name_of(self, value: object, op: fx.Node) -> str:
         """The tensor behind an argument of ``op``; a constant is refused."""

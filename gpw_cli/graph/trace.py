@@ -21,9 +21,9 @@ import torch
 from torch import fx, nn
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.graph.aten import BATCH, HANDLERS, SUPPORTED
-from gpw_cli.graph.context import Context, operator_name
-from gpw_cli.graph.ir import Graph, Input, Shape, verify
+from gpw_cli.graph.aten import BATCH, FOLLOWERS, HANDLERS, NEEDS, SUPPORTED
+from gpw_cli.graph.context import Context, operator_name, refused, result_shape
+from gpw_cli.graph.ir import Graph, Input, Node, Shape, verify
 
 
 def trace(
@@ -35,8 +35,9 @@ def trace(
     """The verified graph of ``model`` in evaluation mode, for pictures [C, H, W].
 
     ``model`` is left as it is. ``mean`` and ``std``: the normalisation of the pictures (default: 0
-    and 1). Raises UnsupportedError: an operator that is not supported, several inputs or outputs,
-    control flow that depends on the pictures, a picture size that the network does not take.
+    and 1). Raises UnsupportedError: operators that are not supported (all of them at once),
+    several inputs or outputs, control flow that depends on the pictures, a picture size that the
+    network does not take.
     """
     channels = input_shape[0]
     source = Input(
@@ -66,6 +67,7 @@ class _Tracer:
 
     def __init__(self, model: nn.Module, exported: torch.export.ExportedProgram) -> None:
         self.exported, self.context = exported, Context(model)
+        self.unknown: set[fx.Node] = set()  # made by a refused operator, in no picture's shape
 
     def run(self, source: Input) -> Graph:
         """The graph, its tensors in the order of execution."""
@@ -74,6 +76,8 @@ class _Tracer:
             if op.op == "placeholder":
                 self._placeholder(op, source)
             elif op.op == "output":
+                if self.context.refusals:
+                    raise refused(type(self.context.model).__name__, self.context.refusals)
                 return Graph(tuple(self.context.nodes.values()), self._output(op))
             else:
                 self._operator(op)
@@ -103,10 +107,14 @@ class _Tracer:
 
     def _operator(self, op: fx.Node) -> None:
         name = operator_name(op)
-        handler = HANDLERS.get(name.removesuffix("_"))
-        if handler is None:
-            self.context.refuse(op, f"is not supported (supported: {SUPPORTED})")
-        made = handler(self.context, op)
+        seen = len(self.context.refusals)
+        try:
+            made = self._made(op, name)
+        except UnsupportedError:
+            if self.unknown & set(op.all_input_nodes) and name.removesuffix("_") in FOLLOWERS:
+                del self.context.refusals[seen:]  # only because of an operator before it
+            self._stand_in(op)
+            return
         names = self.context.names
         if isinstance(made, str):  # the same tensor seen under another shape
             names[op] = made
@@ -116,3 +124,24 @@ class _Tracer:
             old = names[op.all_input_nodes[0]]
             names.update({key: made.name for key in names if names[key] == old})
         names[op] = made.name
+
+    def _made(self, op: fx.Node, name: str) -> Node | str:
+        handler = HANDLERS.get(name.removesuffix("_"))
+        if handler is None:
+            needs = NEEDS.get(name.removesuffix("_"))
+            why = f": {needs}" if needs else f" (supported: {SUPPORTED})"
+            self.context.refuse(op, f"is not supported{why}")
+        return handler(self.context, op)
+
+    def _stand_in(self, op: fx.Node) -> None:
+        """A tensor of the refused ``op``'s shape, so that what follows is looked at as well."""
+        value = op.meta.get("val")
+        shape = result_shape(op) if isinstance(value, torch.Tensor) else ()
+        if len(shape) not in (2, 4):
+            self.unknown.add(op)
+            return
+        high, wide = shape[2:] or (1, 1)
+        picture = (shape[1], high, wide)
+        name = self.context.label(op)
+        self.context.nodes[name] = Input(name, picture, (), ())
+        self.context.names[op] = name

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerCycles:
-    """The cycles of one layer; ``split``: by what ran in them."""
+    """The cycles of one layer; ``split``: by what ran in them; ``dram_bytes``: by what it moves."""
 
     name: str
     cycles: int
     split: Mapping[str, int]
+    dram_bytes: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,105 @@
+"""``gpw cycles``: cycles, time and DRAM traffic of an untrained network, dense and pruned.
+
+estimate(compose(["model=resnet18", "sparsity=0.7"])).speedup
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpw_cli.config.schema import Config
+from gpw_cli.stages.inputs import picture_shape, weights_file
+from gpw_cli.stages.untrained import (
+    integers_untrained,
+    masked,
+    prune_untrained,
+    untrained_network,
+)
+from gpw_cli.targets.registry import npu_of
+
+if TYPE_CHECKING:
+    from gpw_cli.targets.base import Timing
+
+
+@dataclass(frozen=True)
+class Run:
+    """One program: over all its pictures."""
+
+    cycles: int
+    milliseconds: float
+    bound_cycles: int
+    dram_bytes: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer dense and, where the network is pruned, pruned (else 0)."""
+
+    name: str
+    cycles: int
+    dram_bytes: int
+    pruned_cycles: int
+    pruned_dram_bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``scheme``: what was pruned, in words; ``weights``: where they come from."""
+
+    network: str
+    weights: str
+    scheme: str
+    clock_mhz: float
+    instructions: int
+    dense: Run
+    pruned: Run | None
+    layers: tuple[Layer, ...]
+
+    @property
+    def speedup(self) -> float | None:
+        """Dense cycles by pruned cycles."""
+        return None if self.pruned is None else self.dense.cycles / self.pruned.cycles
+
+
+def estimate(config: Config, classes: int | None = None) -> Estimate:
+    """Compiles and times the network twice; UnsupportedError lists all that cannot run."""
+    model, npu, pruning = untrained_network(config, classes), npu_of(config.target), config.pruning
+    integers = integers_untrained(config, model)
+    compiled = npu.compile(integers)
+    dense, pruned = compiled.time(), None
+    masks = prune_untrained(config, model)
+    if masks is not None:
+        less = masked(integers, masks) or integers_untrained(config, model)
+        pruned = npu.compile(less).time()
+    channels, size = picture_shape(config)
+    source = weights_file(config)
+    return Estimate(
+        network=f"{config.model.name}, {channels}x{size}x{size}",
+        weights="random" if source is None else source.name,
+        scheme=f"{pruning.scheme.value} {100 * pruning.sparsity:g} %",
+        clock_mhz=dense.clock_mhz,
+        instructions=compiled.facts.get("instructions", 0),
+        dense=_run(dense),
+        pruned=None if pruned is None else _run(pruned),
+        layers=_layers(dense, pruned),
+    )
+
+
+def _run(timing: Timing) -> Run:
+    return Run(timing.cycles, timing.milliseconds, timing.bound_cycles, _sum(timing.dram_bytes))
+
+
+def _sum(moved: Mapping[str, int]) -> int:
+    return int(sum(moved.values()))
+
+
+def _layers(dense: Timing, pruned: Timing | None) -> tuple[Layer, ...]:
+    after = {layer.name: layer for layer in pruned.layers} if pruned is not None else {}
+    rows = []
+    for layer in dense.layers:
+        less = after.get(layer.name)
+        cycles, moved = (0, 0) if less is None else (less.cycles, _sum(less.dram_bytes))
+        rows.append(Layer(layer.name, layer.cycles, _sum(layer.dram_bytes), cycles, moved))
+    return tuple(rows)

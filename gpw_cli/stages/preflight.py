@@ -1,0 +1,80 @@
+"""Before anything is trained: can the network be traced, quantized and compiled at all?
+
+    preflight([(config, plan(config))], store)      # UnsupportedError lists all that cannot run
+
+It takes seconds, and only where some training is to be done: a run whose trained networks are in
+the store pays nothing, and importing this imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpw_cli.config.compose import to_plain
+from gpw_cli.config.schema import Config
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.stages.inputs import picture_shape, weights_file
+from gpw_cli.stages.pipeline import Step
+from gpw_cli.store.store import Store
+from gpw_cli.targets.registry import npu_of
+
+INTEGER = ("quantize", "fuse", "simulate")  # stages that need the traced network
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One configuration and the stages that it is to go through."""
+
+    config: Config
+    steps: Sequence[Step]
+
+    def trains(self, store: Store) -> bool:
+        """Whether some training is missing in the store."""
+        trained = ["finetune"] if weights_file(self.config) else ["pretrain", "finetune"]
+        return any(
+            step.stage.name in trained
+            and not (store.path(step.stage.name, step.key) / MANIFEST).is_file()
+            for step in self.steps
+        )
+
+    def subject(self) -> dict[str, Any]:
+        """All that decides whether it compiles: equal for most points of a sweep."""
+        config = self.config
+        return {
+            "model": to_plain(config.model),
+            "data": [config.data.name, config.data.root, *picture_shape(config)],
+            "quantizer": to_plain(config.quantizer),
+            "target": to_plain(config.target),
+            "until": self.steps[-1].stage.name,
+        }
+
+
+def preflight(wanted: Iterable[Wanted], store: Store) -> None:
+    """Checks every different network, quantizer and target of ``wanted`` that is to be trained.
+
+    Raises UnsupportedError: all that cannot run, each with its place; of several networks, the
+    report of each.
+    """
+    subjects: dict[str, tuple[Config, str]] = {}
+    for one in wanted:
+        until = one.steps[-1].stage.name
+        if until in INTEGER and one.trains(store):
+            subjects.setdefault(json.dumps(one.subject(), sort_keys=True), (one.config, until))
+    if not subjects:
+        return
+    from gpw_cli.stages.untrained import integers_untrained
+
+    reports: dict[str, None] = {}
+    for config, until in subjects.values():
+        try:
+            graph = integers_untrained(config)
+            if until == INTEGER[-1]:
+                npu_of(config.target).compile(graph)
+        except UnsupportedError as error:
+            reports[str(error)] = None
+    if reports:
+        raise UnsupportedError("\n".join(reports))

@@ -1,0 +1,81 @@
+"""``gpw cycles`` and what is checked before any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Gpw
+
+from gpw_cli.config.compose import compose
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.stages.pipeline import plan
+from gpw_cli.stages.preflight import MANIFEST, Wanted, preflight
+from gpw_cli.store.store import Store
+
+
+def test_cycles_of_an_untrained_network(gpw: Gpw) -> None:
+    found = gpw("cycles", "data=digits", "sparsity=0.5", "--json").json
+    assert found["pruned"]["cycles"] < found["dense"]["cycles"]
+    assert found["speedup"] == found["dense"]["cycles"] / found["pruned"]["cycles"]
+    for run, of in (("dense", "cycles"), ("pruned", "pruned_cycles")):
+        assert sum(layer[of] for layer in found["layers"]) == found[run]["cycles"]
+    assert sum(layer["dram_bytes"] for layer in found["layers"]) == found["dense"]["dram_bytes"]
+    dense = gpw("cycles", "data=digits", "scheme=dense", "--json").json
+    assert dense["dense"] == found["dense"]
+    assert dense["pruned"] is None
+
+
+def test_shipped_weights_are_taken_where_there_are_any(gpw: Gpw) -> None:
+    found = gpw("cycles", "sparsity=0.7", "--json").json
+    assert found["weights"] == "resnet20-A-cifar10.safetensors"
+    assert found["dense"]["milliseconds"] == pytest.approx(found["dense"]["cycles"] / 1e5)
+    ran = gpw("cycles", "scheme=dense")
+    assert "layer1.0.conv1" in ran.out
+    assert f"{found['dense']['cycles']:,} cycles" in ran.out
+
+
+def test_more_classes_make_a_larger_classifier(gpw: Gpw) -> None:
+    few, many = (
+        gpw("cycles", "data=digits", "scheme=dense", "--classes", n, "--json").json["layers"][-1]
+        for n in ("10", "200")
+    )
+    assert many["dram_bytes"] > 5 * few["dram_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("command", "dry"), [("run", True), ("run", False), ("sweep", True), ("simulate", False)]
+)
+def test_what_cannot_run_is_said_before_any_training(
+    gpw: Gpw, tmp_path: Path, command: str, dry: bool
+) -> None:
+    arguments = ("model=mobilenet_v3_small", "data.size=32", *(["--dry-run"] if dry else []))
+    ran = gpw(command, *arguments)
+    assert ran.code == 2
+    assert "hardswish" in ran.err
+    assert "features.0.2, features.4.block.0.2" in ran.err
+    assert not list(tmp_path.glob(".gpw/store/*/*"))
+
+
+def test_what_is_trained_already_is_not_checked_again(tmp_path: Path) -> None:
+    config = compose(["model=mobilenet_v3_small", "data.size=32"])
+    store = Store(tmp_path, print)
+    wanted = Wanted(config, plan(config))
+    assert wanted.trains(store)
+    for stage in ("pretrain", "finetune"):
+        step = next(step for step in wanted.steps if step.stage.name == stage)
+        store.path(stage, step.key).mkdir(parents=True)
+        (store.path(stage, step.key) / MANIFEST).write_text("{}")
+    preflight([wanted], store)
+    until_pretrain = Wanted(config, plan(config, "pretrain"))
+    preflight([until_pretrain], Store(tmp_path / "empty", print))  # needs no NPU
+
+
+def test_a_sweep_is_refused_with_every_network_in_it(tmp_path: Path) -> None:
+    configs = [
+        compose([f"model={name}", "data.size=32"]) for name in ("regnet_y_400mf", "vit_b_16")
+    ]
+    with pytest.raises(UnsupportedError) as caught:
+        preflight([Wanted(config, plan(config)) for config in configs], Store(tmp_path, print))
+    assert "RegNet" in str(caught.value)
+    assert "VisionTransformer" in str(caught.value)

@@ -23,10 +23,14 @@ _NEVER = 1 << 62
 
 
 class ReadPort:
-    """Time is in cycles and only moves forward; ``busy`` counts the beats delivered."""
+    """Time is in cycles and only moves forward; ``busy`` counts the beats delivered.
+
+    ``begins``: the cycle of the first beat of each burst of a client's last request.
+    """
 
     def __init__(self, timing: VtaTiming) -> None:
         self.busy = 0
+        self.begins: list[list[int]] = [[] for _ in range(CLIENTS)]
         self._latency = timing.read_latency
         self._interval = timing.command_interval
         self._outstanding = timing.outstanding
@@ -41,6 +45,7 @@ class ReadPort:
     def request(self, client: int, ready: int, bursts: Sequence[int]) -> None:
         """``client``, which has no request open, offers its first burst in the cycle ``ready``."""
         self._ready[client], self._bursts[client], self._next[client] = ready, bursts, 0
+        self.begins[client] = []
 
     def serve(self, until: int) -> tuple[int, int] | None:
         """Accept bursts up to the cycle ``until``, or to the first request that is complete.
@@ -52,7 +57,7 @@ class ReadPort:
         while (cycle := self._next_acceptance(min(ready))) <= until:
             client = next(c for c in range(CLIENTS) if ready[c] <= cycle)
             bursts, number = self._bursts[client], self._next[client]
-            self._accept(cycle, bursts[number])
+            self.begins[client].append(self._accept(cycle, bursts[number]))
             if number + 1 == len(bursts):
                 ready[client] = _NEVER
                 return client, self._free
@@ -76,7 +81,8 @@ class ReadPort:
                 break
         return cycle
 
-    def _accept(self, cycle: int, beats: int) -> None:
+    def _accept(self, cycle: int, beats: int) -> int:
+        """The cycle of the burst's first beat."""
         queued = cycle + 1
         begin = self._free
         if queued > self._begun + 1:  # the queue was empty: the latency counts anew
@@ -86,3 +92,4 @@ class ReadPort:
             self._ends.popleft()
         self._ends.append(begin + beats)
         self.busy += beats
+        return begin

@@ -9,7 +9,7 @@ occupancies: ``config.target.VtaTiming``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,6 +25,7 @@ from gpw_cli.targets.vta.isa.program import Program
 
 Ints = NDArray[np.int64]
 Bursts = tuple[int, ...]  # beats of each
+Padding = tuple[int, int, int]  # zero tiles, rows that are passed over, zero tiles after these
 
 LOAD, COMPUTE, STORE = range(3)
 UNITS = ("LOAD", "COMPUTE", "STORE")
@@ -45,8 +46,9 @@ class Work:
     ``unit``, ``kind``: indices of UNITS and KINDS. ``cycles``: uncontended occupancy. ``uops``:
     executed micro-ops, ``macs``: those that multiply. ``bytes``: between DRAM and scratchpad.
     A load further has ``bursts``, its requests, and ``beats``, their sum; ``delay``, cycles before
-    the first; ``tail``, cycles after the last beat; ``padding``, zero tiles to write.
+    the first; ``tail``, cycles after the last beat; ``padding``, what ``padding_end`` takes.
     ``flags``: pop_prev, pop_next, push_prev, push_next, each 0 or 1.
+    ``finish``: number of the first FINISH, -1 if there is none.
     """
 
     unit: Ints
@@ -59,8 +61,9 @@ class Work:
     beats: Ints
     delay: Ints
     tail: Ints
-    padding: Ints
+    padding: list[Padding]
     flags: dict[str, Ints]
+    finish: int
 
 
 def work_of(program: Program, timing: VtaTiming) -> Work:
@@ -69,7 +72,7 @@ def work_of(program: Program, timing: VtaTiming) -> Work:
     unit, kind = _dispatch(columns)
     uops = _uops(columns, kind)
     count, spec = len(unit), program.spec
-    empty = np.zeros((5, count), np.int64)
+    empty = np.zeros((4, count), np.int64)
     work = Work(
         unit=unit,
         kind=kind,
@@ -81,8 +84,9 @@ def work_of(program: Program, timing: VtaTiming) -> Work:
         beats=empty[1],
         delay=empty[2],
         tail=empty[3],
-        padding=empty[4],
+        padding=[(0, 0, 0)] * count,
         flags={name: columns[name] for name in _FLAGS},
+        finish=next(iter(np.flatnonzero(columns["opcode"] == Opcode.FINISH).tolist()), -1),
     )
     gemm, alu = kind == GEMM, kind == ALU
     a_uop = np.where(columns["use_imm"] == 1, timing.alu_imm_cycles, timing.alu_cycles)
@@ -180,15 +184,48 @@ def _load(
     work.bursts[number] = _bursts(row, size, timing)
     work.beats[number] = beats = sum(work.bursts[number])
     work.bytes[number] = row["x_size"] * row["y_size"] * size
-    width, above, below = row["x_size"], row["y_pad_0"], row["y_pad_1"]
-    sides = row["x_pad_0"] + row["x_pad_1"]
-    zeros = (above + below) * (width + sides) + row["y_size"] * sides
-    zeros += row["y_size"] if below and not sides else 0
+    work.padding[number] = zeros = _padding(row)
+    above = row["y_pad_0"]
     overhead = timing.wide_load_overhead if wide else timing.load_overhead
     work.delay[number], work.tail[number] = above, overhead - LOAD_QUEUED
-    work.padding[number] = zeros
-    free = timing.read_latency + 4 + above  # zero tiles written before the first beat
-    work.cycles[number] = above + overhead + timing.read_latency + beats + max(0, zeros - free)
+    first = timing.read_latency + LOAD_QUEUED + above  # beat, from the start
+    end = max(first + beats, padding_end(0, zeros, ((first, beats),)))
+    work.cycles[number] = end + overhead - LOAD_QUEUED
+
+
+def _padding(row: dict[str, int]) -> Padding:
+    """Rows above and beside the data are one run of zero tiles, those below another.
+
+    With nothing beside the data the rows of data between the two are passed over, one a cycle.
+    """
+    sides, below = row["x_pad_0"] + row["x_pad_1"], row["y_pad_1"]
+    width = row["x_size"] + sides
+    tiles = row["y_pad_0"] * width + row["y_size"] * sides
+    return tiles, row["y_size"] if below and not sides else 0, below * width
+
+
+def padding_end(start: int, padding: Padding, served: Iterable[tuple[int, int]]) -> int:
+    """The cycle in which the zero padding of a load is done; all cycles are those of the memory.
+
+    ``start``: cycle in which the load starts. ``served``: (cycle of the first beat, beats) of its
+    bursts, ascending. A tile of zeros is written in a cycle in which no beat is; a row is passed
+    over in any cycle. Source: ``ZeroPadding`` in ``core/TensorLoadNarrowVME.scala``.
+    """
+    tiles, rows, last = padding
+    served = tuple(served)
+    cycle = _fill(start - 1, tiles, served) + rows
+    return _fill(cycle, last, served)
+
+
+def _fill(cycle: int, tiles: int, served: tuple[tuple[int, int], ...]) -> int:
+    """The cycle after the last of ``tiles`` zero tiles, from ``cycle`` on, has been written."""
+    for begin, beats in served:
+        free = max(0, begin - cycle)
+        if tiles <= free:
+            break
+        if begin + beats > cycle:
+            tiles, cycle = tiles - free, begin + beats
+    return cycle + tiles
 
 
 _MEMORY = tuple(field.name for field in fields.MEM)

@@ -4,10 +4,11 @@
     schedule.end.max()                 # cycles of the whole program
 
 Cycle 0 is FETCH's first read command. FETCH reads a batch, hands one instruction a cycle to the
-queues of LOAD, COMPUTE and STORE, and reads the next batch when all have found room. A module takes
-its instructions in order; one starts when it lies in the queue and the tokens it pops are there,
-and pushes when it ends. ``end`` is the first cycle in which the module is free again and another
-sees the token. Sources: ``core/FetchVME64.scala``, ``Load.scala``, ``Compute.scala``,
+queues of LOAD, COMPUTE and STORE, and reads the next batch when all have found room (on a bus of
+128 bits and more when all but two have, which wait in a register). A module takes its instructions
+in order; one starts when it lies in the queue and the tokens it pops are there, and pushes when it
+ends. ``end`` is the first cycle in which the module is free again and another sees the token.
+Sources: ``core/FetchVME64.scala``, ``FetchWideVME.scala``, ``Load.scala``, ``Compute.scala``,
 ``Store.scala``, ``Semaphore.scala``.
 
 Events, not cycles: the cost is one event an instruction and one step a burst.
@@ -16,7 +17,7 @@ Events, not cycles: the cost is one event an instruction and one step a burst.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from gpw_cli.targets.vta.timing.occupancy import (
     UNITS,
     Ints,
     Work,
+    padding_end,
 )
 
 _FETCH = len(UNITS)
@@ -64,7 +66,12 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Cycle in which each instruction is in its module's queue, starts, has ended: int64 [n]."""
+    """Cycle in which each instruction is in its module's queue, starts, has ended: int64 [n].
+
+    Nothing is later than the end of the first FINISH, which is where the RTL's counter stops: what
+    still runs then (FINISH waits for the tokens it pops, for nothing else) is cut off there.
+    ``read_beats``: delivered by the memory.
+    """
 
     arrive: Ints
     start: Ints
@@ -77,13 +84,23 @@ def run(work: Work, timing: VtaTiming) -> Schedule:
     """Raises ProgramError for a deadlock, with the instructions that wait."""
     simulation = _Simulation(work, timing)
     simulation.run()
+    end = np.array(simulation.end, np.int64)
+    over = int(end[work.finish] if work.finish >= 0 else end.max(initial=0))
     return Schedule(
-        arrive=np.array(simulation.arrive, np.int64),
-        start=np.array(simulation.start, np.int64),
-        end=np.array(simulation.end, np.int64),
-        batches=tuple(simulation.batches),
-        read_beats=simulation.port.busy,
+        arrive=np.minimum(np.array(simulation.arrive, np.int64), over),
+        start=np.minimum(np.array(simulation.start, np.int64), over),
+        end=np.minimum(end, over),
+        batches=tuple(_until(batch, over) for batch in simulation.batches if batch.begin < over),
+        read_beats=min(simulation.port.busy, over),
     )
+
+
+def _until(batch: Batch, over: int) -> Batch:
+    """What happened of a batch before the cycle ``over``."""
+    end = min(batch.end, over)
+    memory = min(batch.memory, end - batch.begin)
+    blocked = min(batch.blocked, end - batch.begin - memory)
+    return replace(batch, end=end, memory=memory, blocked=blocked)
 
 
 class _Simulation:
@@ -103,9 +120,12 @@ class _Simulation:
         self.events: list[tuple[int, int, int]] = []  # (cycle, unit, _START or _END)
         self.batches: list[Batch] = []
         self.dispatched = 0  # instructions that have left FETCH
-        self.batch_first, self.batch_end = 0, 0  # numbers of the batch being fetched
+        self.wide = timing.bus_bytes >= INSN_BYTES
+        self.held = 2 if self.wide else 0  # instructions that may be left when FETCH reads again
+        self.batch_first, self.batch_end = 0, 0  # numbers of the batch fetched last
         self.begin = 0  # cycle of its read command
         self.ready = 0  # cycle from which that batch can be handed over
+        self.here = 0  # instructions that lie in FETCH or have left it
         self.slot = 0  # the earliest cycle in which FETCH hands over its next instruction
         self.blocked: int | None = None  # the unit whose full queue FETCH waits for
 
@@ -120,6 +140,7 @@ class _Simulation:
             else:
                 cycle, unit, what = heapq.heappop(self.events)
                 if unit == _FETCH:
+                    self.here = self.batch_end
                     self._dispatch(cycle)
                 elif what == _END:
                     self._finish(cycle, unit)
@@ -131,8 +152,8 @@ class _Simulation:
     def _fetch(self, cycle: int) -> None:
         """Request the next batch, if instructions are left."""
         self.begin = cycle
-        self.batch_first = self.dispatched
-        self.batch_end = min(self.dispatched + self.timing.fetch_batch, self.count)
+        self.batch_first = self.batch_end
+        self.batch_end = min(self.batch_first + self.timing.fetch_batch, self.count)
         if self.batch_end > self.batch_first:
             self.port.request(FETCH_CLIENT, cycle + _FETCH_QUEUED - 1, (self._beats(),))
 
@@ -143,14 +164,15 @@ class _Simulation:
             heapq.heappush(self.events, (self.ready, _FETCH, _START))
             return
         number, work = self.open.pop(client), self.work
-        unwritten = cycle - self.start[number] + 1 - int(work.beats[number])  # cycles for padding
-        wait = max(0, int(work.padding[number]) - unwritten)
-        end = cycle + int(work.tail[number]) + wait
+        padding = work.padding[number]
+        if any(padding):
+            served = zip(self.port.begins[client], work.bursts[number], strict=True)
+            cycle = max(cycle, padding_end(self.start[number], padding, served))
+        end = cycle + int(work.tail[number])
         heapq.heappush(self.events, (end, self.unit[number], _END))
 
     def _fetch_overhead(self) -> int:
-        wide = self.timing.bus_bytes >= INSN_BYTES
-        return self.timing.wide_fetch_overhead if wide else self.timing.fetch_overhead
+        return self.timing.wide_fetch_overhead if self.wide else self.timing.fetch_overhead
 
     def _beats(self) -> int:
         """Of the batch being fetched; all of it lies in FETCH until ``ready``."""
@@ -160,7 +182,8 @@ class _Simulation:
     def _dispatch(self, cycle: int) -> None:
         """One instruction a cycle into the queues, until the batch ends or a queue is full."""
         self.blocked, self.slot = None, max(cycle, self.slot)
-        while self.dispatched < self.batch_end:
+        self._read_ahead()
+        while self.dispatched < self.here:
             number = self.dispatched
             unit = self.unit[number]
             if self.sent[unit] - self.done[unit] >= self.timing.queue_entries:
@@ -171,8 +194,17 @@ class _Simulation:
             self.dispatched += 1
             self._try_start(cycle, unit)
             self.slot += 1
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Read the next batch once no more than ``held`` instructions of this one are left."""
+        arrived = self.here == self.batch_end > self.batch_first
+        if not arrived or self.dispatched < self.batch_end - self.held:
+            return
+        count, last = self.batch_end - self.batch_first, self.batch_end - self.held - 1
+        left = self.arrive[last] if last >= 0 else 0
+        end = max(self.ready + count, left + self.held) + 1
         alone = self._fetch_overhead() - 1 + self.timing.read_latency + self._beats()
-        count, end = self.batch_end - self.batch_first, self.slot + 1
         memory = max(0, self.ready - self.begin - alone)
         blocked = end - 1 - count - self.ready
         self.batches.append(Batch(self.batch_first, count, self.begin, end, memory, blocked))

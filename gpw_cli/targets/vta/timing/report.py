@@ -4,12 +4,14 @@
     report.cycles, report.milliseconds, report.bound_cycles
     write_trace(report, "trace.json")                    # trace.py
 
-Exact on the 64-bit bus, as the RTL reads (``config.target.VtaTiming`` holds the numbers): the
-occupancy of every instruction, the batches of FETCH and the queues it fills, in-order modules, the
-token counters, and the shared read port burst by burst with its priorities and its latency.
-Approximate: with zero padding below and none beside the picture, rows that the padding machine
-skips count like zero tiles; on wider buses FETCH asks for a batch and hands it over one cycle
-early; the older RTL differs in its GEMM and ALU only. Not modelled: the host before the launch, a
+Equal to the RTL's cycle counter for every program that was run on it: 64-bit bus with bursts of 16
+and of 256 beats, 256-bit bus. ``config.target.VtaTiming`` holds the numbers. Modelled: the
+occupancy of every instruction, zero padding tile by tile, the batches of FETCH and the queues it
+fills, in-order modules, the token counters, and the shared read port burst by burst with its
+priorities and its latency. The counter stops when FINISH ends, and so do ``cycles``: FINISH waits
+for the tokens that it pops, not for what other modules still do. Without FINISH ``cycles`` is the
+end of the last instruction. Read from the sources, not measured: the buses of 128 and 512 bits, and
+the older RTL, which differs in its GEMM and ALU only. Not modelled: the host before the launch, a
 write that waits for a read, banks and refresh of a real memory.
 """
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,10 @@ from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import FULL_RANGE, IntGraph, Rescale
 from gpw_cli.quantization.reference import run
 from gpw_cli.targets.vta.check.rules import check
+from gpw_cli.targets.vta.export import export_program, load_exported
 from gpw_cli.targets.vta.functional.simulator import simulate
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.input_layout import InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluInsn, GemmInsn, MemInsn, MemType, decode
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.lowering import compile_graph
@@ -215,6 +219,107 @@ def gemm_micro_ops(program: Program) -> int:
         for insn in decode(program.spec, program.insn)
         if isinstance(insn, GemmInsn) and not insn.reset
     )
+
+
+#: A first convolution of 16 outputs: picture, kernel, stride, padding, bias; the layout's kernel
+#: and constants, and the tile passes of one position.
+FIRST_LAYERS = {
+    "3 channels": ((3, 12, 12), 3, 1, 1, 2000, (3, 3), (127, 1), 2),
+    "1 channel": ((1, 9, 9), 3, 1, 1, 2000, (3, 3), (127, 1), 1),
+    "large bias": ((3, 8, 8), 3, 1, 1, 50_000, (3, 3), (127,) * 4 + (1,), 2),
+    "too large a bias": ((3, 8, 8), 3, 1, 1, 100_000, (3, 3), (), 3),
+    "no bias": ((3, 8, 8), 3, 1, 1, 0, (3, 3), (127, 1), 2),  # the rounding term
+    "stride 2": ((3, 14, 14), 7, 2, 3, 2000, (1, 7), (127, 1), 14),
+    "stride over kernel": ((3, 9, 9), 2, 3, 0, 2000, (2, 2), (127, 1), 1),
+    "full channels": ((16, 8, 8), 3, 1, 1, 2000, (1, 1), (), 10),
+}
+
+
+@pytest.mark.parametrize("case", FIRST_LAYERS)
+def test_host_lays_the_picture_out(case: str) -> None:
+    shape, kernel, stride, padding, bias, window, constants, passes = FIRST_LAYERS[case]
+    maker = GraphMaker(shape)
+    first = maker.conv("input", 16, kernel, stride, padding, bias=bias)
+    maker.conv(first, 10, 1, relu=False, bits=32)
+    program = assert_exact(maker.graph())
+    assert program.input_layout.kernel == window
+    assert program.input_layout.constants == constants
+    _, rows, cols = maker.shape_of(first)
+    second = 2  # a tile and the bias
+    assert gemm_micro_ops(program) == (passes + second) * rows * cols
+
+
+def test_layout_of_a_pruned_first_layer_and_of_two_readers() -> None:
+    maker = GraphMaker((3, 8, 8))
+    first = maker.conv("input", 16)
+    maker.nodes[-1].weight[:, :, :, 1:] = 0  # type: ignore[union-attr]
+    maker.nodes[-1].weight[:, :, 1:, 0] = 0  # type: ignore[union-attr]
+    maker.conv(first, 10, 1, relu=False, bits=32)
+    program = assert_exact(maker.graph())
+    assert program.input_layout.constants == (127, 1)  # one tile, the bias in it
+    maker = GraphMaker((3, 8, 8))
+    first, second = maker.conv("input", 16), maker.conv("input", 16)
+    maker.add(first, second)
+    assert assert_exact(maker.graph()).input_layout == InputLayout()
+
+
+def test_laid_out_picture_in_an_export(tmp_path: Path) -> None:
+    maker = GraphMaker((3, 8, 8))
+    maker.conv(maker.conv("input", 16), 10, 1, relu=False, bits=32)
+    program = compile_graph(maker.graph(), DEFAULT)
+    picture = np.random.default_rng(5).integers(-128, 128, (3, 8, 8)).astype(np.int8)
+    export_program(program, picture, tmp_path / "program")
+    manifest = json.loads((tmp_path / "program" / "manifest.json").read_text())
+    assert manifest["input"]["layout"] == {
+        "kernel": [3, 3],
+        "stride": [1, 1],
+        "padding": [1, 1],
+        "constants": [127, 1],
+    }
+    dram = np.frombuffer((tmp_path / "program" / "dram.bin").read_bytes(), np.int8)
+    region = program.region("input")
+    laid = dram[region.offset : region.offset + region.length].reshape(2, 8, 8, 16)
+    laid = laid.transpose(0, 3, 1, 2).reshape(32, 8, 8)
+    window = np.pad(picture, ((0, 0), (1, 1), (1, 1)))[:, 4:7, 5:8]  # of row 4, column 5
+    assert laid[:27, 4, 5].tolist() == window.transpose(1, 2, 0).reshape(-1).tolist()
+    assert (laid[27:29] == np.array([127, 1])[:, None, None]).all()
+    assert not laid[29:].any()
+    back = load_exported(tmp_path / "program")
+    assert np.array_equal(back.picture, picture)
+    assert back.program.input_layout == program.input_layout
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_picture_comes_back_from_its_layout(data: st.DataObject) -> None:
+    kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = tuple(data.draw(st.integers(1, size)) for size in kernel)
+    padding = tuple(data.draw(st.integers(0, size - 1)) for size in kernel)
+    layout = InputLayout(kernel, (stride[0], stride[1]), (padding[0], padding[1]), (127, 1))
+    size = [
+        step * data.draw(st.integers(1, 4)) + data.draw(st.integers(0, step - 1)) + tall - 2 * pad
+        for step, tall, pad in zip(stride, kernel, padding, strict=True)
+    ]
+    if min(size) < 1:
+        return
+    picture = np.random.default_rng(0).integers(-128, 128, (2, *size)).astype(np.int8)
+    laid = layout.lay_out(picture[None])[0]
+    assert laid.shape == layout.shape(picture.shape)
+    reached = [
+        step * (n - 1) + tall - pad
+        for step, n, tall, pad in zip(stride, laid.shape[1:], kernel, padding, strict=True)
+    ]
+    inside = picture.copy()
+    inside[:, reached[0] :], inside[:, :, reached[1] :] = 0, 0
+    assert np.array_equal(layout.picture(laid, picture.shape), inside)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("bias", [2000, 200_000])
+def test_laid_out_picture_on_every_geometry(name: str, bias: int) -> None:
+    maker = GraphMaker((3, 9, 9))
+    maker.conv(maker.conv("input", 20, bias=bias), 10, 1, relu=False, bits=32)
+    assert_exact(maker.graph(), GEOMETRIES[name])
 
 
 def test_pruned_tiles_cost_nothing() -> None:

@@ -47,7 +47,7 @@ PIPELINE = (
     Stage("finetune", 1, inputs.finetune, "gpw_cli.stages.finetune"),
     Stage("quantize", 1, inputs.quantize, "gpw_cli.stages.quantize"),
     Stage("fuse", 1, inputs.fuse, "gpw_cli.stages.fuse"),
-    Stage("simulate", 2, inputs.simulate, "gpw_cli.stages.simulate"),
+    Stage("simulate", 3, inputs.simulate, "gpw_cli.stages.simulate"),
 )
 NAMES = tuple(stage.name for stage in PIPELINE)
 

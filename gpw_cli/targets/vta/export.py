@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from gpw_cli.errors import ProgramError, UsageError
 from gpw_cli.targets.vta.functional.simulator import Simulator, pack_input, unpack_input
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
+from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.program import Bytes, LayerRange, Program, Region
 
 _FORMAT = "gpw-vta-program"
@@ -128,7 +129,7 @@ def _manifest(program: Program, min_gemm_distance: int) -> dict[str, Any]:
         "instructions": program.length,
         "dram_bytes": len(program.dram),
         "regions": [asdict(region) for region in program.regions],
-        "input": {"region": program.input, "shape": program.input_shape},
+        "input": {"region": program.input, "shape": program.input_shape} | _layout(program),
         "output": {
             "region": program.output,
             "shape": program.output_shape,
@@ -138,6 +139,13 @@ def _manifest(program: Program, min_gemm_distance: int) -> dict[str, Any]:
         "scales": dict(program.scales),
         "min_gemm_distance": min_gemm_distance,
     }
+
+
+def _layout(program: Program) -> dict[str, Any]:
+    """How the host lays a picture out (isa/input_layout.py); nothing for the picture as it is."""
+    if program.input_layout == PLAIN:
+        return {}
+    return {"layout": asdict(program.input_layout)}
 
 
 def _program(manifest: Mapping[str, Any], insn: bytes, dram: bytes) -> Program:
@@ -157,6 +165,7 @@ def _program(manifest: Mapping[str, Any], insn: bytes, dram: bytes) -> Program:
         layers=tuple(LayerRange(**layer) for layer in manifest["layers"]),
         scales=manifest["scales"],
         min_gemm_distance=manifest["min_gemm_distance"],
+        input_layout=InputLayout(**{k: tuple(v) for k, v in source.get("layout", {}).items()}),
     )
 
 

@@ -26,7 +26,8 @@ class DramState:
         self.stamps = Stamps(count, f"DRAM ({self.granule}-byte)")
         for number, region in enumerate(program.regions):
             self._add(number, region)
-        self._check_size(program.input, program.input_shape, spec.inp_elem_bytes, 1)
+        laid = program.input_layout.shape(program.input_shape)
+        self._check_size(program.input, laid, spec.inp_elem_bytes, 1)
         self._check_size(
             program.output, program.output_shape, spec.out_elem_bytes, program.output_bits // 8
         )

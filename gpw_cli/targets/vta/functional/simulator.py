@@ -146,12 +146,18 @@ class _Bound:
 
 
 def pack_input(program: Program, pictures: Int8, images: int) -> Int8:
-    """Pictures [n, C, H, W] as the input region of all images: int8 [granules, images, granule]."""
-    spec = program.spec
-    channels, height, width = program.input_shape
+    """Pictures [n, C, H, W] as the input region of all images: int8 [granules, images, granule].
+
+    Places without a picture hold a black one, zero.
+    """
+    spec, layout = program.spec, program.input_layout
+    full = np.zeros((images * spec.batch, *program.input_shape), np.int8)
+    full[: len(pictures)] = pictures
+    laid = layout.lay_out(full)
+    channels, height, width = laid.shape[1:]
     blocks = -(-channels // spec.block_in)
-    padded = np.zeros((images * spec.batch, blocks * spec.block_in, height, width), np.int8)
-    padded[: len(pictures), :channels] = pictures
+    padded = np.zeros((len(laid), blocks * spec.block_in, height, width), np.int8)
+    padded[:, :channels] = laid
     split = padded.reshape(images, spec.batch, blocks, spec.block_in, height, width)
     region = split.transpose(0, 2, 4, 5, 1, 3).reshape(images, -1, min(spec.tile) * spec.batch)
     return np.ascontiguousarray(region.transpose(1, 0, 2))
@@ -159,11 +165,11 @@ def pack_input(program: Program, pictures: Int8, images: int) -> Int8:
 
 def unpack_input(program: Program, image: Int8) -> Int8:
     """The first picture int8 [C, H, W] of an input region's bytes."""
-    spec = program.spec
-    channels, height, width = program.input_shape
+    spec, layout = program.spec, program.input_layout
+    channels, height, width = layout.shape(program.input_shape)
     split = image.reshape(-1, height, width, spec.batch, spec.block_in)[:, :, :, 0]
-    picture: Int8 = split.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
-    return np.ascontiguousarray(picture)
+    laid = split.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
+    return layout.picture(laid, program.input_shape)
 
 
 def unpack_output(program: Program, planes: Int8) -> NDArray[np.int32]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
+from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 
 Bytes = NDArray[np.uint8]
 REGION_ALIGN = 4096  # bytes; a runtime may move the image by any multiple of it
@@ -50,7 +51,8 @@ class Program:
 
     ``insn``: 16 bytes an instruction. ``dram``: uint8, the image before the run; input,
     intermediate and output regions are zero.
-    Input region: int8 [ceil(C/block_in), H, W, batch, block_in], channels zero padded.
+    Input region: int8 [ceil(C/block_in), H, W, batch, block_in], channels zero padded; (C, H, W)
+    are those of ``input_layout.shape(input_shape)``.
     Output region: int8 [output_bits/8, ceil(C/block_out), H, W, batch, block_out]: plane p holds
     bits 8p to 8p+7 of each result.
     ``input_shape``, ``output_shape``: (C, H, W) without padding channels; classes = C*H*W.
@@ -68,6 +70,7 @@ class Program:
     layers: tuple[LayerRange, ...]
     scales: Mapping[str, float] = field(default_factory=dict)
     min_gemm_distance: int = 0
+    input_layout: InputLayout = PLAIN
 
     @property
     def length(self) -> int:

@@ -28,7 +28,8 @@ Tiles = NDArray[np.int8]
 class Tensor:
     """One activation in DRAM: (C, H, W) of ``shape`` at byte ``offset``, ``planes`` bytes a value.
 
-    ``stored``: the channel groups that are computed, ascending; None: all.
+    ``stored``: the channel groups that are computed, ascending; None: all. ``note``: what the
+    channels are, for the region's description.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Tensor:
     planes: int = 1
     offset: int = 0
     stored: tuple[int, ...] | None = None
+    note: str = ""
 
     @property
     def groups(self) -> int:
@@ -66,7 +68,7 @@ class Tensor:
         block = block if kind in ("input", "output") else self.group
         blocks = self.groups * self.pixel(block)
         shape: tuple[int, ...] = (blocks, *self.shape[1:], spec.batch, block)
-        layout = f"C/{block} H W n {block}c"
+        layout = f"C/{block} H W n {block}c{self.note}"
         if kind == "output":
             shape, layout = (self.planes, *shape), f"byte {layout}"
         return Region(self.name, self.offset, prod(shape), "int8", shape, layout, kind)

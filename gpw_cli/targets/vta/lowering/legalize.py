@@ -1,6 +1,6 @@
 """Integer graph to kernels: every node in terms of tiles, constants and exact ALU steps.
 
-    kernels = legalize(graph, spec)
+    kernels, layout = legalize(graph, spec)
 
 Each kernel writes the tensor of its name. An option-A shortcut (``IntPad``) that only feeds
 additions becomes shifted diagonal tiles of those and is not computed on its own.
@@ -26,8 +26,10 @@ from gpw_cli.graph.integer import (
     wrap_int32,
 )
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.epilogue import Bounds, Tail, shorten, step
+from gpw_cli.targets.vta.lowering.host_layout import host_layout
 from gpw_cli.targets.vta.lowering.identity_tiles import Copies
 from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
@@ -45,8 +47,8 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
 _KEEP = Rescale(0, False, *FULL_RANGE)
 
 
-def legalize(graph: IntGraph, spec: VtaSpec) -> list[Kernel]:
-    """The kernels of ``graph``, in an order in which they can run.
+def legalize(graph: IntGraph, spec: VtaSpec) -> tuple[list[Kernel], InputLayout]:
+    """The kernels of ``graph``, in an order in which they can run, and what the host prepares.
 
     Raises UnsupportedError for a node that VTA cannot compute, by name.
     """
@@ -60,11 +62,12 @@ class _Legalizer:
         self.graph, self.spec = graph, spec
         self.copies = Copies(graph, spec)
         self.kernels: list[Kernel] = []
+        self.layout = PLAIN
 
-    def run(self) -> list[Kernel]:
+    def run(self) -> tuple[list[Kernel], InputLayout]:
         for node in self.graph.nodes:
             self._node(node)
-        return self.kernels
+        return self.kernels, self.layout
 
     def _node(self, node: IntNode) -> None:
         copies = self.copies
@@ -116,16 +119,14 @@ class _Legalizer:
         source = self.copies.bounds[node.input]
         bias = node.bias.astype(np.int64)
         acc = _conv_bounds(weight, source, padded=any(node.padding)).plus(bias)
-        kernel = (weight.shape[2], weight.shape[3])
-        tiles = weight_tiles(node.weight, self.spec)
-        term = Term(node.input, tiles, kernel, node.stride, node.padding)
         before: list[Stage] = []
         same: tuple[Term, ...] = ()
         extra = Bounds(np.zeros_like(bias), np.zeros_like(bias))
         if node.residual is not None:
             before, same, extra = self.copies.shortcut(node, node.residual)
         tail = shorten(acc.wrapped().plus(extra), node.relu, node.rescale, node.name)
-        terms, steps = self._biased((*same, term), wrap_int32(bias + tail.fold), tail)
+        term, bias = self._weights(node, wrap_int32(bias + tail.fold))
+        terms, steps = self._biased((*same, term), bias, tail)
         late = self._late(node, acc, tail)
         if late is None:
             stages = [*before, Stage(terms, steps)]
@@ -133,6 +134,16 @@ class _Legalizer:
             cut = len(steps) - len(tail.steps) + 1
             stages = [Stage(terms, steps[:cut]), Stage((late,), steps[cut:])]
         self._emit(node, stages, tail)
+
+    def _weights(self, node: IntConv, bias: Int64) -> tuple[Term, Int64]:
+        """The convolution as a term, and what of ``bias`` that leaves to add."""
+        laid = host_layout(self.graph, node, bias, self.spec)
+        if laid is not None:
+            self.layout = laid.layout
+            return laid.term, np.zeros_like(bias) if laid.biased else bias
+        kernel = (node.weight.shape[2], node.weight.shape[3])
+        tiles = weight_tiles(node.weight, self.spec)
+        return Term(node.input, tiles, kernel, node.stride, node.padding), bias
 
     def _late(self, node: IntConv, acc: Bounds, tail: Tail) -> Term | None:
         """The shortcut as a term after the tail's first step, a shift, where that pays."""

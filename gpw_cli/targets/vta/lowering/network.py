@@ -17,6 +17,7 @@ from dataclasses import replace
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntConv, IntGraph
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.input_layout import InputLayout
 from gpw_cli.targets.vta.isa.instructions import MemType, encode
 from gpw_cli.targets.vta.isa.program import LayerRange, Program
 from gpw_cli.targets.vta.lowering.builder import Builder
@@ -43,11 +44,11 @@ def compile_graph(graph: IntGraph, spec: VtaSpec) -> Program:
         raise UnsupportedError(
             f"VTA geometry: LOG_BATCH={spec.log_batch} needs LOG_BLOCK_IN equal to LOG_BLOCK_OUT"
         )
-    named = legalize(graph, spec)
+    named, layout = legalize(graph, spec)
     if not named:
         raise UnsupportedError("the network has no layer")
     dram = DramImage()
-    kernels, tensors = _placed(graph, named, spec, dram)
+    kernels, tensors = _placed(graph, named, layout, spec, dram)
     builder = Builder(spec, _vectors(kernels, tensors, spec))
     schedules = [_schedule(builder, dram, kernel, tensors) for kernel in kernels]
     _prepare(builder, dram, tensors, kernels)
@@ -66,16 +67,23 @@ def compile_graph(graph: IntGraph, spec: VtaSpec) -> Program:
         output_shape=output.shape,
         output_bits=8 * output.planes,
         layers=tuple(layers),
+        input_layout=layout,
         scales=dict(graph.scales),
         min_gemm_distance=min((s.distance for s in schedules if s.distance), default=0),
     )
 
 
 def _placed(
-    graph: IntGraph, named: Sequence[Kernel], spec: VtaSpec, dram: DramImage
+    graph: IntGraph,
+    named: Sequence[Kernel],
+    layout: InputLayout,
+    spec: VtaSpec,
+    dram: DramImage,
 ) -> tuple[list[Kernel], dict[str, Tensor]]:
     """What has to be computed, and every tensor that is stored, in its region."""
-    tensors = _tensors(graph, named, spec)
+    laid = layout.shape(graph.input.shape)
+    source = Tensor(graph.input.name, laid, spec.block_in, note=layout.words)
+    tensors = _tensors(graph, source, named, spec)
     kernels, live = trim(named, tensors, graph.output, spec)
     stored = {graph.input.name: "input"} | {kernel.name: "intermediate" for kernel in kernels}
     stored[graph.output] = "output"
@@ -86,11 +94,12 @@ def _placed(
     return kernels, placed
 
 
-def _tensors(graph: IntGraph, kernels: Sequence[Kernel], spec: VtaSpec) -> dict[str, Tensor]:
+def _tensors(
+    graph: IntGraph, source: Tensor, kernels: Sequence[Kernel], spec: VtaSpec
+) -> dict[str, Tensor]:
     """The input and what each kernel would write."""
     group = max(spec.block_in, spec.block_out)
-    name = graph.input.name
-    tensors = {name: Tensor(name, graph.input.shape, spec.block_in)}
+    tensors = {source.name: source}
     for kernel in kernels:
         node = graph.node(kernel.name)
         planes = node.out_bits // 8 if isinstance(node, IntConv) else 1

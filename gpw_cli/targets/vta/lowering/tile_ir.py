@@ -157,6 +157,20 @@ def constant_input(spec: VtaSpec) -> Int8:
     return element
 
 
+def bias_digits(bias: Int64, many: int) -> Int8 | None:
+    """int8 [many + 1, O]: ``bias`` [O] = 127 * (the sum of all rows but the last) + the last.
+
+    None where ``many`` rows do not reach.
+    """
+    high = np.round(bias / 127).astype(np.int64)
+    digits = np.zeros((many + 1, len(bias)), np.int8)
+    digits[-1] = bias - 127 * high
+    for row in range(many):
+        digits[row] = np.clip(high, -127, 127)
+        high = high - digits[row]
+    return None if high.any() else digits
+
+
 def bias_tiles(bias: Int64, spec: VtaSpec) -> TileSet | None:
     """Tiles whose product with ``constant_input`` is ``bias`` [O] exactly; none for zero blocks.
 
@@ -164,19 +178,14 @@ def bias_tiles(bias: Int64, spec: VtaSpec) -> TileSet | None:
     """
     lanes = spec.block_in - 1
     blocks = -(-len(bias) // spec.block_out)
-    rest = np.zeros(blocks * spec.block_out, np.int64)
-    rest[: len(bias)] = bias
-    high = np.round(rest / 127).astype(np.int64)
-    low = rest - 127 * high
-    if lanes == 0 or np.abs(high).max(initial=0) > 127 * lanes * _BIAS_TILES:
+    full = np.zeros(blocks * spec.block_out, np.int64)
+    full[: len(bias)] = bias
+    digits = bias_digits(full, lanes * _BIAS_TILES)
+    if digits is None:
         return None
-    rows = np.zeros((_BIAS_TILES, len(rest), spec.block_in), np.int8)
-    rows[0, :, -1] = low
-    for number in range(_BIAS_TILES):
-        for lane in range(lanes):
-            part = np.clip(high, -127, 127)
-            rows[number, :, lane] = part
-            high = high - part
+    rows = np.zeros((_BIAS_TILES, len(full), spec.block_in), np.int8)
+    rows[0, :, -1] = digits[-1]
+    rows[:, :, :-1] = digits[:-1].reshape(_BIAS_TILES, lanes, -1).transpose(0, 2, 1)
     tiles = rows.reshape(_BIAS_TILES, blocks, spec.block_out, spec.block_in)
     kept = tiles.any(axis=(2, 3))
     _, out = np.nonzero(kept)

@@ -1,0 +1,96 @@
+"""How the host lays a picture out in DRAM, so that the first convolution fills its tiles.
+
+    layout = InputLayout((3, 3), (1, 1), (1, 1), constants=(127, 1))
+    layout.shape((3, 32, 32))                 # (29, 32, 32): 27 pixels of a window, 2 constants
+    layout.lay_out(pictures)                  # int8 [N, 3, 32, 32] -> int8 [N, 29, 32, 32]
+
+A picture of three channels would use 3 of 16 inputs of every weight tile. With a window of pixels
+in the channels of one position, one tile serves several kernel positions, and channels that hold
+constants let the same tiles add the bias. The default layout is the picture itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int8 = NDArray[np.int8]
+Int64 = NDArray[np.int64]
+Pair = tuple[int, int]
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class InputLayout:
+    """Channel (r * kernel[1] + c) * C + p of position y, x holds picture channel p at row
+    y * stride[0] - padding[0] + r, column x * stride[1] - padding[1] + c, zero outside the picture.
+
+    ``constants``: the values of the channels behind those, the same at every position.
+    """
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    constants: tuple[int, ...] = ()
+
+    def shape(self, picture: Shape) -> Shape:
+        """(channels, rows, columns) in DRAM of a ``picture`` (C, H, W)."""
+        rows, cols = (
+            (picture[1 + axis] + 2 * self.padding[axis] - self.kernel[axis]) // self.stride[axis]
+            + 1
+            for axis in (0, 1)
+        )
+        return self.pixels(picture) + len(self.constants), rows, cols
+
+    def pixels(self, picture: Shape) -> int:
+        """Channels that hold pixels."""
+        return self.kernel[0] * self.kernel[1] * picture[0]
+
+    @property
+    def words(self) -> str:
+        """What the channels are, for a region's description; empty for the picture itself."""
+        if self == PLAIN:
+            return ""
+        (tall, wide), (down, right), (top, left) = self.kernel, self.stride, self.padding
+        window = f"{tall}x{wide} window, stride {down}x{right}, padding {top}x{left}"
+        constants = " ".join(map(str, self.constants)) or "none"
+        return f", c = row column channel of a {window}, then constants: {constants}"
+
+    def lay_out(self, pictures: Int8) -> Int8:
+        """int8 [N, C, H, W] -> int8 [N, *shape]."""
+        flat = pictures.reshape(len(pictures), -1)
+        fixed = np.broadcast_to(np.array([0, *self.constants], np.int8), (len(flat), self._fixed))
+        index = self._sources(pictures.shape[1:])
+        laid: Int8 = np.concatenate([flat, fixed], axis=1)[:, index]
+        return laid
+
+    def picture(self, laid: Int8, picture: Shape) -> Int8:
+        """int8 [*shape] -> the picture int8 [C, H, W]; a pixel that no window holds is zero."""
+        flat = np.zeros(int(np.prod(picture)) + self._fixed, np.int8)
+        flat[self._sources(picture)] = laid
+        return flat[: -self._fixed].reshape(picture)
+
+    @property
+    def _fixed(self) -> int:
+        return 1 + len(self.constants)
+
+    def _sources(self, picture: Shape) -> Int64:
+        """For each element of ``shape`` its place in the flat picture, zero, constants."""
+        channels, height, width = picture
+        _, rows, cols = self.shape(picture)
+        tap = np.arange(self.kernel[0] * self.kernel[1])[:, None]
+        row = tap // self.kernel[1] - self.padding[0] + np.arange(rows) * self.stride[0]
+        col = tap % self.kernel[1] - self.padding[1] + np.arange(cols) * self.stride[1]
+        inside = ((row >= 0) & (row < height))[:, :, None] & ((col >= 0) & (col < width))[:, None]
+        pixel = row[:, :, None] * width + col[:, None]
+        plane = np.arange(channels)[:, None, None] * (height * width)
+        zero = channels * height * width
+        held = np.where(inside[:, None], pixel[:, None] + plane, zero).reshape(-1, rows, cols)
+        after = zero + 1 + np.arange(len(self.constants))
+        constant = np.broadcast_to(after[:, None, None], (len(after), rows, cols))
+        return np.concatenate([held, constant])
+
+
+PLAIN = InputLayout()  # the picture itself

@@ -1,0 +1,1 @@
+"""Vector engines as an analytic model: NVDLA, DNNWeaver, Simba, MAERI. Cycles only."""

@@ -50,7 +50,7 @@ class LayerTime:
         between = self.cycles - self.wait - self.edges
         parts = {"mac": min(self.busy["mac"], between)}
         slowest = max(UNITS[1:], key=lambda unit: self.busy[unit])
-        parts |= {unit: 0 for unit in UNITS[1:]} | {slowest: between - parts["mac"]}
+        parts |= dict.fromkeys(UNITS[1:], 0) | {slowest: between - parts["mac"]}
         parts["dram"] += self.edges
         return {**parts, "stall": self.wait}
 

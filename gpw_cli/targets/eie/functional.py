@@ -1,0 +1,112 @@
+"""The network run entry by entry from the SRAM contents, many images at once.
+
+    simulator = Simulator(network)
+    logits = simulator.run(x)            # float [N, C, H, W] -> int16 [N, classes]
+    simulator.tensors(x)["conv1"]        # every tensor, int16 [C, H, W, N]
+
+As in EIE, a column is skipped where its activation is zero, and a product is looked up once for
+every shared value. Vectors (images and pixels) are one axis of an array, entries are not: each
+column's entries are walked in the order of the SRAM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.graph.ir import Conv, Input
+from gpw_cli.graph.ir import inputs as inputs_of
+from gpw_cli.targets.eie.csc import Csc, places
+from gpw_cli.targets.eie.fixed import Int16, to_fixed
+from gpw_cli.targets.eie.host import compute, windows
+from gpw_cli.targets.eie.network import Layer, Network
+
+BATCH = 32  # images at once: a column of a layer stays in cache
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """Rows of a column's weights, and for each which of ``codes`` it has."""
+
+    rows: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+    which: NDArray[np.int64]
+
+
+class Simulator:
+    """Decodes the SRAM contents of every layer once."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.columns = {
+            layer.name: [[_columns(block) for block in batches] for batches in layer.blocks]
+            for layer in network.layers.values()
+        }
+
+    def run(self, x: NDArray[np.floating]) -> Int16:
+        """Logits int16 [N, classes] of normalised images [N, C, H, W]."""
+        parts = [self.tensors(x[i : i + BATCH], False) for i in range(0, len(x), BATCH)]
+        logits = [part[self.network.graph.output] for part in parts]
+        return np.concatenate([part.reshape(-1, part.shape[-1]).T for part in logits])
+
+    def tensors(self, x: NDArray[np.floating], keep: bool = True) -> dict[str, Int16]:
+        """Tensors by name, int16 [C, H, W, N]: all of them, or those still needed at the end."""
+        nodes, fractions = self.network.graph.nodes, self.network.fractions
+        last = {name: node.name for node in nodes for name in inputs_of(node)}
+        tensors: dict[str, Int16] = {}
+        for node in nodes:
+            if isinstance(node, Input):
+                images = np.ascontiguousarray(np.moveaxis(np.asarray(x), 0, -1))
+                tensors[node.name] = to_fixed(images, fractions[node.name])
+            elif isinstance(node, Conv):
+                layer = self.network.layers[node.name]
+                tensors[node.name] = self._matrix(layer, tensors[node.input])
+            else:
+                tensors[node.name] = compute(node, tensors, fractions)
+            for name in {n for n in inputs_of(node) if last[n] == node.name and not keep}:
+                tensors.pop(name, None)
+        return tensors
+
+    def _matrix(self, layer: Layer, x: Int16) -> Int16:
+        views = windows(x, layer.kernel, layer.stride, layer.padding, 0)
+        vectors = layer.pixels * x.shape[-1]
+        result = np.repeat(layer.bias[:, None], vectors, axis=1)
+        row = 0
+        for passed, batches in zip(self.columns[layer.name], layer.blocks, strict=True):
+            sums = result[row : row + batches[0].rows]
+            position = 0
+            for columns in passed:
+                for column in columns:
+                    if len(column.rows):
+                        channel, view = divmod(position, len(views))
+                        _accumulate(sums, column, layer, views[view][channel].reshape(-1))
+                    position += 1
+            row += batches[0].rows
+        return result.reshape(*layer.shape, x.shape[-1])
+
+
+def _accumulate(sums: Int16, column: _Column, layer: Layer, activation: Int16) -> None:
+    """sums[row] += round(value * activation), modulo 2^16."""
+    wide = activation.astype(np.int32)
+    if not wide.any():
+        return
+    products = layer.values[column.codes].astype(np.int32)[:, None] * wide
+    if layer.shift:
+        products += 1 << (layer.shift - 1)
+        products >>= layer.shift
+    sums[column.rows] += products.astype(np.int16)[column.which]
+
+
+def _columns(block: Csc) -> list[_Column]:
+    row, column = places(block)
+    real = np.flatnonzero(block.codes)
+    order = real[np.argsort(column[real], kind="stable")]
+    ends = np.searchsorted(column[order], np.arange(block.columns + 1))
+    found = []
+    for start, end in pairwise(ends):
+        codes, which = np.unique(block.codes[order[start:end]], return_inverse=True)
+        found.append(_Column(row[order[start:end]], codes, which))
+    return found

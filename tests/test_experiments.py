@@ -59,7 +59,7 @@ def test_paper_gpw_is_every_scheme_sparsity_and_scope_and_three_seeds() -> None:
 def test_a_point_of_an_experiment_has_the_keys_of_the_plain_configuration() -> None:
     point = plan_sweep(Request(["+experiment=paper_gpw", "sparsity=0.7", "seed=3"])).points[1]
     assert point.id == "scheme=gpw,scope=layer"
-    plain = compose(["scheme=gpw", "sparsity=0.7", "seed=3"])
+    plain = compose(["scheme=gpw", "sparsity=0.7", "seed=3", "pruning.keep_shift=true"])
     assert [step.key for step in plan(plain)] == [step.key for step in point.steps]
 
 

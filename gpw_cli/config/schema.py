@@ -101,6 +101,9 @@ class PruningConfig:
     include_last: bool = False
     tile_out: int = 0
     tile_in: int = 0
+    # An output channel whose weights are all gone keeps its batch norm's scale and shift (or its
+    # bias): it still sends a constant. Results from before this setting existed have true.
+    keep_shift: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gpw_cli.graph.ir import Add, BatchNorm, Conv, Graph, Input, Node, Pad, inputs, verify
+from gpw_cli.graph.ir import BatchNorm, Conv, Graph, Node, Pad, inputs, renamed, verify
 
 
 def fold(graph: Graph) -> Graph:
@@ -29,7 +29,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
     done: list[Node] = []
     at: dict[str, int] = {}  # tensor of the old graph -> index in ``done`` of its producer
     for old in graph.nodes:
-        node = _renamed(old, {name: done[at[name]].name for name in inputs(old)})
+        node = renamed(old, {name: done[at[name]].name for name in inputs(old)})
         if isinstance(node, BatchNorm):
             source = done[at[inputs(old)[0]]]
             if isinstance(source, Conv) and graph.only_consumer(inputs(old)[0]) is old:
@@ -47,7 +47,7 @@ def merge_pads(graph: Graph) -> Graph:
     done: list[Node] = []
     names: dict[str, str] = {}
     for old in graph.nodes:
-        node = _renamed(old, names)
+        node = renamed(old, names)
         before = next((n for n in done if isinstance(node, Pad) and n.name == node.input), None)
         if isinstance(node, Pad) and isinstance(before, Pad) and _alone(graph, old):
             done[done.index(before)] = _joined(before, node)
@@ -76,12 +76,3 @@ def _scaled(conv: Conv, norm: BatchNorm) -> Conv:
 def _diagonal(norm: BatchNorm) -> Conv:
     weight = np.diag(norm.scale)[:, :, None, None]
     return Conv(norm.name, norm.input, weight, norm.shift, (1, 1), (0, 0), norm.shape)
-
-
-def _renamed(node: Node, names: dict[str, str]) -> Node:
-    """``node`` reading the tensors that now carry its inputs."""
-    if isinstance(node, Add):
-        return replace(node, a=names[node.a], b=names[node.b])
-    if isinstance(node, Input):
-        return node
-    return replace(node, input=names[node.input])

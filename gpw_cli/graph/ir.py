@@ -11,8 +11,8 @@ input picture, so flattening needs no node.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +152,15 @@ def inputs(node: Node) -> tuple[str, ...]:
     if isinstance(node, Input):
         return ()
     return (node.a, node.b) if isinstance(node, Add) else (node.input,)
+
+
+def renamed(node: Node, names: Mapping[str, str]) -> Node:
+    """``node`` reading the tensors that now carry its inputs."""
+    if isinstance(node, Add):
+        return replace(node, a=names[node.a], b=names[node.b])
+    if isinstance(node, Input):
+        return node
+    return replace(node, input=names[node.input])
 
 
 def window(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:

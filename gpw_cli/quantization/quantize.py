@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gpw_cli.config.quantizer import Fusion, PotRule, QuantizerConfig, Rounding
+from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.equalise import equalise
 from gpw_cli.graph.fold import fold
 from gpw_cli.graph.integer import (
@@ -43,9 +44,12 @@ from gpw_cli.quantization.scales import log2_ratio, power_of_two
 from gpw_cli.quantization.weights import Layer, Scales, corrected_bias, quantize_layer
 
 
-def prepare(graph: Graph, cfg: QuantizerConfig) -> Graph:
-    """The float graph to calibrate and quantize: folded, and equalised if ``cfg`` says so."""
-    folded = fold(graph)
+def prepare(graph: Graph, cfg: QuantizerConfig, *, keep_dead: bool = False) -> Graph:
+    """The float graph to calibrate and quantize: folded, and equalised if ``cfg`` says so.
+
+    What is dead is taken out (gpw_cli/graph/dead.py), unless ``keep_dead``.
+    """
+    folded = fold(graph) if keep_dead else remove_dead(fold(graph))
     return equalise(folded) if cfg.equalise else folded
 
 

@@ -90,6 +90,8 @@ def prune(config: Config) -> Mapping[str, Any]:
     plain = to_plain(config.pruning)
     if config.pruning.rounding is CountRounding.nearest:
         del plain["rounding"]
+    if config.pruning.keep_shift:  # the behaviour from before the setting existed
+        del plain["keep_shift"]
     return {**plain, "tile_out": tile_out, "tile_in": tile_in}
 
 

@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from gpw_cli.config.schema import Scheme
 from gpw_cli.data.pictures import normalise
 from gpw_cli.graph.integer_io import save
 from gpw_cli.graph.trace import trace
 from gpw_cli.quantization.quantize import prepare
 from gpw_cli.quantization.reference import accuracy
 from gpw_cli.quantization.summary import summarise
-from gpw_cli.stages.network import load_network
+from gpw_cli.stages.network import load_network, picture_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,12 +28,17 @@ BATCH = 256
 
 
 def float_graph(job: Job) -> Graph:
-    """The fine-tuned (or, dense, the pre-trained) network as a graph ready to be quantized."""
+    """The fine-tuned (or, dense, the pre-trained) network as a graph ready to be quantized.
+
+    What is dead is taken out, unless ``pruning.keep_shift`` asks for the network as it was before
+    that pass existed: a constant channel gone would change other scales, hence roundings.
+    """
     model, _ = load_network(job.upstream.get("finetune", job.upstream["pretrain"]))
     pictures = job.services.pictures(job.config)
-    _, height, width, channels = pictures.train.images.shape
-    graph = trace(model, (channels, height, width), pictures.mean, pictures.std)
-    return prepare(graph, job.config.quantizer)
+    graph = trace(model, picture_of(job), pictures.mean, pictures.std)
+    pruning = job.config.pruning
+    kept = pruning.keep_shift and pruning.scheme is not Scheme.dense
+    return prepare(graph, job.config.quantizer, keep_dead=kept)
 
 
 def calibration_batches(job: Job) -> Iterator[Tensor]:

@@ -66,6 +66,12 @@ def load_masks(artifact: Artifact) -> dict[str, Tensor]:
     return load_file(artifact.file(MASKS))
 
 
+def picture_of(job: Job) -> tuple[int, int, int]:
+    """[C, H, W] of the pictures that the network sees."""
+    height, width, channels = job.services.pictures(job.config).train.images.shape[1:]
+    return channels, height, width
+
+
 def evaluate(job: Job, model: nn.Module) -> dict[str, object]:
     """Test accuracy (percent, fp32) and the number of pictures it was measured on."""
     from gpw_cli.training.evaluate import accuracy

@@ -8,8 +8,16 @@ from typing import Any
 from gpw_cli.config.compose import to_plain
 from gpw_cli.pruning.bits import kept_bits
 from gpw_cli.pruning.masks import PruneResult, apply_masks, prunable_layers, prune_masks
+from gpw_cli.pruning.norms import shift_masks
 from gpw_cli.stages.inputs import pruning_tile
-from gpw_cli.stages.network import MASKS, evaluate, load_network, save_network, save_weights
+from gpw_cli.stages.network import (
+    MASKS,
+    evaluate,
+    load_network,
+    picture_of,
+    save_network,
+    save_weights,
+)
 from gpw_cli.stages.pipeline import Job
 
 LAYERS = "layers.json"
@@ -33,9 +41,12 @@ def build(job: Job) -> dict[str, Any]:
     )
     for warning in result.warnings:
         job.services.listener.message(warning)
-    apply_masks(model, result.masks)
+    masks = result.masks
+    if not pruning.keep_shift:
+        masks = masks | shift_masks(model, masks, picture_of(job))
+    apply_masks(model, masks)
     save_network(job.work, model, described)
-    save_weights(job.work / MASKS, result.masks)
+    save_weights(job.work / MASKS, masks)
     (job.work / LAYERS).write_text(json.dumps(_layers(result)))
     return {
         **to_plain(pruning),

@@ -1,40 +1,140 @@
-"""Convolutions that a mask removed whole: their output is known, so it is not computed.
+"""What a mask removed whole is not computed during training.
 
-    with skip_dead(model, masks):
+    with skip_dead(model, masks, (3, 32, 32)):
         ...                      # forward and backward of such layers cost nothing
 
-Forward values are the same bits as with the zero weights; no gradient flows through (it would be
-zero). At 90 % block sparsity 12 of ResNet-20's 18 pruned layers are such.
+A convolution without weights returns its constant. Where batch norms went with their channels
+(pruning/norms.py), modules whose output is zero or is read by nothing are skipped too, and a
+residual block without a branch becomes its shortcut. What is dead is found by the pass that takes
+it out of the float graph (graph/dead.py), run on the masks alone.
+
+Forward values are the same bits as when everything is computed; no gradient flows through what is
+skipped (it would be zero), and its batch norms' running statistics stand still (nothing reads
+them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+import inspect
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.dead import Simplified, simplify
+from gpw_cli.graph.ir import Graph, inputs
+from gpw_cli.graph.trace import trace
+
+Forward = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def skip_dead(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[list[str]]:
-    """Within the block, convolutions whose whole mask is False return zeros; yields their names."""
-    dead = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d)
-        and (mask := masks.get(f"{name}.weight")) is not None
-        and not bool(mask.any())
+def skip_dead(
+    model: nn.Module,
+    masks: Mapping[str, Tensor],
+    picture: tuple[int, int, int] | None = None,
+) -> Iterator[list[str]]:
+    """Within the block, modules that ``masks`` leave nothing to compute are replaced.
+
+    Yields the names of the convolutions without weights. picture: [C, H, W]; without it, or where
+    the network cannot be traced, only those are replaced.
+    """
+    modules = dict(model.named_modules())
+    dead: dict[str, Forward] = {
+        name: partial(_constant, module)
+        for name, module in modules.items()
+        if isinstance(module, nn.Conv2d) and _gone(masks.get(f"{name}.weight"))
     }
-    for module in dead.values():
+    replaced = dict(dead)
+    if picture is not None and any(mask.ndim == 1 and _gone(mask) for mask in masks.values()):
+        replaced |= _around(model, masks, picture)
+    for name, forward in replaced.items():
         # an instance attribute hides the method; deleting it below brings the method back
-        module.forward = partial(_constant, module)  # type: ignore[method-assign]
+        modules[name].forward = forward
     try:
         yield list(dead)
     finally:
-        for module in dead.values():
-            del module.forward
+        for name in replaced:
+            del modules[name].forward
+
+
+def _gone(mask: Tensor | None) -> bool:
+    return mask is not None and not bool(mask.any())
+
+
+def _around(
+    model: nn.Module, masks: Mapping[str, Tensor], picture: tuple[int, int, int]
+) -> dict[str, Forward]:
+    """Modules by name whose output is zero, is read by nothing, or is their input."""
+    try:
+        graph = trace(_ones(model, masks), picture)
+    except UnsupportedError:
+        return {}
+    left = simplify(graph)
+    replaced: dict[str, Forward] = {}
+    for name, module in _called_once(model, graph).items():
+        if isinstance(module, nn.Conv2d) and name not in left.same:
+            replaced[name] = partial(_constant, module)
+        elif isinstance(module, nn.BatchNorm2d | nn.ReLU) and name not in left.same:
+            replaced[name] = torch.zeros_like
+        elif _is_identity(name, module, graph, left):
+            replaced[name] = _same
+    return replaced
+
+
+def _ones(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+    """A copy with every parameter 1, or 0 where it is masked.
+
+    What is zero in it is zero for all weights: sums and products of positive numbers are positive.
+    """
+    still = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, parameter in still.named_parameters():
+            parameter.fill_(1.0)
+            if name in masks:
+                parameter.mul_(masks[name].to(parameter.device))
+        for module in still.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+    return still
+
+
+def _called_once(model: nn.Module, graph: Graph) -> dict[str, nn.Module]:
+    """The modules that have one path and run once: what they do may be replaced."""
+    paths = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    modules = dict(model.named_modules())
+    # a module's second call makes a node with a number behind its path
+    again = {re.sub(r"_\d+$", "", n.name) for n in graph.nodes if n.name not in modules}
+    return {n: m for n, m in modules.items() if n and paths[id(m)] == 1 and n not in again}
+
+
+def _is_identity(name: str, module: nn.Module, graph: Graph, left: Simplified) -> bool:
+    """Whether a block gives back the one tensor it reads, which nothing else reads."""
+    inside = {node.name for node in graph.nodes if node.name.startswith(f"{name}.")}
+    reads = [(node.name in inside, source) for node in graph.nodes for source in inputs(node)]
+    enters = {source for within, source in reads if within and source not in inside}
+    leaves = {source for within, source in reads if not within and source in inside}
+    leaves |= inside & {graph.output}
+    if len(enters) != 1 or len(leaves) != 1 or any((False, source) in reads for source in enters):
+        return False
+    entry, exit_ = left.same.get(*enters), left.same.get(*leaves)
+    return (
+        entry is not None
+        and entry == exit_
+        and len(inspect.signature(module.forward).parameters) == 1
+        and not any(isinstance(part, _DropoutNd) for part in module.modules())
+    )
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 def _constant(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -87,7 +87,8 @@ def fit(
     if on_resumed is not None:
         for record in history:
             on_resumed(record)
-    with skip_dead(model, masks or {}):
+    _, height, width, channels = pictures.train.images.shape
+    with skip_dead(model, masks or {}, (channels, height, width)):
         for epoch in range(len(history), recipe.epochs):
             record = run.epoch(epoch)
             history.append(record)

@@ -1,0 +1,67 @@
+"""What is known of a tensor's channels whatever the picture: constant values and signs.
+
+facts["conv1"] = known(conv1, facts)       # in topological order
+facts["conv1"].constant                    # float64 [C]: NaN where the channel is not constant
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.graph.ir import Add, AvgPool, BatchNorm, Conv, Float, Input, Node, Pad, ReLU
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """``constant`` [C]: the value of every pixel, or NaN; ``positive`` [C]: never below zero.
+
+    ``positive`` follows from the kind of the nodes and from zeros only, not from other values.
+    """
+
+    constant: Float
+    positive: Bools
+
+    @property
+    def zero(self) -> Bools:
+        """[C]: channels that are zero for every picture."""
+        return np.asarray(self.constant == 0)
+
+
+def never_negative(facts: Known) -> bool:
+    """Whether no value of the tensor is below zero."""
+    return bool(facts.positive.all())
+
+
+def known(node: Node, facts: Mapping[str, Known]) -> Known:
+    """The facts of the tensor that ``node`` makes, from those of the tensors that it reads."""
+    if isinstance(node, Input):
+        return Known(np.full(node.shape[0], np.nan), np.zeros(node.shape[0], bool))
+    if isinstance(node, Conv):
+        constant = np.where(node.weight.any((1, 2, 3)), np.nan, node.bias)
+        return Known(constant, constant == 0)
+    if isinstance(node, Add):
+        a, b = facts[node.a], facts[node.b]
+        return Known(a.constant + b.constant, a.positive & b.positive)
+    return _of_one(node, facts[node.input])
+
+
+def _of_one(node: Node, x: Known) -> Known:
+    """Nodes that treat every channel by itself."""
+    if isinstance(node, BatchNorm):
+        constant = np.where(node.scale == 0, node.shift, x.constant * node.scale + node.shift)
+        return Known(constant, constant == 0)
+    if isinstance(node, ReLU):
+        return Known(np.maximum(x.constant, 0.0), np.ones_like(x.positive))
+    if isinstance(node, AvgPool) and node.padding != (0, 0):
+        return Known(np.where(x.zero, 0.0, np.nan), x.positive)
+    if isinstance(node, Pad):
+        around = (node.before, node.after)
+        positive = np.pad(x.positive, around, constant_values=True)
+        return Known(np.pad(x.constant, around), positive)
+    return x

@@ -71,7 +71,8 @@ def test_inputs():
     assert model_input("digits_cnn") == (1, 16)
     assert model_input("inception_v3") == (3, 299)
     assert model_input("vgg11_bn") == (3, 224)
-    assert model_names()[:5] == ["resnet20", "resnet32", "resnet44", "resnet56", "digits_cnn"]
+    depths = (8, 14, 20, 32, 44, 56)
+    assert model_names()[:7] == [*(f"resnet{n}" for n in depths), "digits_cnn"]
 
 
 @pytest.mark.parametrize("function", [model_input, lambda name: build_model(name, 10, 3, "A")])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -16,9 +16,16 @@ from torch import Tensor, nn
 from gpw_cli.config.schema import Criterion, Scheme, Scope
 from gpw_cli.errors import UsageError
 from gpw_cli.models.cifar_resnet import CifarResNet, cifar_resnet
-from gpw_cli.pruning.allocation import ROUNDINGS, SCOPES, parse_sparsity, removed_count, select
+from gpw_cli.pruning.allocation import (
+    ROUNDINGS,
+    SCOPES,
+    Scored,
+    parse_sparsity,
+    removed_count,
+    select,
+)
 from gpw_cli.pruning.bits import from_bits, kept_bits
-from gpw_cli.pruning.criteria import CRITERIA, group_scores
+from gpw_cli.pruning.criteria import CRITERIA, group_saliency, group_scores
 from gpw_cli.pruning.groups import SCHEMES, group_layout
 from gpw_cli.pruning.masks import PruneResult, apply_masks, prunable_layers, prune_masks
 
@@ -51,7 +58,12 @@ def prune(
         scope=scope,
         criterion=criterion,
         tile=tile,
+        products={name: [weight] for name, weight in weights.items()},
     )
+
+
+def scored(*layers: Sequence[float]) -> list[Scored]:
+    return [Scored(np.asarray(layer, float), np.zeros(len(layer), np.int64)) for layer in layers]
 
 
 def resnet20() -> CifarResNet:
@@ -86,7 +98,7 @@ def group_of_each_weight(
 def test_tables_are_the_configuration_s() -> None:
     assert ["dense", *SCHEMES] == [scheme.value for scheme in Scheme]
     assert list(CRITERIA) == [criterion.value for criterion in Criterion]
-    assert list(SCOPES) == [scope.value for scope in Scope]
+    assert [*SCOPES, "cycles"] == [scope.value for scope in Scope]
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,12 +110,16 @@ def test_groups_scores_and_masks_follow_the_definition(
     weight = weight_of(shape).reshape(layout.shape).numpy()
     members = group_of_each_weight(scheme, shape, tile)
     assert sorted(members) == list(np.ndindex(*layout.grid))
-    l1, l2 = (group_scores(name, layout, weight) for name in ("l1", "l2"))
+    l1, l2, taylor = (
+        group_scores(name, layout, group_saliency(name, layout, weight))
+        for name in ("l1", "l2", "taylor")
+    )
     for group, places in members.items():
         values = np.array([weight[place] for place in places], np.float64)
         assert layout.real_weights()[group] == len(places)
         assert l1[group] == pytest.approx(np.abs(values).mean(), rel=1e-12)
         assert l2[group] == pytest.approx(np.sqrt((values**2).mean()), rel=1e-12)
+        assert taylor[group] == pytest.approx(values.sum() ** 2 / len(places), rel=1e-9, abs=1e-18)
     kept = np.random.default_rng(0).random(layout.grid) < 0.5
     mask = layout.expand(kept)
     assert mask.shape == layout.shape
@@ -137,7 +153,7 @@ def test_a_higher_sparsity_removes_a_superset(
     # Few distinct values: most scores tie.
     weights = {str(n): weight_of(s, n).sign() for n, s in enumerate(found)}
     low, high = sorted((one, two), key=Decimal)
-    for scope in SCOPES:
+    for scope in ("layer", "global"):
         less = prune(weights, scheme, low, scope, tile=tile)
         more = prune(weights, scheme, high, scope, tile=tile)
         again = prune(weights, scheme, high, scope, tile=tile)
@@ -181,9 +197,38 @@ def test_memory_order_and_dtype_change_nothing() -> None:
 def test_ragged_groups_compare_by_the_mean() -> None:
     weight = torch.ones(17, 16)
     weight[16] = 2.0  # one row of 16 weights: a smaller sum, a larger mean
-    for criterion in CRITERIA:
+    for criterion in ("l1", "l2"):
         mask = prune({"w": weight}, criterion=criterion).masks["w"]
         assert mask.sum(1).tolist() == [0] * 16 + [16]
+
+
+def test_scope_block_keeps_as_many_positions_of_every_block_of_channels() -> None:
+    weights = {"a": weight_of((40, 32, 3, 3)), "b": weight_of((16, 16, 3, 3), 1)}
+    result = prune(weights, "gpw", "0.5", "block")
+    for layer in result.layers:
+        assert (layer.kept.sum((2, 3)) == 4).all()  # 9 positions, 4.5 rounded up to 5 go
+    fine = prune(weights, "fine", "0.75", "block").layers[1]
+    assert fine.removed == 1728
+    assert [layer.removed for layer in prune(weights, "gpw", "0.9", "block").layers] == [48, 8]
+    with pytest.raises(UsageError, match="nothing to choose; use scheme=gpw"):
+        prune(weights, "block", "0.5", "block")
+
+
+def test_taylor_needs_products_and_averages_batches() -> None:
+    layout = group_layout("channel", (2, 3), TILE)
+    batches = [np.array([[1.0, 2, 3], [1, -1, 0]]), np.array([[0.0, 0, 2], [3, 0, 0]])]
+    saliency = group_saliency("taylor", layout, *(b.reshape(layout.shape) for b in batches))
+    assert saliency.ravel().tolist() == [(36 + 4) / 2, (0 + 9) / 2]
+    with pytest.raises(UsageError, match="needs gradients"):
+        prune_masks(
+            {"w": torch.ones(4, 4)},
+            ["w"],
+            scheme="fine",
+            sparsity="0.5",
+            scope="layer",
+            criterion="taylor",
+            tile=TILE,
+        )
 
 
 def test_global_scope_ranks_all_layers_together() -> None:
@@ -194,7 +239,7 @@ def test_global_scope_ranks_all_layers_together() -> None:
     assert len(result.warnings) == 1
     assert "small" in result.warnings[0]
     assert "large" not in result.warnings[0]
-    kept = select("global", [np.array([3.0, 1.0]), np.array([2.0])], Decimal("0.5"))
+    kept = select("global", scored([3.0, 1.0], [2.0]), Decimal("0.5"))
     assert [part.tolist() for part in kept] == [[True, False], [False]]
 
 
@@ -231,7 +276,7 @@ def test_roundings_of_the_count(sparsity: str, groups: int) -> None:
 
 
 def test_floor_never_removes_a_whole_layer() -> None:
-    layers = [np.arange(n, dtype=float) for n in (1, 2, 4, 16)]
+    layers = scored(*(np.arange(n, dtype=float) for n in (1, 2, 4, 16)))
     removed = {
         name: [int((~kept).sum()) for kept in select("layer", layers, Decimal("0.9"), name)]
         for name in ROUNDINGS
@@ -327,8 +372,8 @@ def test_bad_sparsity(text: str) -> None:
     ("changed", "word"),
     [
         ({"scheme": "blok"}, "choose one of fine, vector, gpw, block, channel"),
-        ({"scope": "all"}, "choose one of layer, global"),
-        ({"criterion": "l3"}, "choose one of l1, l2"),
+        ({"scope": "all"}, "choose one of layer, block, global"),
+        ({"criterion": "l3"}, "choose one of l1, l2, taylor"),
         ({"tile": (0, 16)}, "tile 0x16"),
         ({"names": []}, "no layer to prune"),
         ({"names": ["v"]}, "unknown: v"),

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from gpw_cli.config.recipe import Padding, Precision, Recipe, Schedule
 from gpw_cli.data.pictures import Augment, Pictures, Split, batch, normalise
-from gpw_cli.errors import DivergedError
+from gpw_cli.data.validation import held_out
+from gpw_cli.errors import DivergedError, UsageError
 from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.training import loop
 from gpw_cli.training.dead import skip_dead
+from gpw_cli.training.distill import Teacher
 from gpw_cli.training.loop import EpochRecord, FitOptions, fit
 from gpw_cli.training.randomness import derived_seed, generator
 from gpw_cli.training.schedule import learning_rate
@@ -110,6 +112,64 @@ def test_schedules() -> None:
     assert max(rates) == rates[20] == pytest.approx(0.2)
     assert rates[-1] == pytest.approx(0.2 / 80)
     assert rates[20:] == sorted(rates[20:], reverse=True)
+
+
+def test_rewinding_repeats_the_last_rates_of_the_schedule() -> None:
+    whole = Recipe(epochs=10, lr=1.0, schedule=Schedule.step, milestones=[5, 8])
+    options = FitOptions("finetune", 0, CPU, schedule=whole, offset=7)
+    recipe = dataclasses.replace(RECIPE, epochs=3)
+    records = fit(network(), pictures(), recipe, options)
+    assert [record.epoch for record in records] == [1, 2, 3]
+    assert [record.lr for record in records] == pytest.approx([0.1, 0.01, 0.01])
+
+
+def test_a_teacher_is_asked_once_and_changes_the_loss(tmp_path: Path) -> None:
+    asked = 0
+
+    class Counted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            nonlocal asked
+            asked += 1
+            return torch.nn.functional.one_hot(torch.arange(len(x)) % 4, 4).float() * 8
+
+    def run(temperature: float, cache: Path | None) -> tuple[nn.Module, list[EpochRecord]]:
+        teacher = Teacher(Counted(), temperature, 0.5, CPU, cache=cache)
+        model = network()
+        return model, fit(model, pictures(), RECIPE, FitOptions("finetune", 3, CPU, teacher))
+
+    first, records = run(4.0, tmp_path / "said")
+    assert asked == 6 * RECIPE.epochs
+    again, same = run(4.0, tmp_path / "said")
+    alone, _ = run(4.0, None)
+    assert asked == 6 * RECIPE.epochs * 2
+    weights = [model.state_dict() for model in (first, again, alone)]
+    assert all(torch.equal(weights[0][key], w[key]) for w in weights[1:] for key in w)
+    assert [r.loss for r in records] == [r.loss for r in same]
+    other, _ = run(1.0, tmp_path / "said")
+    assert not torch.equal(other.state_dict()["5.weight"], weights[0]["5.weight"])
+
+
+def test_the_distillation_loss_is_the_published_one() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0]])
+    teacher = Teacher(nn.Identity(), 4.0, 0.9, CPU)
+    teacher.begin(0, 1)
+    out, hard = torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor(0.7)
+    p, q = (torch.softmax(value / 4, 1) for value in (logits, out))
+    expected = 0.1 * 0.7 + 0.9 * 16 * float((p * (p / q).log()).sum())
+    assert float(teacher.loss(out, hard, 0, logits)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_held_out_pictures_are_not_trained_on() -> None:
+    whole = pictures(96)
+    split = held_out(whole, 30)
+    assert (len(split.train), len(split.test)) == (66, 30)
+    rows = [row.tobytes() for part in (split.train, split.test) for row in part.images.numpy()]
+    assert sorted(rows) == sorted(row.tobytes() for row in whole.train.images.numpy())
+    again = held_out(whole, 30)
+    assert torch.equal(split.test.images, again.test.images)
+    assert held_out(whole, 0) is whole
+    with pytest.raises(UsageError, match=r"use at most data\.validation=95"):
+        held_out(whole, 96)
 
 
 def test_random_streams_differ_by_every_part() -> None:

@@ -15,12 +15,12 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from gpw_cli.config import recipe
+from gpw_cli.config import limits
 from gpw_cli.config.composed import GROUPS, composed
 from gpw_cli.config.paths import options
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
-from gpw_cli.models.inputs import TORCHVISION
+from gpw_cli.models.inputs import TORCHVISION, cifar_depth
 from gpw_cli.tracking import registry
 
 SHORT: Mapping[str, tuple[str, ...]] = {
@@ -42,6 +42,8 @@ def expanded(override: str) -> list[str]:
     name, sign, value = override.partition("=")
     if name == "model" and value in TORCHVISION:  # one option file serves them all
         return ["model=torchvision", f"model.name={value}"]
+    if name == "model" and cifar_depth(value) and value not in options("model"):
+        return ["model=cifar_resnet", f"model.name={value}"]
     return [f"{full}={value}" for full in SHORT.get(name, (name,))] if sign else [override]
 
 
@@ -77,21 +79,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
 
 def validate(config: Config) -> Config:
     """Ranges that types cannot say; all violations in one message."""
-    wrong = []
-    sparsity = config.pruning.sparsity
-    if not 0 <= sparsity < 1:
-        wrong.append(f"sparsity={sparsity:g} is outside [0, 1): try sparsity=0.7")
-    wrong += recipe.problems(config.pretrain.train, "pretrain.train")
-    wrong += recipe.problems(config.finetune.train, "finetune.train")
-    for name, own in (("size", config.data.size), ("channels", config.data.channels)):
-        if own < 0:
-            wrong.append(f"data.{name}={own} must be at least 0 (0: what the network takes)")
-    if config.model.shortcut not in ("A", "B"):
-        wrong.append(f"model.shortcut={config.model.shortcut}: expected A or B")
-    if config.simulate.images < 0:
-        wrong.append(f"simulate.images={config.simulate.images} must be at least 0 (0: all)")
-    if config.runtime.threads < 0:
-        wrong.append(f"runtime.threads={config.runtime.threads} must be at least 0 (0: automatic)")
+    wrong = list(limits.problems(config))
     wrong += registry.problems(config.runtime)
     if wrong:
         raise UsageError("; ".join(wrong))

@@ -29,7 +29,7 @@ class Scheme(StrEnum):
 
 # Over which set the smallest groups are chosen. Functional form: "global" is a Python keyword, and
 # OmegaConf takes an enum member by its name.
-Scope = StrEnum("Scope", ["layer", "global"])
+Scope = StrEnum("Scope", ["layer", "block", "global", "cycles"])
 
 
 class CountRounding(StrEnum):
@@ -41,10 +41,11 @@ class CountRounding(StrEnum):
 
 
 class Criterion(StrEnum):
-    """The norm that scores a group."""
+    """What scores a group (gpw_cli/pruning/criteria.py)."""
 
     l1 = "l1"
     l2 = "l2"
+    taylor = "taylor"
 
 
 class Device(StrEnum):
@@ -68,6 +69,7 @@ class ModelConfig:
 
     name: str = "resnet20"
     shortcut: str = "A"  # CIFAR ResNets: A (zero padding) or B (1x1 convolution)
+    widths: list[int] = field(default_factory=list)  # CIFAR ResNets: of the 3 stages; []: published
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,24 @@ class DataConfig:
     root: str | None = None
     size: int = 0  # height and width in pixels; 0: what the network takes
     channels: int = 0  # 1 or 3; 0: what the network takes
+    # training pictures held out to choose recipes and knobs with: they stand in for the test
+    # pictures, which are then never looked at
+    validation: int = 0
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """A teacher whose logits the network also learns (Hinton et al. 2015).
+
+    loss = (1 - weight) * cross entropy + weight * temperature^2 * KL(teacher || network), both
+    softened by ``temperature``. ``teacher``: none; dense (finetune: the network before pruning);
+    the name of a network with shipped weights; or a checkpoint file of the network ``model``.
+    """
+
+    teacher: str = "none"
+    model: str = ""  # network of a teacher file; empty: the one that is trained
+    temperature: float = 4.0
+    weight: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -86,11 +106,16 @@ class PretrainConfig:
 
     source: str = "auto"
     train: Recipe = field(default_factory=Recipe)
+    distill: DistillConfig = field(default_factory=DistillConfig)
 
 
 @dataclass(frozen=True)
 class PruningConfig:
-    """Which weights go. ``tile_out`` and ``tile_in`` 0 take the target's GEMM tile."""
+    """Which weights go. ``tile_out`` and ``tile_in`` 0 take the target's GEMM tile.
+
+    ``budget`` (cycles of one run on the target) or ``budget_ms``: scope ``cycles`` only, in place
+    of ``sparsity``.
+    """
 
     scheme: Scheme = Scheme.gpw
     sparsity: float = 0.5
@@ -104,13 +129,35 @@ class PruningConfig:
     # An output channel whose weights are all gone keeps its batch norm's scale and shift (or its
     # bias): it still sends a constant. Results from before this setting existed have true.
     keep_shift: bool = False
+    budget: int = 0
+    budget_ms: float = 0.0
+    gradient_batches: int = 50  # taylor: batches of 128 training pictures
+
+
+@dataclass(frozen=True)
+class GradualConfig:
+    """Pruning in ``steps`` over the first ``epochs`` of fine-tuning (Zhu and Gupta 2017).
+
+    The share that is removed rises by the cubic schedule; at each step the masks are chosen again,
+    and a group may grow back. 0 steps: all at once, before fine-tuning.
+    """
+
+    steps: int = 0
+    epochs: int = 0
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """Training with the mask held."""
+    """Training with the mask held.
+
+    ``rewind`` N > 0: the last N epochs of ``pretrain.train`` again (learning-rate rewinding, Renda
+    et al. 2020), in place of ``train``.
+    """
 
     train: Recipe = field(default_factory=Recipe)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    gradual: GradualConfig = field(default_factory=GradualConfig)
+    rewind: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The CIFAR ResNets of He et al. 2016 (section 4.2): 6n+2 layers, 16/32/64 channels.
 
     net = cifar_resnet(depth=20, classes=10, shortcut="A")
+    net = cifar_resnet(depth=8, classes=10, widths=(16, 32, 96))
     logits = net(torch.zeros(1, 3, 32, 32))        # [1, 10]
 
 Parameter names follow the common public implementation (``conv1``, ``layer1.0.conv1``, ``linear``),
@@ -9,12 +10,13 @@ so that its checkpoints load unchanged.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-DEPTHS = (20, 32, 44, 56)
+WIDTHS = (16, 32, 64)  # channels of the three stages, as published
 Shortcut = Literal["A", "B"]
 
 
@@ -29,8 +31,35 @@ class PadShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in, H, W] -> [N, out, ceil(H/stride), ceil(W/stride)]."""
-        sampled = x[:, :, :: self.stride, :: self.stride]
-        return nn.functional.pad(sampled, (0, 0, 0, 0, self.before, self.after))
+        if x.requires_grad and torch.is_grad_enabled():
+            return _PadFunction.apply(x, self.stride, self.before, self.after)  # type: ignore[no-any-return, no-untyped-call]
+        return _pad(x, self.stride, self.before, self.after)
+
+
+def _pad(x: Tensor, stride: int, before: int, after: int) -> Tensor:
+    return nn.functional.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, before, after))
+
+
+class _PadFunction(torch.autograd.Function):
+    """``_pad`` with a gradient in the memory order of its input.
+
+    Autograd's own is NCHW; where it meets the other branch's channels_last gradient, every pass
+    over the sum is strided (a quarter of a ResNet-8's training step).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int, before: int, after: int) -> Tensor:
+        """See ``PadShortcut``."""
+        ctx.options = (stride, before, x.shape)
+        return _pad(x, stride, before, after)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        """Zero but at the pixels that were taken."""
+        stride, before, shape = ctx.options
+        out = grad.new_zeros(shape).contiguous(memory_format=torch.channels_last)
+        out[:, :, ::stride, ::stride] = grad[:, before : before + shape[1]]
+        return out, None, None, None
 
 
 class BasicBlock(nn.Module):
@@ -68,17 +97,20 @@ def _shortcut(in_channels: int, channels: int, stride: int, option: Shortcut) ->
 class CifarResNet(nn.Module):
     """ResNet for 32x32 pictures: a 3x3 stem, three stages, global average, one linear layer."""
 
-    def __init__(self, depth: int, classes: int, shortcut: Shortcut) -> None:
+    def __init__(
+        self, depth: int, classes: int, shortcut: Shortcut, widths: Sequence[int] = WIDTHS
+    ) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
+        first, second, third = widths
+        self.conv1 = nn.Conv2d(3, first, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(16, 16, 1, blocks, shortcut)
-        self.layer2 = _stage(16, 32, 2, blocks, shortcut)
-        self.layer3 = _stage(32, 64, 2, blocks, shortcut)
+        self.layer1 = _stage(first, first, 1, blocks, shortcut)
+        self.layer2 = _stage(first, second, 2, blocks, shortcut)
+        self.layer3 = _stage(second, third, 2, blocks, shortcut)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.linear = nn.Linear(64, classes)
+        self.linear = nn.Linear(third, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
@@ -98,6 +130,11 @@ def _stage(
     return nn.Sequential(first, *rest)
 
 
-def cifar_resnet(depth: int, classes: int, shortcut: Shortcut = "A") -> CifarResNet:
-    """The network of ``depth`` 20, 32, 44 or 56; option A is the published CIFAR form."""
-    return CifarResNet(depth, classes, shortcut)
+def cifar_resnet(
+    depth: int, classes: int, shortcut: Shortcut = "A", widths: Sequence[int] = ()
+) -> CifarResNet:
+    """The network of ``depth`` 6n + 2; option A is the published CIFAR form.
+
+    ``widths``: channels of the three stages, none narrower than the one before; empty: 16, 32, 64.
+    """
+    return CifarResNet(depth, classes, shortcut, widths or WIDTHS)

@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from gpw_cli.errors import UsageError
 
-CIFAR_DEPTHS = {"resnet20": 20, "resnet32": 32, "resnet44": 44, "resnet56": 56}
+CIFAR_DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
 DIGITS_CNN = "digits_cnn"
 # torchvision 0.28, models.list_models(module=torchvision.models); a test compares the two. Written
 # out so that cache keys and suggestions need no import of torch.
@@ -34,8 +35,20 @@ TORCHVISION = tuple(_TORCHVISION.split())
 _SIZES = {"inception_v3": 299}  # of the torchvision networks; the others: 224
 
 
+def cifar_depth(name: str) -> int | None:
+    """N of ``resnetN`` where N = 6n + 2 and torchvision has no network of that name; else None."""
+    digits = name.removeprefix("resnet")
+    if name in TORCHVISION or digits == name or not digits.isdecimal() or digits[0] == "0":
+        return None
+    depth = int(digits)
+    return depth if depth >= 8 and depth % 6 == 2 else None
+
+
 def model_names() -> list[str]:
-    """Every name that ``model.name`` accepts: our own networks, then torchvision's."""
+    """The names that ``model.name`` accepts: our own networks, then torchvision's.
+
+    ``resnetN`` for any other N = 6n + 2 is accepted too (``cifar_depth``).
+    """
     return [*CIFAR_DEPTHS, DIGITS_CNN, *TORCHVISION]
 
 
@@ -45,13 +58,31 @@ def model_input(name: str) -> tuple[int, int]:
     Raises:
         UsageError: no such network.
     """
-    if name in CIFAR_DEPTHS:
+    if cifar_depth(name):
         return 3, 32
     if name == DIGITS_CNN:
         return 1, 16
     if name in TORCHVISION:
         return 3, _SIZES.get(name, 224)
     raise unknown_model(name)
+
+
+def check_widths(name: str, widths: Sequence[int]) -> None:
+    """Raises UsageError where ``widths`` are not the channels of a CIFAR ResNet's three stages."""
+    if not widths:
+        return
+    value = f"model.widths={list(widths)}".replace(" ", "")
+    if cifar_depth(name) is None:
+        raise UsageError(f"{value}: model.name={name} has fixed widths; only CIFAR ResNets take it")
+    if (
+        len(widths) != 3
+        or sorted(widths) != list(widths)
+        or not 1 <= widths[0] <= widths[-1] <= 4096
+    ):
+        raise UsageError(
+            f"{value}: expected the channels of three stages, 1 to 4096 and none narrower than the "
+            "one before, such as model.widths=[16,32,96]"
+        )
 
 
 def unknown_model(name: str) -> UsageError:

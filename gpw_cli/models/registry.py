@@ -6,13 +6,15 @@ net = build_model("mobilenet_v2", classes=1000, in_channels=3, shortcut="A")
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import (
-    CIFAR_DEPTHS,
     DIGITS_CNN,
     TORCHVISION,
+    check_widths,
+    cifar_depth,
     model_input,
     model_names,
     unknown_model,
@@ -30,29 +32,35 @@ _TORCHVISION_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def build_model(name: str, classes: int, in_channels: int, shortcut: str) -> nn.Module:
+def build_model(
+    name: str, classes: int, in_channels: int, shortcut: str, widths: Sequence[int] = ()
+) -> nn.Module:
     """A freshly initialised network: [N, in_channels, H, W] float32 -> logits [N, classes].
 
-    ``shortcut`` ("A" or "B") matters to the CIFAR ResNets only.
+    ``shortcut`` ("A" or "B") and ``widths`` (channels of the three stages; empty: as published)
+    matter to the CIFAR ResNets only.
 
     Raises:
-        UsageError: no such network or shortcut, or a number of channels that it cannot take.
+        UsageError: no such network or shortcut, widths that do not fit, or a number of channels
+            that it cannot take.
     """
+    depth = cifar_depth(name)
+    check_widths(name, widths)
     if name == DIGITS_CNN:
         from gpw_cli.models.digits_cnn import DigitsCnn
 
         return DigitsCnn(classes, in_channels)
-    if name not in CIFAR_DEPTHS and name not in TORCHVISION:
+    if depth is None and name not in TORCHVISION:
         raise unknown_model(name)
     if in_channels != 3:
         raise UsageError(
             f"model.name={name} takes pictures of 3 channels, not {in_channels}: "
             f"use data.channels=3 or model={DIGITS_CNN}"
         )
-    if name in CIFAR_DEPTHS:
+    if depth is not None:
         from gpw_cli.models.cifar_resnet import cifar_resnet
 
-        return cifar_resnet(CIFAR_DEPTHS[name], classes, _option(shortcut))
+        return cifar_resnet(depth, classes, _option(shortcut), widths)
     return _torchvision_model(name, classes)
 
 

@@ -2,6 +2,10 @@
 
     kept = select("layer", [scores_of_layer_1, scores_of_layer_2], parse_sparsity("0.7"))
 
+The sets that lose the same share each: every layer (scope ``layer``), every block of channels the
+size of a tile over all kernel positions (``block``: one reading of papers/000, 2.2.3), or all
+layers together (``global``). ``cycles`` has a budget in place of a sparsity: budget.py.
+
 Of n groups at sparsity s, k = floor(s * n + 1/2) are removed (rounding ``nearest``; ``floor`` and
 ``ceil`` are those of s * n), in exact decimal arithmetic: in binary floating point, 0.7 of 45 comes
 out one too small. ``floor`` never removes a whole layer. The k smallest scores go; of equal scores
@@ -12,6 +16,7 @@ the earlier position goes first. Positions run in C order through a layer's grou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import (
     ROUND_CEILING,
     ROUND_FLOOR,
@@ -23,6 +28,7 @@ from decimal import (
 )
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.groups import Bools, Floats
@@ -60,31 +66,53 @@ def _keep(scores: Floats, sparsity: Decimal, rounding: str) -> Bools:
     return kept.reshape(scores.shape)
 
 
-def _within_layers(scores: Sequence[Floats], sparsity: Decimal, rounding: str) -> list[Bools]:
-    return [_keep(layer, sparsity, rounding) for layer in scores]
+def _within_layers(layers: Sequence[Scored], sparsity: Decimal, rounding: str) -> list[Bools]:
+    return [_keep(layer.scores, sparsity, rounding) for layer in layers]
 
 
-def _over_all_layers(scores: Sequence[Floats], sparsity: Decimal, rounding: str) -> list[Bools]:
+def _within_blocks(layers: Sequence[Scored], sparsity: Decimal, rounding: str) -> list[Bools]:
+    kept = []
+    for layer in layers:
+        own = np.ones(layer.scores.shape, np.bool_)
+        for label in np.unique(layer.blocks):
+            own[layer.blocks == label] = _keep(
+                layer.scores[layer.blocks == label], sparsity, rounding
+            )
+        kept.append(own)
+    return kept
+
+
+def _over_all_layers(layers: Sequence[Scored], sparsity: Decimal, rounding: str) -> list[Bools]:
+    scores = [layer.scores for layer in layers]
     kept = _keep(np.concatenate([layer.ravel() for layer in scores]), sparsity, rounding)
     ends = np.cumsum([layer.size for layer in scores])[:-1]
     parts = np.split(kept, ends)
     return [part.reshape(layer.shape) for part, layer in zip(parts, scores, strict=True)]
 
 
-SCOPES: Mapping[str, Callable[[Sequence[Floats], Decimal, str], list[Bools]]] = {
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The groups of one layer: ``scores`` and, of the same shape, the block each lies in."""
+
+    scores: Floats
+    blocks: NDArray[np.int64]
+
+
+SCOPES: Mapping[str, Callable[[Sequence[Scored], Decimal, str], list[Bools]]] = {
     "layer": _within_layers,
+    "block": _within_blocks,
     "global": _over_all_layers,
 }
 
 
 def select(
-    scope: str, scores: Sequence[Floats], sparsity: Decimal, rounding: str = "nearest"
+    scope: str, layers: Sequence[Scored], sparsity: Decimal, rounding: str = "nearest"
 ) -> list[Bools]:
-    """Which groups stay: one bool array for each of ``scores``, of its shape (True: kept).
+    """Which groups stay: one bool array for each of ``layers``, of its shape (True: kept).
 
     Raises UsageError for an unknown scope or rounding.
     """
     for what, value, table in (("scope", scope, SCOPES), ("rounding", rounding, ROUNDINGS)):
         if value not in table:
             raise UsageError(f"unknown {what} {value!r}: choose one of {', '.join(table)}")
-    return SCOPES[scope](scores, sparsity, rounding)
+    return SCOPES[scope](layers, sparsity, rounding)

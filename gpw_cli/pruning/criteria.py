@@ -1,19 +1,24 @@
-"""Group scores: how much a group matters; the smallest scores are pruned first.
+"""Group saliency and score: how much a group matters; the smallest scores are pruned first.
 
-    scores = group_scores("l1", layout, weight)       # float64, shape layout.grid
+    saliency = group_saliency("l1", layout, weight)       # float64, shape layout.grid
+    scores = group_scores("l1", layout, saliency)         # the same shape
 
-Both norms are normalised by the number n of *real* weights, so that ragged edge groups (and, in
-scope ``global``, groups of layers with other kernel sizes) compare fairly:
+Saliency adds up over groups: a knapsack weighs it against cycles (budget.py). A score divides it by
+the number n of *real* weights, so that ragged edge groups (and, in scope ``global``, groups of
+layers with other kernel sizes) compare fairly:
 
-    l1   sum(|w|) / n             mean magnitude (Li et al. 2016; papers/000, section 2.2.3)
-    l2   sqrt(sum(w * w) / n)     root mean square
+    l1       sum(|w|); score: mean magnitude (Li et al. 2016; papers/000, 2.2.3)
+    l2       sum(w * w); score: root mean square
+    taylor   mean over batches of (sum of gradient * weight)^2, the squared first-order change of
+             the loss without the group (Molchanov et al. 2019); score: the same a weight
 
-On groups of one weight the two order alike.
+On groups of one weight l1 and l2 order alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,19 +36,52 @@ def _sum(rows: Floats) -> Floats:
     return total
 
 
-# (a group's weights along axis 0, its number of real weights) -> score
-CRITERIA: Mapping[str, Callable[[Floats, npt.NDArray[np.int64]], Floats]] = {
-    "l1": lambda rows, real: _sum(np.abs(rows)) / real,
-    "l2": lambda rows, real: np.sqrt(_sum(np.square(rows)) / real),
+def _mean_squared_sum(batches: Iterable[Floats]) -> Floats:
+    squares = [np.square(_sum(rows)) for rows in batches]
+    return _sum(np.stack(squares)) / len(squares)
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """``saliency``: from a group's values along axis 0, one array a batch; ``score``: per weight.
+
+    ``gradients``: the values are gradient x weight over batches of training pictures; else there is
+    one "batch", the weights themselves.
+    """
+
+    saliency: Callable[[Iterable[Floats]], Floats]
+    score: Callable[[Floats, npt.NDArray[np.int64]], Floats]
+    gradients: bool = False
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    "l1": Criterion(lambda rows: _sum(np.abs(next(iter(rows)))), np.divide),
+    "l2": Criterion(
+        lambda rows: _sum(np.square(next(iter(rows)))), lambda total, real: np.sqrt(total / real)
+    ),
+    "taylor": Criterion(_mean_squared_sum, np.divide, gradients=True),
 }
 
 
-def group_scores(criterion: str, layout: GroupLayout, weight: npt.NDArray[np.floating]) -> Floats:
-    """Score of every group of ``weight`` [O, I, KH, KW]: float64 of shape ``layout.grid``.
+def criterion_named(name: str) -> Criterion:
+    """The entry of the table; UsageError for an unknown name."""
+    if name not in CRITERIA:
+        raise UsageError(f"unknown criterion {name!r}: choose one of {', '.join(CRITERIA)}")
+    return CRITERIA[name]
 
-    Sums are float64 in one fixed order: the same weights give the same bits on every machine.
-    Raises UsageError for an unknown criterion.
+
+def group_saliency(
+    criterion: str, layout: GroupLayout, *values: npt.NDArray[np.floating]
+) -> Floats:
+    """Saliency of every group: float64 of shape ``layout.grid``.
+
+    ``values``: the weight [O, I, KH, KW], or gradient x weight of that shape for each batch where
+    the criterion takes gradients. Sums are float64 in one fixed order: the same values give the
+    same bits on every machine. Raises UsageError for an unknown criterion.
     """
-    if criterion not in CRITERIA:
-        raise UsageError(f"unknown criterion {criterion!r}: choose one of {', '.join(CRITERIA)}")
-    return CRITERIA[criterion](layout.collect(weight), layout.real_weights())
+    return criterion_named(criterion).saliency(layout.collect(value) for value in values)
+
+
+def group_scores(criterion: str, layout: GroupLayout, saliency: Floats) -> Floats:
+    """``saliency`` made comparable between groups of different sizes, in the same shape."""
+    return criterion_named(criterion).score(saliency, layout.real_weights())

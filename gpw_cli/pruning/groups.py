@@ -68,6 +68,24 @@ class GroupLayout:
         o, i, kh, kw = np.ix_(*sizes)
         return np.asarray(o * i * kh * kw, np.int64)
 
+    def units(self, tile: Tile, *, positions: bool = True) -> npt.NDArray[np.int64]:
+        """The unit that each group lies in, numbered from 0: int64 of shape ``grid``.
+
+        A unit is the smallest set of whole groups that covers whole blocks of ``tile`` channels:
+        at one kernel position of theirs, or (``positions`` false) at all.
+        """
+        axes = []
+        for axis, (groups, size) in enumerate(zip(self.grid, self.group, strict=True)):
+            span = tile[axis] if axis < 2 else 1
+            if axis >= 2 and not positions:
+                span = self.shape[axis]
+            axes.append(np.arange(groups) // max(1, span // size))
+        _, units = np.unique(
+            np.ravel_multi_index(np.ix_(*axes), tuple(int(axis[-1]) + 1 for axis in axes)),
+            return_inverse=True,
+        )
+        return np.asarray(units, np.int64).reshape(self.grid)
+
     def expand(self, kept: Bools) -> Bools:
         """Group mask (shape ``grid``) -> weight mask (shape ``shape``), constant on each group."""
         mask = kept

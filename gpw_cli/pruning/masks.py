@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from gpw_cli.errors import UsageError
-from gpw_cli.pruning.allocation import parse_sparsity, select
-from gpw_cli.pruning.criteria import group_scores
+from gpw_cli.pruning.allocation import Scored, parse_sparsity, select
+from gpw_cli.pruning.criteria import criterion_named, group_saliency, group_scores
 from gpw_cli.pruning.groups import Bools, Floats, GroupLayout, Shape, Tile, group_layout
 
 
@@ -77,6 +77,46 @@ def prunable_layers(model: nn.Module, include_first: bool, include_last: bool) -
     return [name for name in names if name in own]
 
 
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A layer that may lose groups: ``saliency`` float64 of shape ``layout.grid`` (criteria.py)."""
+
+    name: str  # of the parameter
+    layout: GroupLayout
+    saliency: Floats
+
+
+def candidates(
+    weights: Mapping[str, Tensor],
+    names: Sequence[str],
+    *,
+    scheme: str,
+    criterion: str,
+    tile: Tile,
+    products: Mapping[str, Sequence[Tensor]] | None = None,
+) -> list[Candidate]:
+    """The layers ``names`` with the saliency of their groups.
+
+    products: gradient x weight of each layer, a tensor of the weight's shape for each batch; only
+    for a criterion that takes gradients. Raises UsageError as ``prune_masks`` does.
+    """
+    _check_names(weights, names)
+    found = []
+    for name in names:
+        layout = group_layout(scheme, tuple(weights[name].shape), tile)
+        values = [weights[name]]
+        if criterion_named(criterion).gradients:
+            values = list((products or {}).get(name, ()))
+            if not values:
+                raise UsageError(
+                    f"criterion {criterion} needs gradients, and there are none for {name}: "
+                    "use gpw prune, or pass products to prune_masks"
+                )
+        arrays = [_finite(name, value).reshape(layout.shape).numpy() for value in values]
+        found.append(Candidate(name, layout, group_saliency(criterion, layout, *arrays)))
+    return found
+
+
 def prune_masks(
     weights: Mapping[str, Tensor],
     names: Sequence[str],
@@ -87,30 +127,41 @@ def prune_masks(
     criterion: str,
     tile: Tile,
     rounding: str = "nearest",
+    products: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> PruneResult:
     """Masks for the layers ``names`` of a network with the parameters ``weights``.
 
     weights: every parameter of the network by name; only those in ``names`` are pruned.
     sparsity: decimal in [0, 1), as text so that it is exact; 0 keeps everything.
     tile: (B_out, B_in) of the target's GEMM. Tables: groups.SCHEMES, allocation.SCOPES
-    and ROUNDINGS, criteria.CRITERIA. The result depends on nothing but these arguments.
+    and ROUNDINGS, criteria.CRITERIA. products: see ``candidates``. The result depends on nothing
+    but these arguments.
     Raises UsageError for a value outside its table or range, no or unknown or repeated names, and
     weights that are not finite.
     """
     wanted = parse_sparsity(sparsity)
-    _check_names(weights, names)
-    layouts = [group_layout(scheme, tuple(weights[name].shape), tile) for name in names]
-    scores = [
-        _scores(name, weights[name], layout, criterion)
-        for name, layout in zip(names, layouts, strict=True)
-    ]
-    kept = select(scope, scores, wanted, rounding)
-    layers, masks = [], {}
-    for name, layout, groups in zip(names, layouts, kept, strict=True):
-        mask = layout.expand(groups)
-        layers.append(_count(name, layout, groups, mask))
-        masks[name] = torch.from_numpy(mask.reshape(tuple(weights[name].shape)))
-    return _result(masks, layers, sum(weight.numel() for weight in weights.values()))
+    found = candidates(
+        weights, names, scheme=scheme, criterion=criterion, tile=tile, products=products
+    )
+    if scope == "block" and all(_one_a_block(layer, tile) for layer in found):
+        raise UsageError(
+            f"scope=block with scheme={scheme}: each block of channels is one group, so there is "
+            "nothing to choose; use scheme=gpw, vector or fine, or scope=layer"
+        )
+    kept = select(scope, [_scored(layer, criterion, tile) for layer in found], wanted, rounding)
+    return masks_of(weights, found, kept)
+
+
+def masks_of(
+    weights: Mapping[str, Tensor], layers: Sequence[Candidate], kept: Sequence[Bools]
+) -> PruneResult:
+    """The masks and counts of ``layers`` where the groups ``kept`` (True) stay."""
+    counts, masks = [], {}
+    for layer, groups in zip(layers, kept, strict=True):
+        mask = layer.layout.expand(groups)
+        counts.append(_count(layer.name, layer.layout, groups, mask))
+        masks[layer.name] = torch.from_numpy(mask.reshape(tuple(weights[layer.name].shape)))
+    return _result(masks, counts, sum(weight.numel() for weight in weights.values()))
 
 
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
@@ -144,14 +195,23 @@ def _check_names(weights: Mapping[str, Tensor], names: Sequence[str]) -> None:
         raise UsageError(f"layers to prune {what}; take the names from prunable_layers")
 
 
-def _scores(name: str, weight: Tensor, layout: GroupLayout, criterion: str) -> Floats:
+def _scored(layer: Candidate, criterion: str, tile: Tile) -> Scored:
+    scores = group_scores(criterion, layer.layout, layer.saliency)
+    return Scored(scores, layer.layout.units(tile, positions=False))
+
+
+def _one_a_block(layer: Candidate, tile: Tile) -> bool:
+    blocks = layer.layout.units(tile, positions=False)
+    return int(blocks.max()) + 1 == blocks.size
+
+
+def _finite(name: str, weight: Tensor) -> Tensor:
     if not torch.isfinite(weight).all():
         raise UsageError(
             f"{name} holds NaN or infinite weights and cannot be ranked: "
             "use another checkpoint, e.g. pretrain.source=scratch"
         )
-    values = weight.detach().to("cpu", torch.float64).reshape(layout.shape)
-    return group_scores(criterion, layout, values.numpy())
+    return weight.detach().to("cpu", torch.float64)
 
 
 def _count(name: str, layout: GroupLayout, kept: Bools, mask: Bools) -> LayerSparsity:

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.config.compose import to_plain
-from gpw_cli.config.schema import Config, CountRounding
+from gpw_cli.config.schema import (
+    Config,
+    DistillConfig,
+    ModelConfig,
+    PruningConfig,
+    Scope,
+)
 from gpw_cli.data.identity import data_identity
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.bundled import bundled_names, bundled_weights
@@ -20,6 +26,7 @@ from gpw_cli.store.store import checksum
 from gpw_cli.targets.registry import npu_of
 
 NAMED_SOURCES = ("auto", "bundled", "scratch")
+TEACHERS = "none, dense, a network with shipped weights, or the path of a checkpoint file"
 SOURCES = f"{', '.join(NAMED_SOURCES)}, or the path of a checkpoint file"
 
 
@@ -33,24 +40,36 @@ def pretrain(config: Config) -> Mapping[str, Any]:
     """Network, pictures, and either a recipe with its seed or the checksum of given weights."""
     channels, size = picture_shape(config)
     root = Path(config.data.root) if config.data.root else None
-    return {
-        "model": to_plain(config.model),
-        "data": data_identity(config.data.name, root, size, channels),
-        **_source(config),
-    }
+    data = data_identity(config.data.name, root, size, channels)
+    if config.data.validation:
+        data["validation"] = config.data.validation
+    return {"model": _without(config.model, ModelConfig, "widths"), "data": data, **_source(config)}
+
+
+def _without(value: Any, kind: type[Any], *later: str) -> dict[str, Any]:
+    """``value`` as plain data, less what of ``later`` is at its default.
+
+    A setting that came later is left out at its default, so that older keys stay valid.
+    """
+    plain: dict[str, Any] = to_plain(value)
+    usual: dict[str, Any] = to_plain(kind())
+    return {k: v for k, v in plain.items() if k not in later or v != usual[k]}
 
 
 def _source(config: Config) -> Mapping[str, Any]:
     file = weights_file(config)
     if file is None:
-        return {"train": to_plain(config.pretrain.train), "seed": config.seed}
+        distill = distillation(config, config.pretrain.distill)
+        return {"train": to_plain(config.pretrain.train), "seed": config.seed, **distill}
+    return {"weights": _file_checksum(file, f"pretrain.source={config.pretrain.source}", SOURCES)}
+
+
+def _file_checksum(file: Path, what: str, expected: str) -> str:
     try:
-        return {"weights": _checksum(file)}
+        return _checksum(file)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise CheckpointError(
-            f"pretrain.source={config.pretrain.source}: {reason}; expected {SOURCES}"
-        ) from None
+        raise CheckpointError(f"{what}: {reason}; expected {expected}") from None
 
 
 @cache
@@ -63,8 +82,13 @@ def weights_file(config: Config) -> Path | None:
     source = config.pretrain.source
     if source == "scratch":
         return None
+    if source == "auto" and config.data.validation:
+        return None  # the shipped weights have seen the pictures that are held out
     if source in ("auto", "bundled"):
-        shipped = bundled_weights(config.model.name, config.model.shortcut, config.data.name)
+        own = config.model
+        shipped = None
+        if not own.widths:
+            shipped = bundled_weights(own.name, own.shortcut, config.data.name)
         if shipped is None and source == "bundled":
             raise UsageError(
                 f"pretrain.source=bundled: no weights are shipped for {config.model.name} on "
@@ -82,22 +106,53 @@ def pruning_tile(config: Config) -> tuple[int, int]:
 
 
 def prune(config: Config) -> Mapping[str, Any]:
-    """The whole pruning group with the tile made concrete.
-
-    A setting that came later is left out at its first value, so that older keys stay valid.
-    """
+    """The whole pruning group with the tile made concrete; a budget has no sparsity."""
     tile_out, tile_in = pruning_tile(config)
-    plain = to_plain(config.pruning)
-    if config.pruning.rounding is CountRounding.nearest:
-        del plain["rounding"]
-    if config.pruning.keep_shift:  # the behaviour from before the setting existed
+    pruning = config.pruning
+    plain = _without(pruning, PruningConfig, "rounding", "budget", "budget_ms", "gradient_batches")
+    plain |= {"tile_out": tile_out, "tile_in": tile_in}
+    if pruning.keep_shift:  # the behaviour from before the setting existed
         del plain["keep_shift"]
-    return {**plain, "tile_out": tile_out, "tile_in": tile_in}
+    if pruning.scope is Scope.cycles:  # the mask depends on what the target charges for it
+        del plain["sparsity"]
+        plain |= {
+            "target": npu_of(config.target).identity(),
+            "quantizer": {**quantize(config), **fuse(config)},
+        }
+    return plain
 
 
 def finetune(config: Config) -> Mapping[str, Any]:
-    """The recipe and the seed."""
-    return {"train": to_plain(config.finetune.train), "seed": config.seed}
+    """The recipe and the seed, and what else fine-tuning was asked to do."""
+    own = config.finetune
+    rewound: dict[str, Any] = {"train": to_plain(own.train)}
+    if own.rewind:
+        rewound = {"rewind": own.rewind, "train": to_plain(config.pretrain.train)}
+    return {**rewound, "seed": config.seed, **distillation(config, own.distill)}
+
+
+def distillation(config: Config, distill: DistillConfig) -> Mapping[str, Any]:
+    """Teacher (by the content of its file), temperature and weight; nothing without a teacher."""
+    if distill.teacher == "none":
+        return {}
+    teacher: Any = "dense"
+    if distill.teacher != "dense":
+        name, file = teacher_file(config, distill)
+        teacher = {
+            "model": name,
+            "weights": _file_checksum(file, f"distill.teacher={distill.teacher}", TEACHERS),
+        }
+    plain = {"temperature": distill.temperature, "weight": distill.weight}
+    return {"distill": {"teacher": teacher, **plain}}
+
+
+def teacher_file(config: Config, distill: DistillConfig) -> tuple[str, Path]:
+    """(network, file of weights) that ``distill.teacher`` names: shipped weights, or a file."""
+    name = distill.teacher
+    shipped = bundled_weights(name, config.model.shortcut, config.data.name)
+    if shipped is not None:
+        return name, shipped
+    return distill.model or config.model.name, Path(name)
 
 
 def quantize(config: Config) -> Mapping[str, Any]:

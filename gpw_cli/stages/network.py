@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 
@@ -37,7 +37,20 @@ def fresh_network(
         "in_channels": channels,
         "shortcut": config.model.shortcut,
     }
-    return build_model(config.model.name, classes, channels, config.model.shortcut), described
+    if config.model.widths:
+        described["widths"] = config.model.widths
+    return build_described(described), described
+
+
+def build_described(described: Mapping[str, Any]) -> nn.Module:
+    """The network that ``network.json`` describes, newly initialised."""
+    return build_model(
+        described["name"],
+        described["classes"],
+        described["in_channels"],
+        described["shortcut"],
+        described.get("widths", ()),
+    )
 
 
 def save_network(work: Path, model: nn.Module, described: Mapping[str, object]) -> None:
@@ -54,9 +67,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def load_network(artifact: Artifact) -> tuple[nn.Module, dict[str, object]]:
     """The network of an artifact, on the CPU, and its description."""
     described = json.loads(artifact.file(NETWORK).read_text())
-    model = build_model(
-        described["name"], described["classes"], described["in_channels"], described["shortcut"]
-    )
+    model = build_described(described)
     model.load_state_dict(load_file(artifact.file(WEIGHTS)))
     return model, described
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from gpw_cli.models.bundled import SHOWN, bundled_manifest
 from gpw_cli.models.checkpoint import import_checkpoint
@@ -13,6 +14,11 @@ from gpw_cli.stages.network import evaluate, fresh_network, save_network
 from gpw_cli.stages.pipeline import Job
 from gpw_cli.stages.train import train, write_history
 from gpw_cli.training.randomness import derived_seed
+
+
+def _trained(job: Job, model: nn.Module) -> dict[str, Any]:
+    own = job.config.pretrain
+    return train(job, "pretrain", model, own.train, distill=own.distill)
 
 
 def build(job: Job) -> dict[str, Any]:
@@ -25,7 +31,7 @@ def build(job: Job) -> dict[str, Any]:
     model, described = fresh_network(config, len(pictures.classes), channels)
     source = weights_file(config)
     if source is None:
-        metrics = {"source": "scratch", **train(job, "pretrain", model, config.pretrain.train)}
+        metrics = {"source": "scratch", **_trained(job, model)}
     else:
         import_checkpoint(source, model)
         shipped = bundled_manifest(source)

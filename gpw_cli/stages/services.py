@@ -87,6 +87,11 @@ class Services:
     _device: torch.device | None = None
 
     @property
+    def teachers(self) -> Path:
+        """Where the logits of teachers are kept (training/distill.py)."""
+        return Path(self.runtime.root) / "teachers"
+
+    @property
     def device_name(self) -> str:
         """As configured, or as found once something has computed."""
         return self._device.type if self._device is not None else self.runtime.device.value
@@ -107,16 +112,18 @@ class Services:
     def pictures(self, config: Config) -> Pictures:
         """The data set of ``config``, loaded once a process."""
         from gpw_cli.data.registry import load_pictures
+        from gpw_cli.data.validation import held_out
         from gpw_cli.stages.inputs import picture_shape
 
         channels, size = picture_shape(config)
         root = Path(config.data.root) if config.data.root else None
-        key = (config.data.name, root, size, channels)
+        key = (config.data.name, root, size, channels, config.data.validation)
         if key not in self._pictures:
             cache = Path(self.runtime.root) / "data"
-            self._pictures[key] = load_pictures(
+            loaded = load_pictures(
                 config.data.name, root, cache, size, channels, self.listener.progress
             )
+            self._pictures[key] = held_out(loaded, config.data.validation)
         return self._pictures[key]
 
 

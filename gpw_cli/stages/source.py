@@ -26,8 +26,7 @@ def checkpoint_overrides(
     if not _names(given, "pruning", "scheme", "pruning.scheme"):
         found.append("scheme=dense")
     if not _names(given, "model", "model.name"):
-        name, shortcut = _network(file)
-        found += [f"model={name}", f"model.shortcut={shortcut}"]
+        found += _network(file)
     return found
 
 
@@ -54,9 +53,12 @@ def _file(checkpoint: str, root: str) -> Path:
     )
 
 
-def _network(file: Path) -> tuple[str, str]:
+def _network(file: Path) -> list[str]:
     described = file.with_name(NETWORK)
     if file.name == WEIGHTS and described.is_file():
         content = json.loads(described.read_text())
-        return content["name"], content["shortcut"]
-    return detect_model(load_state(file))
+        widths = ",".join(map(str, content.get("widths", ())))
+        own = [f"model={content['name']}", f"model.shortcut={content['shortcut']}"]
+        return [*own, f"model.widths=[{widths}]"] if widths else own
+    name, shortcut = detect_model(load_state(file))
+    return [f"model={name}", f"model.shortcut={shortcut}"]

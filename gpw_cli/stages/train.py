@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.recipe import Recipe
+from gpw_cli.config.schema import DistillConfig
 from gpw_cli.stages.network import HISTORY
+from gpw_cli.stages.teacher import teacher_for
 from gpw_cli.store.store import RESUME
 from gpw_cli.training.loop import EpochRecord, FitOptions, fit, resolved_precision
 
@@ -30,10 +32,17 @@ def train(
     model: nn.Module,
     recipe: Recipe,
     masks: Mapping[str, Tensor] | None = None,
+    *,
+    distill: DistillConfig | None = None,
+    rewind_to: Recipe | None = None,
 ) -> dict[str, Any]:
-    """Fit ``model`` in place (resuming what an earlier process left) and describe the run."""
+    """Fit ``model`` in place (resuming what an earlier process left) and describe the run.
+
+    rewind_to: use the learning rates of this recipe's last ``recipe.epochs`` epochs.
+    """
     services = job.services
     device = services.device()
+    teacher = teacher_for(job, recipe, distill) if distill else None
 
     def on_epoch(record: EpochRecord) -> None:
         services.listener.epoch(stage, record, recipe.epochs)
@@ -43,7 +52,14 @@ def train(
         model,
         services.pictures(job.config),
         recipe,
-        FitOptions(stage, job.config.seed, device),
+        FitOptions(
+            stage,
+            job.config.seed,
+            device,
+            teacher,
+            rewind_to,
+            rewind_to.epochs - recipe.epochs if rewind_to else 0,
+        ),
         masks=masks,
         checkpoint=job.work / RESUME,
         on_epoch=on_epoch,
@@ -55,4 +71,5 @@ def train(
         "epochs": recipe.epochs,
         "precision": resolved_precision(recipe, device).value,
         "seed": job.config.seed,
+        **({"teacher": distill.teacher} if teacher and distill else {}),
     }

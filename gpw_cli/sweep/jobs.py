@@ -140,7 +140,7 @@ def _step(
 def _prepared(training: Training, jobs: int) -> TrainingRun:
     import torch
 
-    from gpw_cli.models.registry import build_model
+    from gpw_cli.stages.network import fresh_network
     from gpw_cli.training.loop import FitOptions, TrainingRun
 
     config = training.config
@@ -148,7 +148,7 @@ def _prepared(training: Training, jobs: int) -> TrainingRun:
     pictures = _random_pictures(config, training.recipe.batch_size)
     torch.manual_seed(0)
     channels = int(pictures.train.images.shape[-1])
-    model = build_model(config.model.name, len(pictures.classes), channels, config.model.shortcut)
+    model, _ = fresh_network(config, len(pictures.classes), channels)
     recipe = replace(training.recipe, lr=1e-6)  # random labels: nothing to learn, nor to diverge
     return TrainingRun(model, pictures, recipe, FitOptions("measure", 0, device), {})
 

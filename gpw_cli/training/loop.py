@@ -22,6 +22,7 @@ from gpw_cli.data.pictures import Augment, Pictures, Split, batch
 from gpw_cli.errors import DivergedError
 from gpw_cli.training import resume
 from gpw_cli.training.dead import skip_dead
+from gpw_cli.training.distill import Teacher
 from gpw_cli.training.evaluate import accuracy
 from gpw_cli.training.randomness import generator
 from gpw_cli.training.schedule import learning_rate
@@ -41,11 +42,24 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What identifies the run's random stream, and where it computes."""
+    """What identifies the run's random stream, and where it computes.
+
+    teacher: see distill.py; every run with one draws from one stream a seed, so that what the
+    teacher says can be shared. schedule: whose learning rates to use from its epoch ``offset``
+    (from 0) on, in place of the recipe's own (learning-rate rewinding).
+    """
 
     stage: str
     seed: int
     device: torch.device
+    teacher: Teacher | None = None
+    schedule: Recipe | None = None
+    offset: int = 0
+
+    @property
+    def stream(self) -> str:
+        """The name of the random stream."""
+        return self.stage if self.teacher is None else "distill"
 
 
 def bf16_is_faster(device: torch.device) -> bool:
@@ -135,28 +149,39 @@ class TrainingRun:
 
     def train_epoch(self, epoch: int) -> tuple[float, float, float]:
         """One pass: (mean loss, accuracy in percent on the augmented pictures, last lr)."""
-        stream = generator(self.options.seed, self.options.stage, epoch)
+        stream = generator(self.options.seed, self.options.stream, epoch)
         order = torch.randperm(len(self.train), generator=stream).to(self.options.device)
         size = min(self.recipe.batch_size, len(order))
         steps = len(order) // size  # the last, smaller batch is dropped: every step weighs the same
         self.model.train()
         totals = torch.zeros(2, dtype=torch.float64, device=self.options.device)
-        lr = 0.0
+        teacher, lr = self.options.teacher, 0.0
+        if teacher is not None:
+            teacher.begin(epoch, steps)
         for step in range(steps):
-            lr = learning_rate(self.recipe, epoch * steps + step, steps)
-            totals += self._step(order[step * size : (step + 1) * size], lr, stream)
+            lr = self._rate(epoch * steps + step, steps)
+            rows = order[step * size : (step + 1) * size]
+            totals += self._step(rows, lr, stream, step)
+        if teacher is not None:
+            teacher.end()
         loss, correct = (totals / steps).tolist()
         if not torch.isfinite(totals).all():
             raise DivergedError(self.options.stage, epoch + 1, lr)
         return loss, 100.0 * correct / size, lr
 
-    def _step(self, rows: Tensor, lr: float, stream: torch.Generator) -> Tensor:
+    def _rate(self, step: int, steps: int) -> float:
+        recipe = self.options.schedule or self.recipe
+        return learning_rate(recipe, self.options.offset * steps + step, steps)
+
+    def _step(self, rows: Tensor, lr: float, stream: torch.Generator, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         x, y = batch(self.train, rows, self.pictures, self.augment, stream)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             out = self.model(x)
         loss = self.loss(out.float(), y)
+        if self.options.teacher is not None:
+            loss = self.options.teacher.loss(out.float(), loss, step, x)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         # A masked gradient keeps the momentum at zero too, and weight decay of a zero is zero:

@@ -1,0 +1,38 @@
+"""Residual branches: the convolutions beside a shortcut, which may all go.
+
+residual_branches(trace(model, (3, 32, 32)))      # [("layer1.0.conv1", "layer1.0.conv2"), ...]
+"""
+
+from __future__ import annotations
+
+from gpw_cli.graph.ir import Add, Conv, Graph, inputs
+
+
+def residual_branches(graph: Graph) -> list[tuple[str, ...]]:
+    """Names of the convolutions that only one operand of an addition needs, for each addition.
+
+    Of two operands that both have such convolutions (a projection shortcut) it is the one with
+    more: the other carries the signal. Additions without any are left out.
+    """
+    found = []
+    for node in graph.nodes:
+        if isinstance(node, Add):
+            sides = [_only_for(graph, side, node.name) for side in (node.a, node.b)]
+            most = max(sides, key=len)
+            if most:
+                found.append(most)
+    return found
+
+
+def _only_for(graph: Graph, tensor: str, reader: str) -> tuple[str, ...]:
+    """The convolutions whose results reach the rest of the network through ``tensor`` alone."""
+    needed = {reader}
+    found: list[str] = []
+    for node in reversed(graph.nodes):
+        readers = {consumer.name for consumer in graph.consumers(node.name)}
+        inside = readers and readers <= needed and node.name != graph.output
+        if inside and (node.name == tensor or reader not in readers) and inputs(node):
+            needed.add(node.name)
+            if isinstance(node, Conv):
+                found.append(node.name)
+    return tuple(reversed(found))

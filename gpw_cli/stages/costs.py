@@ -1,0 +1,135 @@
+"""What a mask costs on the target: the network with it, quantized, compiled and timed.
+
+    costs = NetworkCosts(graph, calibration, config)        # graph: traced, batch norm not folded
+    costs.cycles({"layer1.0.conv1.weight": mask})           # Timing
+
+Ranges come from a few training pictures through the masked network: good enough for the cycles,
+which depend on the weights' zeros and, by at most a pass or two, on the shifts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpw_cli.data.pictures import normalise
+from gpw_cli.graph.branches import residual_branches
+from gpw_cli.graph.ir import BatchNorm, Conv, Graph, Node
+from gpw_cli.graph.trace import trace
+from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose
+from gpw_cli.pruning.masks import PruneResult, masks_of
+from gpw_cli.quantization.quantize import prepare, quantize_graph
+from gpw_cli.quantization.ranges import calibrate
+from gpw_cli.targets.registry import npu_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from gpw_cli.config.schema import Config
+    from gpw_cli.pruning.groups import Bools
+    from gpw_cli.pruning.masks import Candidate
+    from gpw_cli.stages.pipeline import Job
+    from gpw_cli.targets.base import Timing
+
+
+CALIBRATION = 64  # training pictures
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkCosts:
+    """``calibration``: normalised training pictures [N, C, H, W]."""
+
+    graph: Graph
+    calibration: Tensor
+    config: Config
+
+    def cycles(self, masks: Mapping[str, Bools]) -> Timing:
+        """Of one run with the weights outside ``masks`` (parameter name -> bools) gone."""
+        kept = masked(self.graph, masks, self.config.pruning.keep_shift)
+        cfg = self.config.quantizer
+        prepared = prepare(kept, cfg)
+        ranges = calibrate(prepared, [self.calibration], cfg)
+        integers = quantize_graph(prepared, ranges, cfg, fused=True)
+        return npu_of(self.config.target).compile(integers).time()
+
+    def problem(
+        self, layers: Sequence[Candidate], branches: Sequence[tuple[str, ...]], limit: int
+    ) -> Problem:
+        """The knapsack over ``layers``; ``branches``: names of the convolutions of each."""
+        tile = npu_of(self.config.target).tile
+        index = {layer.name.removesuffix(".weight"): n for n, layer in enumerate(layers)}
+
+        def measure(kept: Sequence[Bools]) -> Measured:
+            masks = {
+                layer.name: layer.layout.expand(groups)
+                for layer, groups in zip(layers, kept, strict=True)
+            }
+            timing = self.cycles(masks)
+            own = {layer.name: layer.cycles for layer in timing.layers}
+            return timing.cycles, [own.get(name, 0) for name in index]
+
+        return Problem(
+            [Prunable(layer.name, layer.layout.units(tile), layer.saliency) for layer in layers],
+            [
+                frozenset(index[name] for name in branch)
+                for branch in branches
+                if all(name in index for name in branch)
+            ],
+            measure,
+            limit,
+        )
+
+
+def within_budget(
+    job: Job, model: nn.Module, layers: Sequence[Candidate]
+) -> tuple[PruneResult, dict[str, Any]]:
+    """The masks under ``pruning.budget``, and the cycles that the compiler gives them.
+
+    Raises UsageError, with the smallest budget that is possible, for one that cannot be met.
+    """
+    config, pictures = job.config, job.services.pictures(job.config)
+    _, height, width, channels = pictures.train.images.shape
+    graph = trace(model, (channels, height, width), pictures.mean, pictures.std)
+    few = normalise(pictures.train.images[:CALIBRATION], pictures.mean, pictures.std)
+    costs = NetworkCosts(graph, few, config)
+    limit = budget_cycles(config, costs.cycles({}))
+    problem = costs.problem(layers, residual_branches(graph), limit)
+    kept = choose(problem)
+    cycles, _ = problem.measure(kept)
+    result = masks_of(dict(model.named_parameters()), layers, kept)
+    job.services.listener.message(
+        f"prune: {cycles:,} of {limit:,} cycles, "
+        f"{result.groups_removed:,} of {result.groups_total:,} groups removed"
+    )
+    return result, {"budget_cycles": limit, "estimated_cycles": cycles}
+
+
+def budget_cycles(config: Config, timing: Timing) -> int:
+    """``pruning.budget``, or what ``pruning.budget_ms`` is at the clock of ``timing``."""
+    return config.pruning.budget or int(config.pruning.budget_ms * 1e3 * timing.clock_mhz)
+
+
+def masked(graph: Graph, masks: Mapping[str, Bools], keep_shift: bool) -> Graph:
+    """``graph`` with the weights outside ``masks`` zero.
+
+    Unless ``keep_shift``, an output channel whose weights are all gone loses its bias, and its
+    batch norm's scale and shift, too.
+    """
+    gone: dict[str, Bools] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        mask = masks.get(f"{node.name}.weight")
+        if isinstance(node, Conv) and mask is not None:
+            node = replace(node, weight=node.weight * mask.reshape(node.weight.shape))
+            if not keep_shift:
+                gone[node.name] = np.asarray(~node.weight.any((1, 2, 3)), np.bool_)
+                node = replace(node, bias=np.where(gone[node.name], 0.0, node.bias))
+        elif isinstance(node, BatchNorm) and node.input in gone:
+            zero = gone[node.input]
+            scale, shift = (np.where(zero, 0.0, value) for value in (node.scale, node.shift))
+            node = replace(node, scale=scale, shift=shift)
+        nodes.append(node)
+    return Graph(tuple(nodes), graph.output)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpw_cli.errors import UsageError
+from gpw_cli.graph.branches import residual_branches
+from gpw_cli.graph.trace import trace
+from gpw_cli.models.registry import build_model
+from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose, measure_costs, smallest
+from gpw_cli.pruning.groups import Bools, group_layout
+
+
+def problem(
+    sizes: Sequence[int],
+    units: Sequence[int],
+    fixed: Sequence[int],
+    branches: Sequence[frozenset[int]],
+    limit: int,
+    seed: int = 0,
+) -> Problem:
+    """Layers whose cycles are fixed + unit * kept, and nothing where a branch keeps nothing."""
+    stream = np.random.default_rng(seed)
+    layers = [
+        Prunable(f"layer{n}", np.arange(size), stream.random(size)) for n, size in enumerate(sizes)
+    ]
+
+    def measure(kept: Sequence[Bools]) -> Measured:
+        own = [int(k.sum()) for k in kept]
+        dead = {n for branch in branches if any(not own[m] for m in branch) for n in branch}
+        cycles = [0 if n in dead else fixed[n] + units[n] * count for n, count in enumerate(own)]
+        return 100 + sum(cycles), cycles
+
+    return Problem(layers, branches, measure, limit)
+
+
+def test_costs_are_those_of_the_compiler() -> None:
+    costs = measure_costs(problem([4, 9], [10, 3], [50, 7], [], 0))
+    assert costs.unit == [10.0, 3.0]
+    assert costs.fixed == [50.0, 7.0]
+    assert (costs.rest, costs.dense) == (100, 100 + 90 + 34)
+
+
+def test_a_generous_budget_keeps_everything() -> None:
+    kept = choose(problem([4, 9], [10, 3], [50, 7], [], 224))
+    assert all(layer.all() for layer in kept)
+
+
+def test_a_branch_goes_whole_when_it_does_not_pay() -> None:
+    # two branches of the same saliency; the second costs ten times as much to keep at all
+    made = problem([20, 20], [5, 5], [10, 500], [frozenset({0}), frozenset({1})], 250)
+    kept = choose(made)
+    assert kept[0].all()
+    assert not kept[1].any()
+    assert made.measure(kept)[0] == 210
+
+
+def test_a_budget_that_cannot_be_met_names_the_smallest_one() -> None:
+    made = problem([4, 9], [10, 3], [50, 7], [frozenset({1})], 159)
+    assert made.measure(smallest(made))[0] == 160
+    with pytest.raises(UsageError, match=r"the smallest budget is pruning\.budget=160"):
+        choose(made)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(2, 30), st.integers(1, 40), st.integers(0, 300)),
+        min_size=2,
+        max_size=6,
+    ),
+    st.floats(0.05, 0.95),
+    st.integers(0, 99),
+)
+def test_the_network_is_under_its_budget_and_near_it(
+    layers: list[tuple[int, int, int]], share: float, seed: int
+) -> None:
+    sizes, units, fixed = zip(*layers, strict=True)
+    branches = [frozenset({n}) for n in range(1, len(layers))]
+    made = problem(sizes, units, fixed, branches, 0, seed)
+    least, most = made.measure(smallest(made))[0], measure_costs(made).dense
+    limit = int(least + share * (most - least))
+    made = problem(sizes, units, fixed, branches, limit, seed)
+    kept = choose(made)
+    cycles = made.measure(kept)[0]
+    assert cycles <= limit
+    # what is left is less than the cheapest thing that could still be added
+    cheapest = max([*units, *(f + u for f, u in zip(fixed[1:], units[1:], strict=True))])
+    assert limit - cycles < max(cheapest, 1) or cycles == most
+    assert kept[0].any()
+
+
+def test_units_are_the_tiles_that_save_cycles() -> None:
+    fine = group_layout("fine", (32, 48, 3, 3), (16, 16)).units((16, 16))
+    assert fine.max() + 1 == 2 * 3 * 9
+    assert np.bincount(fine.ravel()).tolist() == [256] * 54
+    gpw = group_layout("gpw", (32, 48, 3, 3), (16, 16)).units((16, 16))
+    assert np.array_equal(gpw.ravel(), np.arange(54))
+    channel = group_layout("channel", (40, 48, 3, 3), (16, 16)).units((16, 16))
+    assert np.bincount(channel.ravel()).tolist() == [16, 16, 8]
+    blocks = group_layout("gpw", (32, 48, 3, 3), (16, 16)).units((16, 16), positions=False)
+    assert np.bincount(blocks.ravel()).tolist() == [9] * 6
+
+
+def test_residual_branches_of_the_cifar_resnets() -> None:
+    for shortcut in "AB":
+        graph = trace(build_model("resnet14", 10, 3, shortcut), (3, 32, 32))
+        assert residual_branches(graph) == [
+            (f"layer{stage}.{block}.conv1", f"layer{stage}.{block}.conv2")
+            for stage in (1, 2, 3)
+            for block in (0, 1)
+        ]
+    assert residual_branches(trace(build_model("digits_cnn", 10, 1, "A"), (1, 16, 16))) == []

@@ -4,8 +4,10 @@
     profile      NEST-C: one profiled scale a tensor, truncating shifts, nothing fused
     nest_fused   the same, with each convolution taking its ReLU's scale (papers/001, eq. 4)
     best         ours
+    sdp          ours for NVDLA's post-processor (SDP): any scale, one for each output channel
 
-Every activation scale is a power of two times one common factor, so every rescale is a shift.
+But for the last, every activation scale is a power of two times one common factor, so every rescale
+is a shift.
 """
 
 from __future__ import annotations
@@ -79,6 +81,9 @@ class QuantizerConfig:
     edge_bits: int = 8
     bias_bits: int = 32  # 32: at the accumulator's scale; 8: an own power-of-two scale, as TVM
     rounding: Rounding = Rounding.round
+    # 0: a rescale only shifts; else it first multiplies by a signed integer of so many bits, and
+    # scales need be no powers of two (but of weights whose sums a shortcut joins)
+    multiplier_bits: int = 0
     scale_floor: int | None = None  # no int8 scale below 2^scale_floor (NEST-C: -7)
     clip_low: int = -127  # lowest 8-bit code, -127 or -128; fewer bits alike
     residual: Residual = Residual.unify
@@ -98,6 +103,9 @@ class QuantizerConfig:
         self._among("bias_bits", (8, 32))
         self._among("clip_low", (-128, -127))
         self._among("logit_bits", (8, 16, 32))
+        self._among("multiplier_bits", (0, *range(8, 17)))
+        if self.multiplier_bits:
+            self._among("bias_bits", (32,))
         self._within("global_scale", 2.0**-16, 2.0**16)
         self._within("percentile", 50, 100)
         self._within("step_margin", 0, 1)

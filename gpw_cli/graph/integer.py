@@ -1,4 +1,4 @@
-"""The integer network: what an NPU with 32-bit accumulators and shifts computes, node by node.
+"""The integer network: what an NPU with 32-bit accumulators computes, node by node.
 
     graph = quantize_graph(float_graph, ranges, cfg, fused=True)   # quantization/quantize.py
     for node in graph.nodes: ...                                   # topological order
@@ -34,18 +34,25 @@ class Rescale:
     """clip((acc + 2^(n-1)) >> n, low, high); without the 2^(n-1) unless ``rounding`` and n > 0.
 
     ``shift``: n, one integer or int32 [C]; n < 0 shifts left, n = 0 only clips. ``>>`` is
-    arithmetic (floors).
+    arithmetic (floors). A ``multiplier`` m other than 1, one integer or int32 [C], makes it NVDLA's
+    convertor: acc * m in 64 bits, n from 0 to 31, halves rounded away from zero, then the clip.
     """
 
     shift: Shift
     rounding: bool
     low: int
     high: int
+    multiplier: Shift = 1
 
     @property
     def clips(self) -> bool:
         """Whether the result is clipped at all (``FULL_RANGE``: the store only truncates)."""
-        return (self.low, self.high) != FULL_RANGE
+        return self.multiplies or (self.low, self.high) != FULL_RANGE
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether there is more to it than a shift."""
+        return not (isinstance(self.multiplier, int) and self.multiplier == 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,8 +236,7 @@ def wrap_int32(value: Int64) -> Int64:
 
 def shift_right(value: Int64, shift: Shift, *, rounding: bool) -> Int64:
     """int64 [..., C, H, W] shifted right arithmetically by n (left for n < 0), rounded half up."""
-    n = np.asarray(shift, np.int64)
-    n = n.reshape(-1, 1, 1) if n.ndim else n
+    n = _per_channel(shift)
     right, left = np.maximum(n, 0), np.maximum(-n, 0)
     half = np.where(right > 0, np.left_shift(1, np.maximum(right - 1, 0)), 0) if rounding else 0
     return wrap_int32(wrap_int32(value + half) >> right << left)
@@ -238,9 +244,27 @@ def shift_right(value: Int64, shift: Shift, *, rounding: bool) -> Int64:
 
 def apply_rescale(acc: Int64, rescale: Rescale) -> Int64:
     """``Rescale`` on int64 accumulators [..., C, H, W] that hold int32 values."""
-    return shift_right(acc, rescale.shift, rounding=rescale.rounding).clip(
-        rescale.low, rescale.high
-    )
+    if rescale.multiplies:
+        moved = multiply_shift(acc, rescale)
+    else:
+        moved = shift_right(acc, rescale.shift, rounding=rescale.rounding)
+    return moved.clip(rescale.low, rescale.high)
+
+
+def multiply_shift(acc: Int64, rescale: Rescale) -> Int64:
+    """Multiplied and shifted int64 [..., C, H, W], halves away from zero; not clipped."""
+    m, n = (_per_channel(value) for value in (rescale.multiplier, rescale.shift))
+    product = acc * m
+    if not rescale.rounding:
+        return np.asarray(product >> n, np.int64)
+    half = np.where(n > 0, np.left_shift(1, np.maximum(n - 1, 0)), 0)
+    return np.asarray(np.sign(product) * (np.abs(product) + half >> n), np.int64)
+
+
+def _per_channel(value: Shift) -> Int64:
+    """One value, or [C, 1, 1]."""
+    n = np.asarray(value, np.int64)
+    return n.reshape(-1, 1, 1) if n.ndim else n
 
 
 def store(value: Int64, bits: int) -> Int64:

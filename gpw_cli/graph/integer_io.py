@@ -81,6 +81,8 @@ def _plain(
     plain: dict[str, Any] = {}
     for field in fields(value):
         entry = getattr(value, field.name)
+        if isinstance(value, Rescale) and field.name == "multiplier" and not value.multiplies:
+            continue  # files of networks that only shift stay as they were
         key = f"{prefix}/{field.name}"
         if isinstance(entry, np.ndarray):
             arrays[key] = np.ascontiguousarray(entry)

@@ -17,6 +17,8 @@ from gpw_cli.graph.integer import (
     IntMaxPool,
     IntNode,
     IntPad,
+    IntRelu,
+    Rescale,
     Shape,
 )
 from gpw_cli.graph.ir import window
@@ -36,6 +38,8 @@ def verify_integer(graph: IntGraph) -> IntGraph:
             raise UnsupportedError(f"{node.name}: shape {node.shape}, its inputs give {expected}")
         if isinstance(node, IntConv):
             _check_conv(node, shapes, graph.output)
+        if isinstance(node, IntConv | IntAdd | IntRelu | IntAvgPool) and node.rescale.multiplies:
+            _check_multiplier(node.name, node.rescale, node.shape[0])
         shapes[node.name] = node.shape
     read = {name for node in graph.nodes for name in node.inputs}
     loose = [name for name in shapes if name not in read]
@@ -77,3 +81,19 @@ def _check_conv(node: IntConv, shapes: dict[str, Shape], output: str) -> None:
     for shift in (node.rescale.shift, node.residual_shift):
         if isinstance(shift, np.ndarray) and shift.shape != (out,):
             raise UnsupportedError(f"{node.name}: one shift a channel, not {shift.shape}")
+
+
+def _check_multiplier(name: str, rescale: Rescale, channels: int) -> None:
+    """What NVDLA's convertor takes: 16 signed bits, here not negative, and a shift of 5 bits."""
+    for what, value, top in (
+        ("multiplier", rescale.multiplier, 2**15 - 1),
+        ("shift", rescale.shift, 31),
+    ):
+        values = np.atleast_1d(value)
+        if values.size not in (1, channels):
+            raise UnsupportedError(f"{name}: one {what} or {channels}, not {values.size}")
+        if values.min() < 0 or values.max() > top:
+            raise UnsupportedError(
+                f"{name}: a rescale with a multiplier has a {what} from 0 to {top}, "
+                f"not {values.min()} to {values.max()}"
+            )

@@ -3,8 +3,9 @@
     scales = activation_scales(graph, ranges, cfg, plan)     # float tensor name -> scale
 
 ``global``: global_scale / 2^(bits-1) everywhere (TVM, `_calibrate.py`). ``per_tensor``: the
-observer's threshold, divided by the codes there are, brought to a power of two, not below the
-floor. An average pool over k values divides by k in its scale: S_out = S_in * 2^n / k.
+observer's threshold, divided by the codes there are, brought to a power of two unless rescales
+multiply, not below the floor. An average pool over k values divides by k in its scale:
+S_out = S_in * 2^n / k.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def tensor_scale(seen: TensorRange, bits: int, cfg: QuantizerConfig, unit: float
     if limit == 0:
         return power_of_two(UNUSED, PotRule.ceil, unit)
     step = limit / (2 ** (bits - 1) - cfg.step_margin)
-    if cfg.pot_rule is PotRule.mse:
+    if cfg.multiplier_bits:
+        scale = step
+    elif cfg.pot_rule is PotRule.mse:
         values = np.minimum(seen.centres, limit)
         counts = seen.counts.astype(np.float64)
         scale = least_error(counts, values, step, 2 ** (bits - 1) - 1, unit)

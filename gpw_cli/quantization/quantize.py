@@ -40,7 +40,7 @@ from gpw_cli.graph.ir import Add, AvgPool, Conv, Graph, Input, MaxPool, Node, Pa
 from gpw_cli.quantization.activations import activation_bits, activation_scales
 from gpw_cli.quantization.plan import Epilogue, Plan, plan_fusion
 from gpw_cli.quantization.ranges import Ranges
-from gpw_cli.quantization.scales import log2_ratio, power_of_two
+from gpw_cli.quantization.scales import log2_ratio, multiplier, power_of_two
 from gpw_cli.quantization.weights import Layer, Scales, corrected_bias, quantize_layer
 
 
@@ -173,7 +173,8 @@ class _Builder:
             low, high = (0 if epilogue.relu else -32767), 32767
         if bits == 32 or node.name == self.plan.wraps:
             low, high = FULL_RANGE
-        return Rescale(_shift(layer.shift), self._rounds, low, high)
+        factor = 1 if layer.multiplier is None else _shift(layer.multiplier)
+        return Rescale(_shift(layer.shift), self._rounds, low, high, factor)
 
     def _output_scale(self, node: Conv, scale: float, bits: int) -> float | None:
         """None: logits stay at the accumulator's scale."""
@@ -192,6 +193,9 @@ class _Builder:
         low, high = self._limits(self.cfg.act_bits, relu)
         if name == self.plan.wraps:
             low, high = FULL_RANGE
+        if self.cfg.multiplier_bits:
+            factors, shift = multiplier(np.array([unit / scale]), self.cfg.multiplier_bits)
+            return Rescale(shift, self._rounds, low, high, int(factors[0]))
         return Rescale(log2_ratio(scale, unit, name), self._rounds, low, high)
 
     def _limits(self, bits: int, relu: bool = False) -> tuple[int, int]:
@@ -204,5 +208,5 @@ class _Builder:
 
 
 def _shift(shifts: Int32) -> Shift:
-    """One integer where all channels agree."""
+    """One shift or multiplier where all channels agree."""
     return int(shifts[0]) if np.all(shifts == shifts[0]) else shifts

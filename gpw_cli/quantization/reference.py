@@ -147,6 +147,8 @@ def _finish(acc: Tensor, rescale: Rescale, relu: bool, stored: torch.dtype) -> T
     """ReLU and rescale of int32 [..., C], in place, stored as the low bits."""
     if relu:
         acc.clamp_(min=0)
+    if rescale.multiplies:
+        return _multiply(acc, rescale).clamp_(rescale.low, rescale.high).to(stored)
     if isinstance(rescale.shift, np.ndarray):
         _shift_channels(acc, torch.from_numpy(rescale.shift), rescale.rounding)
     elif rescale.shift > 0:
@@ -157,6 +159,16 @@ def _finish(acc: Tensor, rescale: Rescale, relu: bool, stored: torch.dtype) -> T
     if rescale.clips:
         acc.clamp_(rescale.low, rescale.high)
     return acc.to(stored)
+
+
+def _multiply(acc: Tensor, rescale: Rescale) -> Tensor:
+    """int64 [..., C] of int32 [..., C]: acc * m >> n, halves away from zero."""
+    m, n = (torch.as_tensor(value).long() for value in (rescale.multiplier, rescale.shift))
+    product = acc.long() * m
+    if not rescale.rounding:
+        return product >> n
+    half = torch.where(n > 0, torch.ones_like(n) << (n - 1).clamp(min=0), 0)
+    return product.sign() * (product.abs() + half >> n)
 
 
 def _shift_channels(acc: Tensor, shift: Tensor, rounding: bool) -> None:

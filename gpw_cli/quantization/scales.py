@@ -21,6 +21,7 @@ from gpw_cli.errors import UnsupportedError
 from gpw_cli.quantization.observers import squared_error
 
 BELOW, ABOVE = 3, 1  # powers of two tried below and above the ceiling
+MULTIPLIER_SHIFT = 31
 
 
 def power_of_two(step: float, rule: PotRule, unit: float = 1.0) -> float:
@@ -63,3 +64,17 @@ def log2_ratio(a: float, b: float, where: str) -> int:
 def round_half_away(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Nearest integers, halves away from zero (C's ``round``)."""
     return (np.sign(values) * np.floor(np.abs(values) + 0.5)).astype(np.int64)
+
+
+def multiplier(ratios: NDArray[np.float64], bits: int) -> tuple[NDArray[np.int32], int]:
+    """Integers m [C] and one shift n with m / 2^n nearest to ``ratios`` [C] > 0.
+
+    The largest m fills ``bits`` - 1 bits; n is from 0 to 31 (NVDLA's shifters have 5 bits).
+    Raises UnsupportedError for a ratio that no such m reaches.
+    """
+    top = 2 ** (bits - 1) - 1
+    largest = float(ratios.max())
+    shift = min(math.floor(math.log2(top / largest)), MULTIPLIER_SHIFT)
+    if shift < 0:
+        raise UnsupportedError(f"a rescale by {largest:.6g} needs more than {bits} multiplier bits")
+    return round_half_away(ratios * 2.0**shift).clip(0, top).astype(np.int32), shift

@@ -61,12 +61,14 @@ def _clipped(seen: TensorRange, scale: float, top: int) -> float:
 
 
 def _weights(node: IntConv, integers: IntGraph) -> dict[str, Any]:
-    shifts = _extremes(node.rescale.shift)
+    shift, factor = node.rescale.shift, node.rescale.multiplier
     scale_in, scale_out = integers.scales[node.input], integers.scales[node.name]
-    steps = [scale_out / 2.0**shift / scale_in for shift in reversed(shifts)]
+    steps = scale_out / scale_in * np.atleast_1d(factor / 2.0 ** np.asarray(shift, np.float64))
+    multiplies = {"multiplier": list(_extremes(factor))} if node.rescale.multiplies else {}
     return {
-        "shift": list(shifts),
-        "weight_scale": steps,
+        "shift": list(_extremes(shift)),
+        **multiplies,
+        "weight_scale": [float(steps.min()), float(steps.max())],
         "zero_weights": float(np.mean(node.weight == 0)),
     }
 

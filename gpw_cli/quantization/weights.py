@@ -4,8 +4,9 @@
     layer.codes, layer.bias, layer.shift, layer.residual_shift
 
 The accumulator's unit is S_acc = S_x * S_w. S_w = 2^e times whatever makes S_out / S_acc a power of
-two. It is raised until no accumulator can leave int32, whatever the picture: tiny weights beside a
-large shortcut or bias (as pruning leaves them) lose bits instead of wrapping around.
+two; where rescales multiply, any number, or 2^e times whatever makes a shortcut's S / S_acc one.
+It is raised until no accumulator can leave int32, whatever the picture: tiny weights beside a large
+shortcut or bias (as pruning leaves them) lose bits instead of wrapping around.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from gpw_cli.quantization.scales import (
     least_error,
     log2_ratio,
     mantissa,
+    multiplier,
     power_of_two,
     round_half_away,
 )
@@ -45,7 +47,10 @@ class Scales:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """codes int8 [O, I, KH, KW] times ``steps`` [O]; bias and shifts int32 [O]; output scale."""
+    """codes int8 [O, I, KH, KW] times ``steps`` [O]; bias, shifts int32 [O]; output scale.
+
+    ``multiplier`` int32 [O] where the rescale multiplies.
+    """
 
     codes: Int8
     steps: Float
@@ -53,14 +58,14 @@ class Layer:
     shift: Int32
     residual_shift: Int32 | None
     scale: float
+    multiplier: Int32 | None = None
 
 
 def quantize_layer(
     name: str, weight: Float, bias: Float, scales: Scales, bits: int, cfg: QuantizerConfig
 ) -> Layer:
     """The integers of one convolution; float weight [O, I, KH, KW], bias [O]."""
-    unit = mantissa(scales.output or 1.0) / mantissa(scales.input)
-    steps = _weight_scales(weight, unit, bits, cfg)
+    steps = _weight_scales(weight, _unit(scales, cfg), bits, cfg)
     for _ in range(TRIES):
         layer, bound = _at(name, weight, bias, steps, scales, bits, cfg)
         unsafe = bound >= INT32_LIMIT
@@ -76,7 +81,15 @@ def corrected_bias(weight: Float, bias: Float, layer: Layer, mean: Float) -> Flo
     return np.asarray(bias - np.einsum("oihw,i->o", error, mean))
 
 
-def _weight_scales(weight: Float, unit: float, bits: int, cfg: QuantizerConfig) -> Float:
+def _unit(scales: Scales, cfg: QuantizerConfig) -> float | None:
+    """What a weight scale must be 2^e times of; None: any number will do."""
+    joined: float | None = scales.output or 1.0
+    if cfg.multiplier_bits and scales.output is not None:
+        joined = scales.residual
+    return None if joined is None else mantissa(joined) / mantissa(scales.input)
+
+
+def _weight_scales(weight: Float, unit: float | None, bits: int, cfg: QuantizerConfig) -> Float:
     """S_w [O]: one value, or one a channel."""
     rows = np.abs(weight.reshape(len(weight), -1))
     parts = list(rows) if cfg.per_channel else [rows.ravel()]
@@ -84,11 +97,13 @@ def _weight_scales(weight: Float, unit: float, bits: int, cfg: QuantizerConfig) 
     return np.broadcast_to(np.array(steps), (len(weight),)).copy()
 
 
-def _weight_scale(values: Float, unit: float, bits: int, cfg: QuantizerConfig) -> float:
+def _weight_scale(values: Float, unit: float | None, bits: int, cfg: QuantizerConfig) -> float:
     largest = float(values.max())
     if largest == 0:
-        return power_of_two(UNUSED, PotRule.ceil, unit)
+        return power_of_two(UNUSED, PotRule.ceil, unit or 1.0)
     step = largest / (2 ** (bits - 1) - cfg.step_margin)
+    if unit is None:
+        return above_floor(step, cfg, 1.0)
     if cfg.weight_pot_rule is PotRule.mse:
         scale = least_error(np.ones_like(values), values, step, 2 ** (bits - 1) - 1, unit)
     else:
@@ -111,17 +126,23 @@ def _at(
     codes = round_half_away(weight / steps[:, None, None, None]).clip(low, high)
     units = scales.input * steps
     output = float(units.max()) if scales.output is None else scales.output
-    shift = _shifts(output, units, name)
+    factor = None
+    if cfg.multiplier_bits and scales.output is not None:
+        factor, right = multiplier(units / output, cfg.multiplier_bits)
+        shift = np.full(len(units), right, np.int32)
+    else:
+        shift = _shifts(output, units, name)
     integers = bias_integers(bias, units, shift, mantissa(output), cfg)
-    bound = 128.0 * np.abs(codes).sum((1, 2, 3)) + np.abs(integers) + 2.0 ** np.maximum(shift, 0)
-    bound = bound * 2.0 ** np.maximum(-shift, 0)
-    bound = np.where(shift > MAX_SHIFT, np.inf, bound)
+    bound = 128.0 * np.abs(codes).sum((1, 2, 3)) + np.abs(integers)
+    if factor is None:  # the rounding term, the shift left
+        bound = (bound + 2.0 ** np.maximum(shift, 0)) * 2.0 ** np.maximum(-shift, 0)
+        bound = np.where(shift > MAX_SHIFT, np.inf, bound)
     residual_shift = None
     if scales.residual is not None:
         residual_shift = _shifts(scales.residual, units, name)
         bound = bound + 128.0 * 2.0 ** np.maximum(residual_shift, 0)
     wrapped = integers.clip(-INT32_LIMIT, INT32_LIMIT - 1).astype(np.int32)
-    layer = Layer(codes.astype(np.int8), steps, wrapped, shift, residual_shift, output)
+    layer = Layer(codes.astype(np.int8), steps, wrapped, shift, residual_shift, output, factor)
     return layer, bound
 
 

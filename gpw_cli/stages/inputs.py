@@ -159,6 +159,8 @@ def quantize(config: Config) -> Mapping[str, Any]:
     """The whole quantizer but its name: two presets of the same knobs are the same."""
     plain: dict[str, Any] = to_plain(config.quantizer)
     del plain["name"], plain["fusion"]
+    if not config.quantizer.multiplier_bits:
+        del plain["multiplier_bits"]
     return plain
 
 

@@ -84,7 +84,15 @@ def channels(shift: int | Int32, count: int, where: str) -> Int64:
 
 
 def shorten(acc: Bounds, relu: bool, rescale: Rescale, where: str) -> Tail:
-    """The shortest exact steps for ReLU (if ``relu``) and ``rescale``; ``where`` is for errors."""
+    """The shortest exact steps for ReLU (if ``relu``) and ``rescale``; ``where`` is for errors.
+
+    Raises UnsupportedError for a rescale with a multiplier: VTA's ALU only shifts.
+    """
+    if rescale.multiplies:
+        raise UnsupportedError(
+            f"{where}: its rescale multiplies before it shifts, which VTA cannot; "
+            "take a quantizer that only shifts, e.g. quantizer=best"
+        )
     acc = acc.wrapped()
     shift = channels(rescale.shift, len(acc.low), where)
     half = np.where(rescale.rounding & (shift > 0), 1 << np.maximum(shift - 1, 0), 0)

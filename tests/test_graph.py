@@ -81,6 +81,9 @@ def test_the_model_is_left_as_it_is() -> None:
     assert trace(model, (3, 16, 16), (0.1, 0.2, 0.3), (1.0, 2.0, 3.0)).input.std[2] == 3.0
 
 
+PLANE = torch.ones(1, 3, 8, 8)
+
+
 class Wrong(nn.Module):
     """One layer called ``body`` around a function."""
 
@@ -106,17 +109,22 @@ class Body(nn.Module):
     ("run", "words"),
     [
         (torch.sigmoid, "operator sigmoid at body is not supported"),
-        (F.relu6, "operator relu6 at body"),
-        (torch.abs_, "operator conv2d at body.depthwise has groups=3"),
-        (lambda x: x + 1.0, "operator add at body takes 1.0"),
+        (torch.abs_, "operator abs_ at body is not supported"),
+        (lambda x: F.silu(x), "product of accumulators"),
+        (lambda x: F.hardsigmoid(x), "diagonal convolution and a clip"),
+        (lambda x: x.add(PLANE), "not one value a channel"),
+        (lambda x: 1 / x, "reciprocal"),
         (lambda x: x * x, "operator mul at body"),
-        (lambda x: x + x[:, :1], r"operator slice at body takes \[0:1:1\]"),
-        (lambda x: x.clamp(-1, 1), "is not a ReLU"),
+        (lambda x: x + x[:, :1], r"adds shapes \(3, 8, 8\) and \(1, 8, 8\)"),
+        (lambda x: torch.cat([x, x], 2), "joins along dimension 2"),
+        (lambda x: F.relu_(x[:, :2]) + x[:, :2], "changes part of a tensor in place"),
         (lambda x: F.pad(x, (1, 1, 1, 1)), "pads"),
-        (lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True), "ceil_mode"),
-        (lambda x: F.adaptive_avg_pool2d(x, 3), "windows differ in size"),
+        (lambda x: F.max_pool2d(x, 3, 2, dilation=2), "is dilated"),
+        (lambda x: F.adaptive_max_pool2d(x, 3), "windows differ in size"),
         (lambda x: x.mean(1), r"over dimensions \[1\]"),
-        (lambda x: x.reshape(2, 6, 4, 8), r"makes \(2, 6, 4, 8\)"),
+        (lambda x: F.relu(x.reshape(2, 6, 4, 8)), r"makes \(2, 6, 4, 8\)"),
+        (lambda x: F.relu(F.pixel_unshuffle(x, 2)), r"makes \(2, 12, 4, 4\)"),
+        (lambda x: F.relu(x.roll(1, 0)), "from one picture to another"),
         (lambda x: (x, x), "returns 2 tensors"),
         (lambda x: x if x.sum() > 0 else -x, "cannot be traced"),
         (lambda x: x @ torch.zeros(5, 5), "cannot be traced on pictures of shape"),

@@ -1,6 +1,6 @@
 """What each ATen operator means in the typed graph: one small function an operator, one table.
 
-    made = HANDLERS["conv2d"](context, op)    # a new node, or the name of the tensor it only views
+    made = HANDLERS["conv2d"](context, op)    # a new node, the name of one, or None: a view
 
 ``Context`` holds what has been traced so far. Every function raises UnsupportedError, naming the
 operator and the module path, for an argument that the graph cannot express.
@@ -13,47 +13,54 @@ from collections.abc import Callable
 import numpy as np
 from torch import fx
 
+from gpw_cli.graph import aten_moves, aten_pool
 from gpw_cli.graph.context import Context, argument, operator_name, pair, result_shape
-from gpw_cli.graph.ir import (
-    Add,
-    AvgPool,
-    BatchNorm,
-    Conv,
-    Float,
-    MaxPool,
-    Node,
-    Pad,
-    Pair,
-    ReLU,
-    Shape,
-    window,
-)
+from gpw_cli.graph.ir import Add, BatchNorm, Clip, Conv, Float, Node, Pair, ReLU, window
 
 BATCH = 2  # a batch of one would let export mistake the batch for a dimension of size one
 SUPPORTED = (
-    "conv2d, linear, batch_norm, relu, add, max_pool2d, avg_pool2d, adaptive_avg_pool2d, mean, "
-    "flatten, view, channel pad, strided slice, dropout"
+    "conv2d, linear, batch_norm, relu, relu6, hardtanh, clamp, add, cat, max_pool2d, avg_pool2d, "
+    "adaptive_avg_pool2d, mean, upsample_nearest2d, views, slices and permutations of channels, "
+    "sums and products with stored values, dropout"
 )
 
 
 def _conv(context: Context, op: fx.Node) -> Node:
+    """Groups and dilation become zeros of a dense kernel: tiles without a weight cost nothing."""
     source = context.source(op)
     weight = context.array(argument(op, "weight"), op)
     bias = context.array(argument(op, "bias"), op)
     assert weight is not None
-    groups, padding = argument(op, "groups", 1), argument(op, "padding", 0)
-    if groups != 1:
-        context.refuse(
-            op, f"has groups={groups} (depthwise or grouped); only groups=1 is supported"
-        )
-    if pair(argument(op, "dilation", 1)) != (1, 1):
-        context.refuse(op, "is dilated; only dilation=1 is supported")
+    padding = argument(op, "padding", 0)
+    weight = _dilated(weight, pair(argument(op, "dilation", 1)))
     if isinstance(padding, str):
         padding = _named_padding(context, op, padding, weight.shape)
     stride, around = pair(argument(op, "stride", 1)), pair(padding)
+    weight = _ungrouped(weight, int(argument(op, "groups", 1)))
     shape = (len(weight), *window(source.shape, _hw(weight), stride, around))
     bias = np.zeros(len(weight)) if bias is None else bias
     return Conv(context.label(op), source.name, weight, bias, stride, around, shape)
+
+
+def _ungrouped(weight: Float, groups: int) -> Float:
+    """[O, I * groups, KH, KW] of [O, I, KH, KW]: zero where output and input are no group."""
+    if groups == 1:
+        return weight
+    outs, ins = len(weight) // groups, weight.shape[1]
+    full = np.zeros((len(weight), ins * groups, *weight.shape[2:]))
+    for group in range(groups):
+        mine = slice(group * outs, (group + 1) * outs)
+        full[mine, group * ins : (group + 1) * ins] = weight[mine]
+    return full
+
+
+def _dilated(weight: Float, dilation: Pair) -> Float:
+    if dilation == (1, 1):
+        return weight
+    high, wide = ((size - 1) * step + 1 for size, step in zip(_hw(weight), dilation, strict=True))
+    full = np.zeros((*weight.shape[:2], high, wide))
+    full[:, :, :: dilation[0], :: dilation[1]] = weight
+    return full
 
 
 def _named_padding(context: Context, op: fx.Node, padding: str, shape: tuple[int, ...]) -> Pair:
@@ -63,13 +70,21 @@ def _named_padding(context: Context, op: fx.Node, padding: str, shape: tuple[int
 
 
 def _linear(context: Context, op: fx.Node) -> Node:
-    source = context.source(op)
+    """Over the whole picture; any order of its features is an order of the weights."""
+    given = op.args[0]
+    source = context.nodes[context.name_of(given, op)]
     weight = context.array(argument(op, "weight"), op)
     bias = context.array(argument(op, "bias"), op)
+    assert isinstance(given, fx.Node)
     assert weight is not None
     channels, high, wide = source.shape
-    if len(result_shape(op)) != 2 or weight.shape[1] != channels * high * wide:
+    index = context.index(given).ravel()
+    if len(result_shape(op)) != 2 or weight.shape[1] != len(index):
         context.refuse(op, f"takes {weight.shape[1]} features of a tensor of shape {source.shape}")
+    if given in context.views:
+        full = np.zeros((channels * high * wide, len(weight)))
+        np.add.at(full, index, weight.T)
+        weight = full.T.copy()
     kernel = weight.reshape(len(weight), channels, high, wide)
     bias = np.zeros(len(weight)) if bias is None else bias
     shape = (len(weight), 1, 1)
@@ -94,147 +109,98 @@ def _relu(context: Context, op: fx.Node) -> Node:
     return ReLU(context.label(op), source.name, source.shape)
 
 
-def _clamp(context: Context, op: fx.Node) -> Node:
-    """``clamp(min=0)`` and ``clamp_min(0)`` are a ReLU."""
-    above = None if operator_name(op).startswith("clamp_min") else argument(op, "max")
-    if argument(op, "min") != 0 or above is not None:
-        context.refuse(op, "is not a ReLU: only min=0 without max is supported")
-    return _relu(context, op)
+def _clip(context: Context, op: fx.Node) -> Node:
+    """``relu6``, ``hardtanh`` and ``clamp``; without an upper limit a ReLU where the lower is 0."""
+    name = operator_name(op).removesuffix("_")
+    low, high = (0.0, 6.0) if name == "relu6" else _limits(op, name)
+    if low == 0 and high == np.inf:
+        return _relu(context, op)
+    source = context.source(op)
+    return Clip(context.label(op), source.name, low, high, source.shape)
+
+
+def _limits(op: fx.Node, name: str) -> tuple[float, float]:
+    names = ("min_val", "max_val") if name == "hardtanh" else ("min", "max")
+    given = {entry.name: entry for entry in op.target._schema.arguments}  # type: ignore[union-attr]
+    fallback = {"min_val": -1.0, "max_val": 1.0}
+    low, high = (argument(op, n, fallback.get(n)) if n in given else None for n in names)
+    return -np.inf if low is None else float(low), np.inf if high is None else float(high)
 
 
 def _add(context: Context, op: fx.Node) -> Node:
-    a, b = context.source(op), context.nodes[context.name_of(op.args[1], op)]
+    if not (_computed(context, op.args[0]) and _computed(context, op.args[1])):
+        return _affine(context, op)
+    a, b = context.source(op), context.source(op, 1)
     if argument(op, "alpha", 1) != 1 or a.shape != b.shape:
         context.refuse(op, f"adds shapes {a.shape} and {b.shape}; they must agree, with alpha=1")
     return Add(context.label(op), a.name, b.name, a.shape)
 
 
-def _max_pool(context: Context, op: fx.Node) -> Node:
-    source = context.source(op)
-    if pair(argument(op, "dilation", 1)) != (1, 1):
-        context.refuse(op, "is dilated; only dilation=1 is supported")
-    kernel, stride, padding, shape = _pool_window(context, op, source.shape)
-    return MaxPool(context.label(op), source.name, kernel, stride, padding, shape)
+def _affine(context: Context, op: fx.Node) -> Node:
+    """A sum or product with stored values, one a channel at most: a batch norm."""
+    name = operator_name(op).removesuffix("_")
+    first, second = op.args[0], op.args[1]
+    if _computed(context, first) and _computed(context, second):
+        context.refuse(op, f"is not supported: {NEEDS['mul']}")
+    turned = not _computed(context, first)
+    source = context.picture(second if turned else first, op)
+    stored = _channels(context, op, first if turned else second, source)
+    ones, zeros = np.ones(source.shape[0]), np.zeros(source.shape[0])
+    if argument(op, "alpha", 1) != 1 if name.endswith(("add", "sub")) else name == "div" and turned:
+        context.refuse(op, "divides by a computed tensor, or has alpha")
+    scale, shift = {
+        "add": (ones, stored),
+        "sub": (-ones, stored) if turned else (ones, -stored),
+        "rsub": (-ones, stored),
+        "mul": (stored, zeros),
+        "div": (1 / np.where(stored == 0, np.nan, stored), zeros),
+    }[name]
+    return BatchNorm(context.label(op), source.name, scale, shift, source.shape)
 
 
-def _avg_pool(context: Context, op: fx.Node) -> Node:
-    source = context.source(op)
-    kernel, stride, padding, shape = _pool_window(context, op, source.shape)
-    if padding != (0, 0) and not argument(op, "count_include_pad", True):
-        context.refuse(op, "has count_include_pad=False with padding")
-    if argument(op, "divisor_override") is not None:
-        context.refuse(op, "has divisor_override")
-    return AvgPool(context.label(op), source.name, kernel, stride, padding, shape)
+def _computed(context: Context, value: object) -> bool:
+    return isinstance(value, fx.Node) and value in context.names
 
 
-def _pool_window(context: Context, op: fx.Node, source: Shape) -> tuple[Pair, Pair, Pair, Shape]:
-    kernel = pair(argument(op, "kernel_size"))
-    stride = pair(argument(op, "stride") or kernel)
-    padding = pair(argument(op, "padding", 0))
-    shape = (source[0], *window(source, kernel, stride, padding))
-    if result_shape(op)[1:] != shape:  # ceil_mode that adds a partial window
-        context.refuse(op, "has ceil_mode=True with a partial window")
-    return kernel, stride, padding, shape
-
-
-def _adaptive(context: Context, op: fx.Node) -> Node | str:
-    """Windows of one size that tile the picture, or the picture itself."""
-    source = context.source(op)
-    size = result_shape(op)[-2:]
-    if size == source.shape[1:]:
-        return source.name
-    if source.shape[1] % size[0] or source.shape[2] % size[1]:
-        context.refuse(op, f"makes {size} of {source.shape[1:]}, whose windows differ in size")
-    kernel = (source.shape[1] // size[0], source.shape[2] // size[1])
-    shape = (source.shape[0], size[0], size[1])
-    return AvgPool(context.label(op), source.name, kernel, kernel, (0, 0), shape)
-
-
-def _mean(context: Context, op: fx.Node) -> Node | str:
-    source = context.source(op)
-    dims = argument(op, "dim")
-    rank = len(result_shape(op.all_input_nodes[0]))
-    if rank != 4 or dims is None or {int(dim) % 4 for dim in dims} != {2, 3}:
-        context.refuse(op, f"is over dimensions {dims}; only rows and columns [2, 3] are supported")
-    kernel = source.shape[1:]
-    if kernel == (1, 1):
-        return source.name
-    return AvgPool(context.label(op), source.name, kernel, kernel, (0, 0), (source.shape[0], 1, 1))
-
-
-def _same(context: Context, op: fx.Node) -> str:
-    return context.source(op).name
-
-
-def _view(context: Context, op: fx.Node) -> str:
-    """Another shape of the same pictures: [N, C, H, W], or [N, C*H*W] in that order."""
-    source = context.source(op)
-    shape = list(result_shape(op))
-    channels, high, wide = source.shape
-    while len(shape) > 2 and shape[-1] == 1:
-        shape.pop()
-    full = [BATCH, channels, high, wide]
-    while len(full) > 2 and full[-1] == 1:
-        full.pop()
-    if shape not in (full, [BATCH, channels * high * wide]):
-        context.refuse(op, f"makes {result_shape(op)} of pictures of shape {source.shape}")
-    return source.name
-
-
-def _slice(context: Context, op: fx.Node) -> Node | str:
-    source = context.source(op)
-    dim, step = int(argument(op, "dim", 0)), int(argument(op, "step", 1))
+def _channels(context: Context, op: fx.Node, value: object, source: Node) -> Float:
+    """A number, or a stored tensor that broadcasts to one value a channel, as float64 [C]."""
+    if isinstance(value, int | float):
+        return np.full(source.shape[0], float(value))
+    array = context.array(value, op)
+    assert array is not None
     rank = len(result_shape(op))
-    size = result_shape(op.all_input_nodes[0])[dim % rank]
-    start, end = argument(op, "start") or 0, argument(op, "end")
-    if start != 0 or (end is not None and end < size):
-        context.refuse(op, f"takes [{start}:{end}:{step}]; only whole rows from 0 are supported")
-    if step == 1:
-        return source.name
-    if rank != 4 or dim % 4 < 2:
-        context.refuse(op, "takes every n-th channel; only rows and columns are supported")
-    stride = (step, 1) if dim % 4 == 2 else (1, step)
-    high, wide = (-(-source.shape[i + 1] // stride[i]) for i in (0, 1))
-    return Pad(context.label(op), source.name, stride, 0, 0, (source.shape[0], high, wide))
-
-
-def _pad(context: Context, op: fx.Node) -> Node:
-    source = context.source(op)
-    pads = [int(entry) for entry in argument(op, "pad")] + [0] * 6
-    mode, value = argument(op, "mode", "constant"), argument(op, "value")
-    around, (before, after), more = pads[:4], pads[4:6], pads[6:]
-    if any(around) or any(more) or min(before, after) < 0 or mode != "constant" or value:
-        context.refuse(op, f"pads {pads[:4]} around the picture; only zero channels are supported")
-    channels, high, wide = source.shape
-    shape = (channels + before + after, high, wide)
-    return Pad(context.label(op), source.name, (1, 1), before, after, shape)
+    shape = (1,) * (rank - array.ndim) + array.shape
+    if len(shape) != rank or any(size != 1 for axis, size in enumerate(shape) if axis != 1):
+        context.refuse(op, f"takes a stored tensor of shape {array.shape}, not one value a channel")
+    return np.broadcast_to(array.reshape(-1), (source.shape[0],)).astype(np.float64)
 
 
 def _hw(weight: Float) -> Pair:
     return int(weight.shape[2]), int(weight.shape[3])
 
 
-Handler = Callable[[Context, fx.Node], Node | str]
+Handler = Callable[[Context, fx.Node], Node | str | None]
 HANDLERS: dict[str, Handler] = {
     "conv2d": _conv,
     "linear": _linear,
     "batch_norm": _batch_norm,
     "relu": _relu,
-    "clamp": _clamp,
-    "clamp_min": _clamp,
+    **dict.fromkeys(("relu6", "hardtanh", "clamp", "clamp_min", "clamp_max"), _clip),
     "add": _add,
-    "max_pool2d": _max_pool,
-    "avg_pool2d": _avg_pool,
-    "adaptive_avg_pool2d": _adaptive,
-    "mean": _mean,
-    "slice": _slice,
-    "pad": _pad,
-    "constant_pad_nd": _pad,
-    **dict.fromkeys(("dropout", "contiguous", "clone", "detach", "alias", "identity"), _same),
-    **dict.fromkeys(("flatten", "view", "reshape", "squeeze", "unsqueeze", "_unsafe_view"), _view),
+    **dict.fromkeys(("sub", "rsub", "mul", "div"), _affine),
+    "max_pool2d": aten_pool.max_pool,
+    "avg_pool2d": aten_pool.avg_pool,
+    "adaptive_avg_pool2d": aten_pool.adaptive_avg,
+    "adaptive_max_pool2d": aten_pool.adaptive_max,
+    "mean": aten_pool.mean,
+    "cat": aten_moves.concat,
+    "getitem": aten_moves.getitem,
+    **dict.fromkeys(("pad", "constant_pad_nd"), aten_moves.pad),
+    **dict.fromkeys(aten_moves.SAME, aten_moves.same),
+    **dict.fromkeys(aten_moves.MOVING, lambda context, op: aten_moves.move(context, op, BATCH)),
 }
 # Operators with a handler, and those that only take a tensor apart, fail behind a refused one.
-FOLLOWERS = {*HANDLERS, "getitem", "permute", "transpose", "expand", "select", "t"}
+FOLLOWERS = frozenset(HANDLERS) - {"mul"}
 _PRODUCT = (
     "it multiplies two tensors that are both computed; VTA's GEMM multiplies by stored weights "
     "only: it would take an element-wise product of accumulators"

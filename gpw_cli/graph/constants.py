@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.graph.ir import Add, AvgPool, BatchNorm, Conv, Float, Input, Node, Pad, ReLU
+from gpw_cli.graph.ir import Add, AvgPool, BatchNorm, Clip, Conv, Float, Input, Node, Pad, ReLU
+from gpw_cli.graph.moves import Concat, Select, Spread
 
 Bools = NDArray[np.bool_]
 
@@ -48,6 +49,10 @@ def known(node: Node, facts: Mapping[str, Known]) -> Known:
     if isinstance(node, Add):
         a, b = facts[node.a], facts[node.b]
         return Known(a.constant + b.constant, a.positive & b.positive)
+    if isinstance(node, Concat):
+        parts = [facts[part] for part in node.parts]
+        constant = np.concatenate([part.constant for part in parts])
+        return Known(constant, np.concatenate([part.positive for part in parts]))
     return _of_one(node, facts[node.input])
 
 
@@ -58,7 +63,12 @@ def _of_one(node: Node, x: Known) -> Known:
         return Known(constant, constant == 0)
     if isinstance(node, ReLU):
         return Known(np.maximum(x.constant, 0.0), np.ones_like(x.positive))
-    if isinstance(node, AvgPool) and node.padding != (0, 0):
+    if isinstance(node, Clip):
+        positive = np.full_like(x.positive, node.low >= 0) | (x.positive & (node.high >= 0))
+        return Known(np.clip(x.constant, node.low, node.high), positive)
+    if isinstance(node, Select):
+        return Known(x.constant[node.channels], x.positive[node.channels])
+    if isinstance(node, Spread) or (isinstance(node, AvgPool) and node.padding != (0, 0)):
         return Known(np.where(x.zero, 0.0, np.nan), x.positive)
     if isinstance(node, Pad):
         around = (node.before, node.after)

@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.ir import Float, Node, Pair
+from gpw_cli.graph.views import Index, is_natural, natural, picture_nodes
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,17 @@ def refused(network: str, refusals: Sequence[Refusal]) -> UnsupportedError:
 
 
 class Context:
-    """The tensors made so far: ``names`` maps each operator to the tensor that carries it."""
+    """The tensors made so far: ``names`` maps each operator to the tensor that carries it.
+
+    ``views``: operators that only see that tensor in another order (graph/views.py); ``parts``:
+    those that see it as several tensors.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.views: dict[fx.Node, Index] = {}
+        self.parts: dict[fx.Node, list[Index]] = {}
+        self._pictures: dict[fx.Node, str] = {}  # views that have become tensors
         self.refusals: list[Refusal] = []
         self.names: dict[fx.Node, str] = {}
         self.arrays: dict[fx.Node, Float] = {}  # parameters and buffers
@@ -65,9 +73,36 @@ class Context:
             return self.names[value]
         self.refuse(op, f"takes {value!r}, which is not computed from the picture")
 
-    def source(self, op: fx.Node) -> Node:
-        """The node whose tensor is the first argument of ``op``."""
-        return self.nodes[self.name_of(op.args[0], op)]
+    def source(self, op: fx.Node, position: int = 0) -> Node:
+        """The node whose tensor is an argument of ``op``, as a picture [C, H, W] or all of it flat.
+
+        A view becomes a node of its own here; one that no node can express is refused.
+        """
+        return self.picture(op.args[position], op)
+
+    def picture(self, value: object, op: fx.Node) -> Node:
+        """``source`` for any value that ``op`` reads."""
+        name = self.name_of(value, op)
+        if not isinstance(value, fx.Node) or value not in self.views:
+            return self.nodes[name]
+        if value not in self._pictures:
+            made = picture_nodes(self.views[value], self.nodes[name], lambda: self.label(value))
+            if made is None:
+                shape = self.nodes[name].shape
+                self.refuse(value, f"makes {result_shape(value)} of pictures of shape {shape}")
+            self.nodes.update({node.name: node for node in made})
+            self._pictures[value] = made[-1].name if made else name
+        return self.nodes[self._pictures[value]]
+
+    def index(self, value: fx.Node) -> Index:
+        """Where in its tensor each element of ``value`` lies."""
+        return self.views[value] if value in self.views else natural(result_shape(value)[1:])
+
+    def see(self, op: fx.Node, name: str, index: Index) -> None:
+        """``op`` is the tensor ``name``, seen by ``index``."""
+        self.names[op] = name
+        if not is_natural(index, self.nodes[name].shape):
+            self.views[op] = index
 
     def array(self, value: object, op: fx.Node) -> Float | None:
         """A parameter or buffer as float64, None where the argument is None."""
@@ -120,5 +155,7 @@ def pair(value: Any) -> Pair:
 
 
 def result_shape(op: fx.Node) -> tuple[int, ...]:
-    """Shape [N, ...] of what ``op`` makes."""
-    return tuple(int(size) for size in op.meta["val"].shape)
+    """Shape [N, ...] of what ``op`` makes, or of the first of what it makes."""
+    value = op.meta["val"]
+    first = value[0] if isinstance(value, list | tuple) else value
+    return tuple(int(size) for size in first.shape)

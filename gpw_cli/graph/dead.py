@@ -17,7 +17,7 @@ A graph in which nothing is dead comes back as the same object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +36,7 @@ from gpw_cli.graph.ir import (
     renamed,
     verify,
 )
+from gpw_cli.graph.moves import Concat, Select
 
 Bools = NDArray[np.bool_]
 
@@ -131,8 +132,7 @@ def _backwards(graph: Graph) -> Graph:
     for node in reversed(graph.nodes):
         if node.name not in kept:
             continue
-        rows = _reads(node, read[node.name])
-        for name in inputs(node):
+        for name, rows in _reads(node, read[node.name], read):
             read[name] |= rows
             if rows.any() or not isinstance(node, Conv):
                 kept.add(name)
@@ -143,15 +143,23 @@ def _backwards(graph: Graph) -> Graph:
     return Graph(tuple(done), graph.output)
 
 
-def _reads(node: Node, rows: Bools) -> Bools:
-    """Which input channels the output channels ``rows`` of ``node`` depend on."""
+def _reads(node: Node, rows: Bools, tensors: Mapping[str, Bools]) -> Iterator[tuple[str, Bools]]:
+    """Which channels of each input the output channels ``rows`` of ``node`` depend on."""
     if isinstance(node, Conv):
-        return np.asarray(node.weight[rows].any((0, 2, 3)))
+        rows = np.asarray(node.weight[rows].any((0, 2, 3)))
     if isinstance(node, BatchNorm):
-        return np.asarray(rows & (node.scale != 0))
+        rows = np.asarray(rows & (node.scale != 0))
     if isinstance(node, Pad):
-        return rows[node.before : len(rows) - node.after]
-    return rows
+        rows = rows[node.before : len(rows) - node.after]
+    if isinstance(node, Select):
+        chosen = np.zeros_like(tensors[node.input])
+        chosen[node.channels[rows]] = True
+        rows = chosen
+    begin = 0
+    for name in inputs(node):
+        end = begin + len(tensors[name])
+        yield name, rows[begin:end] if isinstance(node, Concat) else rows
+        begin = end
 
 
 def _trimmed(node: Node, rows: Bools) -> Node:

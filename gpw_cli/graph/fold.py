@@ -14,11 +14,15 @@ from dataclasses import replace
 import numpy as np
 
 from gpw_cli.graph.ir import BatchNorm, Conv, Graph, Node, Pad, inputs, renamed, verify
+from gpw_cli.graph.rearrange import rearrange
 
 
 def fold(graph: Graph) -> Graph:
-    """``graph`` without BatchNorm and with every run of Pad nodes merged into one."""
-    passes: tuple[Callable[[Graph], Graph], ...] = (fold_batch_norm, merge_pads)
+    """``graph`` without BatchNorm, every run of Pad nodes merged into one, moves made free.
+
+    UnsupportedError: pooling by windows that differ, other than in front of a linear layer.
+    """
+    passes: tuple[Callable[[Graph], Graph], ...] = (fold_batch_norm, merge_pads, rearrange)
     for step in passes:
         graph = verify(step(graph))
     return graph

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.graph.integer_moves import IntMove
+
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -140,7 +142,10 @@ class IntRelu:
 
 @dataclass(frozen=True, eq=False)
 class IntMaxPool:
-    """Maximum over a window; what stands around the picture is -128, so it never wins."""
+    """Maximum over a window; what stands around the picture is -128, so it never wins.
+
+    ``after``: rows below and columns beside it that the last windows reach further.
+    """
 
     name: str
     input: str
@@ -148,6 +153,7 @@ class IntMaxPool:
     stride: Pair
     padding: Pair
     shape: Shape
+    after: Pair = (0, 0)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -193,7 +199,7 @@ class IntPad:
         return (self.input,)
 
 
-IntNode = IntInput | IntConv | IntAdd | IntRelu | IntMaxPool | IntAvgPool | IntPad
+IntNode = IntInput | IntConv | IntAdd | IntRelu | IntMaxPool | IntAvgPool | IntPad | IntMove
 
 
 @dataclass(frozen=True, eq=False)

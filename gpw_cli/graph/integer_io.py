@@ -30,13 +30,17 @@ from gpw_cli.graph.integer import (
     IntRelu,
     Rescale,
 )
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.graph.integer_verify import verify_integer
 
 ARRAYS, GRAPH = "graph.safetensors", "graph.json"
 VERSION = 1
 KINDS: dict[str, type[IntNode]] = {
     kind.__name__: kind
-    for kind in (IntInput, IntConv, IntAdd, IntRelu, IntMaxPool, IntAvgPool, IntPad)
+    for kind in (
+        *(IntInput, IntConv, IntAdd, IntRelu, IntMaxPool, IntAvgPool, IntPad),
+        *(IntConcat, IntSelect, IntUpsample),
+    )
 }
 
 

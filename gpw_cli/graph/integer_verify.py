@@ -21,6 +21,7 @@ from gpw_cli.graph.integer import (
     Rescale,
     Shape,
 )
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample, moved_int_shape
 from gpw_cli.graph.ir import window
 
 
@@ -55,8 +56,11 @@ def _shape(node: IntNode, shapes: dict[str, Shape]) -> Shape:
     if isinstance(node, IntConv):
         out, _, *kernel = node.weight.shape
         return (out, *window(source, (kernel[0], kernel[1]), node.stride, node.padding))
+    if isinstance(node, IntConcat | IntSelect | IntUpsample):
+        return moved_int_shape(node, [shapes[name] for name in node.inputs])
     if isinstance(node, IntMaxPool | IntAvgPool):
-        return (source[0], *window(source, node.kernel, node.stride, node.padding))
+        after = node.after if isinstance(node, IntMaxPool) else (0, 0)
+        return (source[0], *window(source, node.kernel, node.stride, node.padding, after))
     if isinstance(node, IntPad):
         high, wide = (-(-source[i + 1] // node.stride[i]) for i in (0, 1))
         return (source[0] + node.before + node.after, high, wide)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.moves import Concat, Move, Select, Spread, Upsample, moved_shape
 
 Float = NDArray[np.float64]
 Shape = tuple[int, int, int]
@@ -78,8 +79,22 @@ class ReLU:
 
 
 @dataclass(frozen=True, eq=False)
+class Clip:
+    """min(max(x, low), high); -inf or inf where there is no limit."""
+
+    name: str
+    input: str
+    low: float
+    high: float
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
 class MaxPool:
-    """Maximum over a window; what stands around the picture never wins."""
+    """Maximum over a window; what stands around the picture never wins.
+
+    ``after``: rows below and columns beside it that the last windows reach further (ceil_mode).
+    """
 
     name: str
     input: str
@@ -87,6 +102,7 @@ class MaxPool:
     stride: Pair
     padding: Pair
     shape: Shape
+    after: Pair = (0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +129,7 @@ class Pad:
     shape: Shape
 
 
-Node = Input | Conv | BatchNorm | Add | ReLU | MaxPool | AvgPool | Pad
+Node = Input | Conv | BatchNorm | Add | ReLU | Clip | MaxPool | AvgPool | Pad | Move
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,22 +167,26 @@ def inputs(node: Node) -> tuple[str, ...]:
     """The tensors that ``node`` reads."""
     if isinstance(node, Input):
         return ()
+    if isinstance(node, Concat):
+        return node.parts
     return (node.a, node.b) if isinstance(node, Add) else (node.input,)
 
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:
-    """``node`` reading the tensors that now carry its inputs."""
-    if isinstance(node, Add):
-        return replace(node, a=names[node.a], b=names[node.b])
+    """``node`` reading the tensors that now carry its inputs; others keep their names."""
     if isinstance(node, Input):
         return node
-    return replace(node, input=names[node.input])
+    if isinstance(node, Add):
+        return replace(node, a=names.get(node.a, node.a), b=names.get(node.b, node.b))
+    if isinstance(node, Concat):
+        return replace(node, parts=tuple(names.get(part, part) for part in node.parts))
+    return replace(node, input=names.get(node.input, node.input))
 
 
-def window(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+def window(shape: Shape, kernel: Pair, stride: Pair, padding: Pair, after: Pair = (0, 0)) -> Pair:
     """(H, W) of the output of a window that slides over ``shape``, rounded down."""
-    high = (shape[1] + 2 * padding[0] - kernel[0]) // stride[0] + 1
-    return high, (shape[2] + 2 * padding[1] - kernel[1]) // stride[1] + 1
+    high = (shape[1] + 2 * padding[0] + after[0] - kernel[0]) // stride[0] + 1
+    return high, (shape[2] + 2 * padding[1] + after[1] - kernel[1]) // stride[1] + 1
 
 
 def verify(graph: Graph) -> Graph:
@@ -199,8 +219,11 @@ def _shape(node: Node, shapes: dict[str, Shape]) -> Shape:
                 f"{node.name}: weight {node.weight.shape}, bias {node.bias.shape}, input {source}"
             )
         return (out, *window(source, (kernel[0], kernel[1]), node.stride, node.padding))
+    if isinstance(node, Concat | Select | Upsample | Spread):
+        return moved_shape(node, [shapes[name] for name in inputs(node)])
     if isinstance(node, MaxPool | AvgPool):
-        return (source[0], *window(source, node.kernel, node.stride, node.padding))
+        after = node.after if isinstance(node, MaxPool) else (0, 0)
+        return (source[0], *window(source, node.kernel, node.stride, node.padding, after))
     if isinstance(node, Pad):
         high, wide = (-(-source[i + 1] // node.stride[i]) for i in (0, 1))
         return (source[0] + node.before + node.after, high, wide)

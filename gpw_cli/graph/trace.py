@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import fx, nn
 
@@ -101,31 +102,47 @@ class _Tracer:
     def _output(self, op: fx.Node) -> str:
         results = op.args[0]
         assert isinstance(results, tuple)
-        if len(results) != 1 or not isinstance(results[0], fx.Node):
+        last = results[0]
+        if len(results) != 1 or not isinstance(last, fx.Node):
             raise UnsupportedError(f"the network returns {len(results)} tensors; one is needed")
-        return self.context.name_of(results[0], op)
+        name = self.context.name_of(last, op)
+        in_order = (np.diff(self.context.index(last).ravel()) == 1).all()
+        whole = self.context.index(last).size == np.prod(self.context.nodes[name].shape)
+        return name if in_order and whole else self.context.picture(last, op).name
 
     def _operator(self, op: fx.Node) -> None:
         name = operator_name(op)
         seen = len(self.context.refusals)
         try:
-            made = self._made(op, name)
+            self._note(op, name, self._made(op, name))
         except UnsupportedError:
             if self.unknown & set(op.all_input_nodes) and name.removesuffix("_") in FOLLOWERS:
                 del self.context.refusals[seen:]  # only because of an operator before it
             self._stand_in(op)
+
+    def _note(self, op: fx.Node, name: str, made: Node | str | None) -> None:
+        if made is None:  # noted as a view
             return
-        names = self.context.names
-        if isinstance(made, str):  # the same tensor seen under another shape
-            names[op] = made
+        if isinstance(made, str):  # the same tensor
+            self.context.names[op] = made
             return
         self.context.nodes[made.name] = made
-        if name.endswith("_"):  # in place: whoever reads the old tensor from here on reads this one
-            old = names[op.all_input_nodes[0]]
-            names.update({key: made.name for key in names if names[key] == old})
-        names[op] = made.name
+        if name.endswith("_"):
+            self._replaced(op, made.name)
+        self.context.names[op] = made.name
 
-    def _made(self, op: fx.Node, name: str) -> Node | str:
+    def _replaced(self, op: fx.Node, name: str) -> None:
+        """In place: whoever reads the old tensor from here on reads ``name``."""
+        context, source = self.context, op.all_input_nodes[0]
+        old, seen = context.names[source], context.views.get(source)
+        for key in [key for key in context.names if context.names[key] == old]:
+            if context.views.get(key) is seen:
+                context.names[key] = name
+                context.views.pop(key, None)
+            elif any(user > op for user in key.users):
+                context.refuse(op, "changes part of a tensor in place that is read again")
+
+    def _made(self, op: fx.Node, name: str) -> Node | str | None:
         handler = HANDLERS.get(name.removesuffix("_"))
         if handler is None:
             needs = NEEDS.get(name.removesuffix("_"))

@@ -15,16 +15,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gpw_cli.config.quantizer import Fusion, Residual
-from gpw_cli.graph.ir import Add, Conv, Graph, MaxPool, Node, Pad, ReLU
+from gpw_cli.graph.ir import Add, Clip, Conv, Graph, MaxPool, Node, Pad, ReLU
+from gpw_cli.graph.moves import Concat, Select, Upsample
 
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What one convolution also computes; ``result`` names the float tensor it leaves."""
+    """What one convolution also computes; ``result`` names the float tensor it leaves.
+
+    ``clip``: (low, high) of a ``Clip`` at its end; ``relu`` is set where low is 0, too.
+    """
 
     result: str
     relu: bool = False
     residual: str | None = None
+    clip: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,9 @@ def _with_relu(graph: Graph, epilogue: Epilogue) -> Epilogue:
     after = graph.only_consumer(epilogue.result)
     if isinstance(after, ReLU):
         return replace(epilogue, result=after.name, relu=True)
+    if isinstance(after, Clip):
+        limits = (after.low, after.high)
+        return replace(epilogue, result=after.name, relu=after.low == 0, clip=limits)
     return epilogue
 
 
@@ -105,8 +113,8 @@ def _between(graph: Graph, first: str, last: str) -> set[str]:
 def tie_tensors(graph: Graph, plan: Plan, residual: Residual) -> dict[str, str]:
     """Tensor -> the first tensor of its group; a group has one scale.
 
-    Max pools and shortcuts keep their input's scale; ``Residual.unify`` also joins the summands of
-    every addition that is not fused into a convolution.
+    Max pools, shortcuts and what only moves values keep their inputs' scale; ``Residual.unify``
+    also joins the summands of every addition that is not fused into a convolution.
     """
     leader = {node.name: node.name for node in graph.nodes}
 
@@ -116,8 +124,11 @@ def tie_tensors(graph: Graph, plan: Plan, residual: Residual) -> dict[str, str]:
         return name
 
     for node in graph.nodes:
-        if isinstance(node, MaxPool | Pad):
+        if isinstance(node, MaxPool | Pad | Select | Upsample):
             leader[find(node.name)] = find(node.input)
+        if isinstance(node, Concat):
+            for part in node.parts:
+                leader[find(node.name)] = find(part)
         if isinstance(node, Add) and node.name not in plan.absorbed and residual is Residual.unify:
             leader[find(node.b)] = find(node.a)
     return {name: find(name) for name in leader}

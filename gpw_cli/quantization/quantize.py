@@ -35,8 +35,10 @@ from gpw_cli.graph.integer import (
     Rescale,
     Shift,
 )
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.graph.integer_verify import verify_integer
-from gpw_cli.graph.ir import Add, AvgPool, Conv, Graph, Input, MaxPool, Node, Pad, ReLU
+from gpw_cli.graph.ir import Add, AvgPool, Clip, Conv, Graph, Input, MaxPool, Node, Pad, ReLU
+from gpw_cli.graph.moves import Concat, Select, Upsample
 from gpw_cli.quantization.activations import activation_bits, activation_scales
 from gpw_cli.quantization.plan import Epilogue, Plan, plan_fusion
 from gpw_cli.quantization.ranges import Ranges
@@ -97,10 +99,19 @@ class _Builder:
             return IntInput(node.name, node.shape, scale, low, high), scale
         if isinstance(node, Add):
             return self._add(node, scale), scale
-        if isinstance(node, ReLU):
-            rescale = self._rescale(node.name, scale, self.scales[node.input], relu=True)
-            return IntRelu(node.name, self.names[node.input], rescale, node.shape), scale
+        if isinstance(node, ReLU | Clip):
+            return self._clipped(node, scale), scale
         return self._moved(node, scale), scale
+
+    def _clipped(self, node: ReLU | Clip, scale: float) -> IntNode:
+        """A clip from anything but 0 is a mean over one pixel with limits of its own."""
+        source, unit = self.names[node.input], self.scales[node.input]
+        clip = (node.low, node.high) if isinstance(node, Clip) else None
+        relu = clip is None or clip[0] == 0
+        rescale = self._rescale(node.name, scale, unit, relu=relu, clip=clip)
+        if relu:
+            return IntRelu(node.name, source, rescale, node.shape)
+        return IntAvgPool(node.name, source, (1, 1), (1, 1), (0, 0), rescale, node.shape)
 
     def _moved(self, node: Node, scale: float) -> IntNode:
         """Pools and shortcuts."""
@@ -111,7 +122,14 @@ class _Builder:
             return IntAvgPool(node.name, self.names[node.input], *window, rescale, node.shape)
         if isinstance(node, MaxPool):
             window = (node.kernel, node.stride, node.padding)
-            return IntMaxPool(node.name, self.names[node.input], *window, node.shape)
+            return IntMaxPool(node.name, self.names[node.input], *window, node.shape, node.after)
+        if isinstance(node, Concat):
+            parts = tuple(self.names[part] for part in node.parts)
+            return IntConcat(node.name, parts, node.shape)
+        if isinstance(node, Select):
+            return IntSelect(node.name, self.names[node.input], node.channels, node.shape)
+        if isinstance(node, Upsample):
+            return IntUpsample(node.name, self.names[node.input], node.factor, node.shape)
         assert isinstance(node, Pad)
         source = self.names[node.input]
         return IntPad(node.name, source, node.stride, node.before, node.after, node.shape)
@@ -120,8 +138,9 @@ class _Builder:
         a, b = self.scales[node.a], self.scales[node.b]
         unit = min(a, b)
         shift_a, shift_b = log2_ratio(a, unit, node.name), log2_ratio(b, unit, node.name)
-        relu = self._epilogue(node).relu
-        rescale = self._rescale(node.name, scale, unit, relu=relu)
+        end = self._epilogue(node)
+        relu = end.relu
+        rescale = self._rescale(node.name, scale, unit, relu=relu, clip=end.clip)
         operands = (self.names[node.a], self.names[node.b], shift_a, shift_b)
         return IntAdd(node.name, *operands, relu, rescale, node.shape)
 
@@ -168,11 +187,12 @@ class _Builder:
         return quantize_layer(node.name, node.weight, bias, around, bits, cfg)
 
     def _conv_rescale(self, node: Conv, layer: Layer, epilogue: Epilogue, bits: int) -> Rescale:
-        low, high = self._limits(self.cfg.act_bits, epilogue.relu)
+        limits = self._limits(self.cfg.act_bits, epilogue.relu)
         if bits == 16:
-            low, high = (0 if epilogue.relu else -32767), 32767
+            limits = (0 if epilogue.relu else -32767), 32767
         if bits == 32 or node.name == self.plan.wraps:
-            low, high = FULL_RANGE
+            limits = FULL_RANGE
+        low, high = _within(limits, epilogue.clip, layer.scale)
         factor = 1 if layer.multiplier is None else _shift(layer.multiplier)
         return Rescale(_shift(layer.shift), self._rounds, low, high, factor)
 
@@ -189,10 +209,17 @@ class _Builder:
     def _epilogue(self, node: Node) -> Epilogue:
         return self.plan.epilogues.get(node.name, Epilogue(node.name))
 
-    def _rescale(self, name: str, scale: float, unit: float, *, relu: bool) -> Rescale:
-        low, high = self._limits(self.cfg.act_bits, relu)
-        if name == self.plan.wraps:
-            low, high = FULL_RANGE
+    def _rescale(
+        self,
+        name: str,
+        scale: float,
+        unit: float,
+        *,
+        relu: bool,
+        clip: tuple[float, float] | None = None,
+    ) -> Rescale:
+        limits = FULL_RANGE if name == self.plan.wraps else self._limits(self.cfg.act_bits, relu)
+        low, high = _within(limits, clip, scale)
         if self.cfg.multiplier_bits:
             factors, shift = multiplier(np.array([unit / scale]), self.cfg.multiplier_bits)
             return Rescale(shift, self._rounds, low, high, int(factors[0]))
@@ -205,6 +232,16 @@ class _Builder:
     @property
     def _rounds(self) -> bool:
         return self.cfg.rounding is Rounding.round
+
+
+def _within(
+    limits: tuple[int, int], clip: tuple[float, float] | None, scale: float
+) -> tuple[int, int]:
+    """``limits`` of a code, and those of a clip of its real value."""
+    if clip is None:
+        return limits
+    low, high = (float(np.clip(np.floor(end / scale + 0.5), -(2**31), 2**31 - 1)) for end in clip)
+    return max(limits[0], min(int(low), limits[1])), max(limits[0], min(int(high), limits[1]))
 
 
 def _shift(shifts: Int32) -> Shift:

@@ -34,6 +34,7 @@ from gpw_cli.graph.integer import (
     Rescale,
     Shift,
 )
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.quantization.matmul import int8_matmul
 
 BATCH = 64  # pictures at once: a layer's accumulators stay in cache
@@ -191,7 +192,8 @@ def _relu(node: IntRelu, tensors: dict[str, Tensor]) -> Tensor:
 
 
 def _max_pool(node: IntMaxPool, tensors: dict[str, Tensor]) -> Tensor:
-    views = _window(tensors[node.input], node.kernel, node.stride, node.padding, -128)
+    x = F.pad(tensors[node.input], (0, 0, 0, node.after[1], 0, node.after[0]), value=-128)
+    views = _window(x, node.kernel, node.stride, node.padding, -128)
     result = views[0].clone()
     for view in views[1:]:
         torch.maximum(result, view, out=result)
@@ -211,6 +213,19 @@ def _pad(node: IntPad, tensors: dict[str, Tensor]) -> Tensor:
     return F.pad(sampled, (node.before, node.after))
 
 
+def _concat(node: IntConcat, tensors: dict[str, Tensor]) -> Tensor:
+    return torch.cat([tensors[part] for part in node.parts], -1)
+
+
+def _select(node: IntSelect, tensors: dict[str, Tensor]) -> Tensor:
+    return tensors[node.input][..., torch.from_numpy(node.channels)]
+
+
+def _upsample(node: IntUpsample, tensors: dict[str, Tensor]) -> Tensor:
+    down, right = node.factor
+    return tensors[node.input].repeat_interleave(down, 1).repeat_interleave(right, 2)
+
+
 def _channels_first(value: Tensor) -> Tensor:
     return value.permute(0, 3, 1, 2)
 
@@ -222,4 +237,7 @@ STEPS: dict[type[IntNode], Callable[..., Tensor]] = {
     IntMaxPool: _max_pool,
     IntAvgPool: _avg_pool,
     IntPad: _pad,
+    IntConcat: _concat,
+    IntSelect: _select,
+    IntUpsample: _upsample,
 }

@@ -31,6 +31,7 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
     Pair,
     Stage,
     Term,
+    banded,
     diagonal_tiles,
 )
 
@@ -79,7 +80,7 @@ class Copies:
         tiles = diagonal_tiles(ones, ins, self.spec, before=node.before)
         return Term(node.input, tiles, stride=node.stride), self.padded(node)
 
-    def window(self, node: IntAvgPool) -> tuple[Term, Bounds]:
+    def window(self, node: IntAvgPool) -> tuple[tuple[Term, ...], Bounds]:
         """The sum over a window."""
         ones = np.ones(node.shape[0], np.int64)
         tiles = diagonal_tiles(ones, len(ones), self.spec, kernel=node.kernel)
@@ -87,7 +88,7 @@ class Copies:
         low = np.minimum(source.low, 0) if any(node.padding) else source.low
         high = np.maximum(source.high, 0) if any(node.padding) else source.high
         term = Term(node.input, tiles, node.kernel, node.stride, node.padding)
-        return term, Bounds(low * taps, high * taps)
+        return tuple(banded(term, self.spec)), Bounds(low * taps, high * taps)
 
     def add(self, node: IntAdd) -> tuple[list[Stage], Bounds]:
         """Stages of an addition: ((larger shift << apart) + smaller shift) << common."""

@@ -25,10 +25,12 @@ from gpw_cli.graph.integer import (
     Rescale,
     wrap_int32,
 )
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.epilogue import Bounds, Tail, shorten, step
+from gpw_cli.targets.vta.lowering.gathers import Gathers
 from gpw_cli.targets.vta.lowering.host_layout import host_layout
 from gpw_cli.targets.vta.lowering.identity_tiles import Copies
 from gpw_cli.targets.vta.lowering.tile_ir import (
@@ -39,6 +41,8 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
     ProductKernel,
     Stage,
     Term,
+    UpsampleKernel,
+    banded,
     bias_tiles,
     diagonal_tiles,
     weight_tiles,
@@ -61,6 +65,7 @@ class _Legalizer:
     def __init__(self, graph: IntGraph, spec: VtaSpec) -> None:
         self.graph, self.spec = graph, spec
         self.copies = Copies(graph, spec)
+        self.gathers = Gathers(graph, spec.block_in)
         self.kernels: list[Kernel] = []
         self.layout = PLAIN
 
@@ -83,8 +88,12 @@ class _Legalizer:
             term, acc = copies.term(node.input, 0, node.shape[0])
             self._finish(node, [Stage((term,))], acc, True, node.rescale)
         elif isinstance(node, IntAvgPool):
-            term, acc = copies.window(node)
-            self._finish(node, [Stage((term,))], acc, False, node.rescale)
+            terms, acc = copies.window(node)
+            self._finish(node, [Stage(terms)], acc, False, node.rescale)
+        elif isinstance(node, IntConcat | IntSelect):
+            self._gathered(node)
+        elif isinstance(node, IntUpsample):
+            self._upsample(node)
         elif self._only_added(node):
             copies.absorbed.add(node.name)
             copies.bounds[node.name] = copies.padded(node)
@@ -125,8 +134,8 @@ class _Legalizer:
         if node.residual is not None:
             before, same, extra = self.copies.shortcut(node, node.residual)
         tail = shorten(acc.wrapped().plus(extra), node.relu, node.rescale, node.name)
-        term, bias = self._weights(node, wrap_int32(bias + tail.fold))
-        terms, steps = self._biased((*same, term), bias, tail)
+        products, bias = self._weights(node, wrap_int32(bias + tail.fold))
+        terms, steps = self._biased((*same, *products), bias, tail)
         late = self._late(node, acc, tail)
         if late is None:
             stages = [*before, Stage(terms, steps)]
@@ -135,15 +144,50 @@ class _Legalizer:
             stages = [Stage(terms, steps[:cut]), Stage((late,), steps[cut:])]
         self._emit(node, stages, tail)
 
-    def _weights(self, node: IntConv, bias: Int64) -> tuple[Term, Int64]:
-        """The convolution as a term, and what of ``bias`` that leaves to add."""
+    def _weights(self, node: IntConv, bias: Int64) -> tuple[list[Term], Int64]:
+        """The convolution as terms, and what of ``bias`` that leaves to add.
+
+        A term a piece of the input (gathers.py) and, if the kernel is large, a band of it.
+        """
         laid = host_layout(self.graph, node, bias, self.spec)
         if laid is not None:
             self.layout = laid.layout
-            return laid.term, np.zeros_like(bias) if laid.biased else bias
-        kernel = (node.weight.shape[2], node.weight.shape[3])
-        tiles = weight_tiles(node.weight, self.spec)
-        return Term(node.input, tiles, kernel, node.stride, node.padding), bias
+            return [laid.term], np.zeros_like(bias) if laid.biased else bias
+        terms = []
+        for piece in self.gathers.pieces(node.input):
+            channels = self.graph.node(piece.source).shape[0]
+            tiles = weight_tiles(piece.columns(node.weight, channels), self.spec)
+            kernel = (node.weight.shape[2], node.weight.shape[3])
+            term = Term(piece.source, tiles, kernel, node.stride, node.padding)
+            terms += banded(term, self.spec)
+        return terms, bias
+
+    def _gathered(self, node: IntConcat | IntSelect) -> None:
+        """Nothing where only convolutions read it; else a copy."""
+        bounds = self.copies.bounds
+        if isinstance(node, IntConcat):
+            parts = [bounds[part] for part in node.parts]
+            low = np.concatenate([part.low for part in parts])
+            high = np.concatenate([part.high for part in parts])
+        else:
+            low, high = (getattr(bounds[node.input], end)[node.channels] for end in ("low", "high"))
+        acc = Bounds(low, high)
+        bounds[node.name] = acc
+        if self.gathers.absorb(node):
+            return
+        one = np.eye(node.shape[0], dtype=np.int8)[:, :, None, None]
+        terms = []
+        for piece in self.gathers.parts_of(node):
+            channels = self.graph.node(piece.source).shape[0]
+            terms.append(Term(piece.source, weight_tiles(piece.columns(one, channels), self.spec)))
+        self._finish(node, [Stage(tuple(terms))], acc, False, _KEEP)
+
+    def _upsample(self, node: IntUpsample) -> None:
+        count = node.shape[0]
+        tiles = diagonal_tiles(np.ones(count, np.int64), count, self.spec)
+        self.copies.bounds[node.name] = self.copies.bounds[node.input]
+        copy = ProductKernel(node.name, (Stage((Term(node.input, tiles),)),))
+        self.kernels.append(UpsampleKernel(copy, node.factor))
 
     def _late(self, node: IntConv, acc: Bounds, tail: Tail) -> Term | None:
         """The shortcut as a term after the tail's first step, a shift, where that pays."""

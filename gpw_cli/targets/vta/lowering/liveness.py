@@ -20,9 +20,11 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
     Int64,
     Kernel,
     MaxPoolKernel,
+    ProductKernel,
     Stage,
     Term,
     TileSet,
+    UpsampleKernel,
 )
 
 Mask = NDArray[np.bool_]
@@ -59,6 +61,10 @@ def _trimmed(
 
     if isinstance(kernel, MaxPoolKernel):
         return replace(kernel, identity=needed(kernel.identity, kernel.source))
+    if isinstance(kernel, UpsampleKernel):
+        copy = _trimmed(kernel.copy, live, tensors, spec)
+        assert isinstance(copy, ProductKernel)
+        return replace(kernel, copy=copy)
     stages = []
     for stage in kernel.stages:
         terms = (term(given) for given in stage.terms)

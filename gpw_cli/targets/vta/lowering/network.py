@@ -29,8 +29,14 @@ from gpw_cli.targets.vta.lowering.maxpool import MaxPoolSchedule
 from gpw_cli.targets.vta.lowering.microops import REST, place
 from gpw_cli.targets.vta.lowering.product import ProductSchedule, Segment
 from gpw_cli.targets.vta.lowering.stream import Op, Span, Stream
-from gpw_cli.targets.vta.lowering.tile_ir import Kernel, ProductKernel, constant_input
+from gpw_cli.targets.vta.lowering.tile_ir import (
+    Kernel,
+    MaxPoolKernel,
+    ProductKernel,
+    constant_input,
+)
 from gpw_cli.targets.vta.lowering.transfer import load_row
+from gpw_cli.targets.vta.lowering.upsample import UpsampleSchedule
 
 Schedule = ProductSchedule | MaxPoolSchedule
 
@@ -138,7 +144,9 @@ def _schedule(
 ) -> Schedule:
     if isinstance(kernel, ProductKernel):
         return ProductSchedule(builder, dram, kernel, tensors)
-    return MaxPoolSchedule(builder, dram, kernel, tensors)
+    if isinstance(kernel, MaxPoolKernel):
+        return MaxPoolSchedule(builder, dram, kernel, tensors)
+    return UpsampleSchedule(builder, dram, kernel, tensors)
 
 
 def _prepare(

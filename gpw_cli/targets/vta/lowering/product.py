@@ -153,13 +153,15 @@ class ProductSchedule:
     def _store(self, tile: _Tile) -> None:
         """The low byte of every accumulator, and of it shifted by 8 for every further plane."""
         assert tile.acc is not None
-        area, chunk = tile.area, tile.chunk
+        self._write(tile.acc, tile.area)
+
+    def _write(self, acc: AccTile, area: Area) -> None:
         where = (
-            chunk.groups,
+            acc.groups,
             slice(area.row, area.row + area.rows),
             slice(area.col, area.col + area.cols),
         )
         for plane in range(self.out.planes):
             if plane:
-                immediate(self.builder, AluOp.SHR, 8, tile.acc.span)
-            store_tile(self.builder, self.out, where, tile.acc.base, plane)
+                immediate(self.builder, AluOp.SHR, 8, acc.span)
+            store_tile(self.builder, self.out, where, acc.base, plane)

@@ -8,7 +8,7 @@ through tiles with powers of two on a diagonal, and a bias through tiles on a co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,20 @@ class MaxPoolKernel:
     floor: int
 
 
-Kernel = ProductKernel | MaxPoolKernel
+@dataclass(frozen=True, eq=False)
+class UpsampleKernel:
+    """``copy`` of the picture, each pixel stored ``factor`` times along rows and columns."""
+
+    copy: ProductKernel
+    factor: Pair
+
+    @property
+    def name(self) -> str:
+        """The tensor that it writes."""
+        return self.copy.name
+
+
+Kernel = ProductKernel | MaxPoolKernel | UpsampleKernel
 
 
 def weight_tiles(weight: Int8, spec: VtaSpec) -> TileSet:
@@ -148,6 +161,26 @@ def diagonal_tiles(
         np.tile(tile.reshape(-1), taps),
         data,
     )
+
+
+def banded(term: Term, spec: VtaSpec) -> list[Term]:
+    """``term`` in bands of rows, where its kernel's window would not fit the input scratchpad.
+
+    A band is a kernel of its own rows, which begins further down: its padding is less, or negative.
+    """
+    pixel = max(spec.block_in, spec.block_out) // spec.block_in
+    fitting = (spec.inp_depth - 1) // (2 * pixel * term.kernel[1])
+    if term.kernel[0] <= fitting or fitting <= max(1, term.padding[0]):
+        return [term]
+    bands = []
+    for begin in range(0, term.kernel[0], fitting):
+        rows = min(fitting, term.kernel[0] - begin)
+        tiles = term.tiles
+        mine = tiles.select((tiles.row >= begin) & (tiles.row < begin + rows))
+        moved = replace(mine, row=mine.row - begin)
+        padding = (term.padding[0] - begin, term.padding[1])
+        bands.append(Term(term.source, moved, (rows, term.kernel[1]), term.stride, padding))
+    return [band for band in bands if len(band.tiles.out)]
 
 
 def constant_input(spec: VtaSpec) -> Int8:

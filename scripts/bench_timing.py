@@ -22,8 +22,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from gpw_cli.config.target import VtaTiming, load_target
+from gpw_cli.config.target import load_target
 from gpw_cli.graph.integer import IntConv, IntGraph, IntInput, IntNode, Rescale, Shape
+from gpw_cli.targets.vta.config import VtaConfig
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
@@ -107,7 +108,7 @@ def single(shape: Shape, outs: int, kernel: int, stride: int) -> Program:
 def show(name: str, report: TimingReport, published: float) -> None:
     print(
         f"{name:38} {report.cycles:>11,} cycles  published {published:>12,.0f}  "
-        f"ratio {report.cycles / published:5.3f}  GEMM {report.gemm_utilisation:6.1%}  "
+        f"ratio {report.cycles / published:5.3f}  GEMM {report.units['gemm'].utilisation:6.1%}  "
         f"of bound {report.cycles / report.bound_cycles:5.3f} ({bottleneck(report)})"
     )
 
@@ -121,9 +122,9 @@ def resnets() -> None:
         begin = time.process_time()
         program = compile_graph(resnet(blocks), SPEC)
         compiled = time.process_time()
-        report = time_program(program, load_target("vta").timing)
+        report = time_program(program, load_target("vta", VtaConfig).timing)
         timed = time.process_time()
-        older = time_program(program, load_target("vta_old_rtl").timing)
+        older = time_program(program, load_target("vta_old_rtl", VtaConfig).timing)
         print(
             f"\n{name}: {program.length:,} instructions, compiled in {compiled - begin:.2f} s, "
             f"timed in {timed - compiled:.2f} s of CPU time"
@@ -188,7 +189,7 @@ def buses() -> None:
     row, ours = untuned_row(), single((64, 56, 56), 64, 3, 1)
     found: dict[int, int] = {}
     for bits, published in BUSES.items():
-        timing = VtaTiming(bus_bits=bits)
+        timing = replace(load_target("vta", VtaConfig).timing, bus_bits=bits)
         report = time_program(row, timing)
         found[bits] = 56 * report.cycles
         mine = time_program(ours, timing)
@@ -206,13 +207,13 @@ def buses() -> None:
 
 def board() -> None:
     print("\nPynq shell, 100 MHz, milliseconds")
-    timing = load_target("vta_pynq").timing
+    timing = load_target("vta_pynq", VtaConfig).timing
     for size, ins, outs, kernel, stride, published in BOARD:
         report = time_program(single((ins, size, size), outs, kernel, stride), timing)
         print(
             f"  {kernel}x{kernel} stride {stride}, {size:2}x{size:<2} {ins:3} -> {outs:3}: "
             f"{report.milliseconds:.3f}, measured {published:.3f}, ratio "
-            f"{report.milliseconds / published:.3f}, GEMM {report.gemm_utilisation:.1%}"
+            f"{report.milliseconds / published:.3f}, GEMM {report.units['gemm'].utilisation:.1%}"
         )
 
 

@@ -72,7 +72,7 @@ def variants(sweep: Sweep) -> str:
 def on_vta(sweep: Sweep) -> tuple[pd.DataFrame, float | None]:
     """The points that ran on VTA, of the main variant, and the dense network's cycles."""
     only, _ = main_variant(sweep)
-    return only.done.dropna(subset=["cycles", "vta_accuracy"]), dense_cycles(only)
+    return only.done.dropna(subset=["cycles", "npu_accuracy"]), dense_cycles(only)
 
 
 def vta(sweep: Sweep) -> str:
@@ -86,12 +86,12 @@ def vta(sweep: Sweep) -> str:
         if scheme not in ("dense", "block", "gpw"):
             continue
         name = "dense" if scheme == "dense" else f"{scheme} {100 * float(str(sparsity)):.0f} %"
-        mean = own[["fp32", "vta_accuracy", "cycles", "bound_cycles"]].mean()
+        mean = own[["fp32", "npu_accuracy", "cycles", "bound_cycles"]].mean()
         cells.append(
             [
                 name,
                 f"{mean['fp32']:.2f}",
-                f"{mean['vta_accuracy']:.2f}",
+                f"{mean['npu_accuracy']:.2f}",
                 f"{mean['cycles']:,.0f}",
                 f"{base / mean['cycles']:.2f}",
                 f"{100 * (mean['cycles'] / mean['bound_cycles'] - 1):.1f} %",
@@ -112,9 +112,9 @@ def schemes(sweep: Sweep) -> str:
     table = []
     for scheme in SCHEMES:
         own = pruned[pruned["scheme"] == scheme].groupby("sparsity")
-        means = own[["vta_accuracy", "cycles"]].mean()
+        means = own[["npu_accuracy", "cycles"]].mean()
         cells = {
-            x: f"{at['vta_accuracy']:.2f} ({base / at['cycles']:.2f}x)"
+            x: f"{at['npu_accuracy']:.2f} ({base / at['cycles']:.2f}x)"
             for x, at in means.iterrows()
         }
         if cells:

@@ -113,6 +113,7 @@ def _with(accuracy: float, metrics: dict[str, Any]) -> dict[str, Any]:
 def add_npu(point: dict[str, Any]) -> None:
     """The later stages: int8 costs 0.2 point, the fused network 0.1, cycles follow the groups."""
     stages = point["stages"]
+    point["config"]["target"] = {"name": "vta"}
     value = stages["finetune"]["metrics"]["test_accuracy"]
     kept = 1 - stages["prune"]["metrics"]["sparsity_prunable"]
     layers = []

@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gpw_cli.config.compose import compose
-from gpw_cli.config.target import TargetConfig
 from gpw_cli.graph.dead import remove_dead, simplify
 from gpw_cli.graph.floating import run_float
 from gpw_cli.graph.fold import fold
@@ -153,7 +152,7 @@ def test_a_removed_block_costs_no_cycle() -> None:
         graph = prepare(trace(model, PICTURE), cfg)
         x = torch.randn(16, *PICTURE, generator=torch.Generator().manual_seed(0))
         integers = quantize_graph(graph, calibrate(graph, [x], cfg), cfg, fused=True)
-        compiled = npu_of(TargetConfig()).compile(integers)
+        compiled = npu_of(compose([]).target).compile(integers)
         codes = quantize_input(integers, x[:2])
         assert np.array_equal(compiled.simulator()(codes), run(integers, codes))
         time = compiled.time()

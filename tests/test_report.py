@@ -29,7 +29,7 @@ BASIS = (
 )
 NPU_FIGURES = (
     "accuracy_vs_sparsity",
-    "accuracy_on_vta",
+    "accuracy_on_npu",
     "cycles_vs_sparsity",
     "accuracy_vs_cycles",
     "layer_cycles",
@@ -334,12 +334,12 @@ def test_pretraining_is_drawn_once_for_all_points_that_share_it(tmp_path: Path) 
 def test_npu_captions_and_the_quantization_table(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", sparsities=(0.0, 0.5), npu=True)
     sweep = load_sweep(tmp_path / "s")
-    assert "0.10 points below fp32 over 4 points" in npu.vta_accuracy_caption(sweep)
+    assert "0.10 points below fp32 over 4 points" in npu.npu_accuracy_caption(sweep)
     text = npu.cycles_caption(sweep)
     assert "times faster than dense" in text
     assert "Cycles are 1.11 times the hardware's bound." in text
     table = quantization_table(sweep)
-    assert list(table.head)[2:] == ["fp32", "quantized", "fused", "on VTA", "minus fp32"]
+    assert list(table.head)[2:] == ["fp32", "quantized", "fused", "on vta", "minus fp32"]
     assert table.rows[1] == ["gpw", "50 %", "90.75", "90.55", "90.65", "90.65", "-0.10"]
     assert "dense: layer3.0.conv2 is the slowest layer" in npu.layer_cycles_caption(sweep)
 
@@ -410,8 +410,8 @@ def test_the_frontier_has_a_panel_a_variant_and_names_that_touch_nothing(
     write_sweep(tmp_path / "s", sparsities=sparsities, scopes=scopes, npu=True)
     figure = frontier.draw_frontier(load_sweep(tmp_path / "s"))
     assert [axes.get_title() for axes in figure.axes] == (
-        [f"Test accuracy on VTA (%): scope {scope}" for scope in scopes]
-        or ["Test accuracy on VTA (%)"]
+        [f"Test accuracy on vta (%): scope {scope}" for scope in scopes]
+        or ["Test accuracy on vta (%)"]
     )
     for axes in figure.axes:
         assert axes.get_xlim() == figure.axes[0].get_xlim()

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_graphs import GraphMaker
 
-from gpw_cli.config.target import VtaTiming
+from gpw_cli.config.target import load_target
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import FULL_RANGE, IntGraph, Rescale
 from gpw_cli.quantization.reference import run
 from gpw_cli.targets.vta.check.rules import check
+from gpw_cli.targets.vta.config import VtaConfig
 from gpw_cli.targets.vta.export import export_program, load_exported
 from gpw_cli.targets.vta.functional.simulator import simulate
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
@@ -362,7 +363,8 @@ def test_layer_that_nobody_reads_costs_nothing() -> None:
     layer = next(layer for layer in program.layers if layer.name == dead)
     assert layer.begin == layer.end
     assert dead not in {region.name for region in program.regions}
-    timed = {layer.name: layer.cycles for layer in time_program(program, VtaTiming()).layers}
+    timing = load_target("vta", VtaConfig).timing
+    timed = {layer.name: layer.cycles for layer in time_program(program, timing).layers}
     assert timed.get(dead, 0) == 0
 
 

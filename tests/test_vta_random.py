@@ -11,14 +11,17 @@ from vta_cycles import walk
 from vta_random import random_program
 from vta_reference import Interpreter
 
-from gpw_cli.config.target import VtaTiming
+from gpw_cli.config.target import load_target
+from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
 from gpw_cli.targets.vta.functional.simulator import final_dram, pack_input
 from gpw_cli.targets.vta.isa.instructions import encode
 from gpw_cli.targets.vta.timing.report import time_program
 
 COUNTS = st.one_of(st.integers(1, 8), st.integers(9, 40), st.integers(41, 200))
+DE10 = load_target("vta", VtaConfig).timing
 TIMINGS = st.builds(
-    VtaTiming,
+    replace,
+    st.just(DE10),
     bus_bits=st.sampled_from([64, 64, 128, 256, 512]),
     burst_beats=st.sampled_from([16, 16, 256]),
     outstanding=st.sampled_from([16, 16, 3, 1]),
@@ -50,8 +53,8 @@ def test_a_finish_that_waits_for_nothing_ends_the_count() -> None:
         program, insns = random_program(seed, 30)
         insns[-1] = replace(insns[-1], pop_prev=False, pop_next=False)
         cut = replace(program, insn=encode(program.spec, insns))
-        report = time_program(cut, VtaTiming())
-        walked = walk(insns, VtaTiming(), program.spec)
-        assert report.cycles == walked.cycles <= time_program(program, VtaTiming()).cycles
+        report = time_program(cut, DE10)
+        walked = walk(insns, DE10, program.spec)
+        assert report.cycles == walked.cycles <= time_program(program, DE10).cycles
         schedule = report.schedule
         assert list(zip(schedule.start, schedule.end, strict=True)) == walked.times

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from vta_cycles import walk
 
-from gpw_cli.config.target import VtaTiming, load_target
+from gpw_cli.config.target import load_target
+from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import decode
 from gpw_cli.targets.vta.isa.program import Program
@@ -27,7 +28,7 @@ RUNS: list[dict[str, Any]] = json.loads((FOLDER / "rtl.json").read_text())
 
 
 def timing_of(run: dict[str, Any]) -> VtaTiming:
-    return replace(load_target(run["target"]).timing, bus_bits=run["bus_bits"])
+    return replace(load_target(run["target"], VtaConfig).timing, bus_bits=run["bus_bits"])
 
 
 def program_of(run: dict[str, Any]) -> Program:

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpw_cli.config.target import TargetConfig, VtaGeometry, VtaTiming, load_target
+from gpw_cli.config.target import load_target
 from gpw_cli.errors import ProgramError, UnsupportedError, UsageError
+from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
@@ -34,8 +35,9 @@ from gpw_cli.targets.vta.timing.memory_port import ReadPort
 from gpw_cli.targets.vta.timing.report import TimingReport, time_program
 from gpw_cli.targets.vta.timing.trace import write_trace
 
-DE10 = VtaTiming()
-PYNQ = VtaTiming(burst_beats=256)
+VTA = load_target("vta", VtaConfig)
+DE10 = VTA.timing
+PYNQ = replace(DE10, burst_beats=256)
 SPEC = VtaSpec()
 
 
@@ -148,7 +150,7 @@ def test_fetch_batch_of_the_pynq_shell() -> None:
 
 @pytest.mark.parametrize(("bus", "batch"), [(64, 8), (128, 16), (256, 16), (512, 16)])
 def test_fetch_batch_by_bus(bus: int, batch: int) -> None:
-    assert VtaTiming(bus_bits=bus).fetch_batch == batch
+    assert replace(DE10, bus_bits=bus).fetch_batch == batch
 
 
 def test_pynq_bursts_are_2048_bytes() -> None:
@@ -168,11 +170,11 @@ def test_pynq_bursts_are_2048_bytes() -> None:
 def test_bus_widths(bus: int, wgt: int, inp: int, acc: int, uop: int, out: int) -> None:
     insns = [load(MemType.WGT, 36), load(MemType.INP, 20), load(MemType.ACC, 20)]
     insns += [load(MemType.UOP, 10), store(8)]
-    assert [occupancy(i, VtaTiming(bus_bits=bus)) for i in insns] == [wgt, inp, acc, uop, out]
+    assert [occupancy(i, replace(DE10, bus_bits=bus)) for i in insns] == [wgt, inp, acc, uop, out]
 
 
 def test_old_rtl() -> None:
-    old = load_target("vta_old_rtl").timing
+    old = load_target("vta_old_rtl", VtaConfig).timing
     assert occupancy(gemm(9, iter_in=8), old) == 4 * 72 + 7
     assert occupancy(alu(9, use_imm=True), old) == 5 * 9 + 7
     assert occupancy(alu(9), old) == 6 * 9 + 7
@@ -210,7 +212,7 @@ def test_chain_through_all_modules() -> None:
     assert report.bound == {"LOAD": 55, "COMPUTE": 19, "STORE": 28, "PORT": 8 + 32}
     assert report.bound_cycles == 55
     assert report.milliseconds == pytest.approx(131 / 100e3)
-    assert report.gemm_utilisation == pytest.approx(10 / 131)
+    assert report.units["gemm"].utilisation == pytest.approx(10 / 131)
     assert report.dram_bytes == {
         "inp": 0,
         "wgt": 256,
@@ -384,7 +386,7 @@ INSNS = st.one_of(
 def test_everything_adds_up(insns: Sequence[Insn], bus: int) -> None:
     middle = len(insns) // 2
     layers = (LayerRange("a", 0, middle), LayerRange("b", middle, len(insns)))
-    report = time_program(program(*insns, layers=layers), VtaTiming(bus_bits=bus))
+    report = time_program(program(*insns, layers=layers), replace(DE10, bus_bits=bus))
     assert sum(layer.cycles for layer in report.layers) == report.cycles
     for layer in report.layers:
         assert sum(layer.split.values()) == layer.cycles
@@ -415,28 +417,27 @@ def test_trace_opens_and_modules_never_overlap(tmp_path: Path) -> None:
 
 
 def test_target_files() -> None:
-    assert load_target("vta") == TargetConfig()
-    assert spec_of(load_target("vta")) == VtaSpec()
-    pynq = load_target("vta_pynq")
+    assert spec_of(VTA) == VtaSpec()
+    pynq = load_target("vta_pynq", VtaConfig)
     assert (pynq.timing.fetch_batch, pynq.timing.burst_bytes) == (128, 2048)
     assert spec_of(pynq).target == "pynq"
     with pytest.raises(UsageError, match="no target 'npu': expected one of vta, "):
-        load_target("npu")
+        load_target("npu", VtaConfig)
 
 
 def test_a_users_own_geometry(tmp_path: Path) -> None:
     path = tmp_path / "vta_config.json"
     path.write_text(json.dumps(VtaSpec(log_block_in=5, log_block_out=5).to_config()))
-    assert spec_of(TargetConfig(config_file=str(path))).tile == (32, 32)
-    assert spec_of(TargetConfig(vta=VtaGeometry(LOG_BLOCK_OUT=5))).tile == (32, 16)
+    assert spec_of(replace(VTA, config_file=str(path))).tile == (32, 32)
+    assert spec_of(replace(VTA, vta=replace(VTA.vta, LOG_BLOCK_OUT=5))).tile == (32, 16)
     with pytest.raises(UnsupportedError, match="none"):
-        spec_of(TargetConfig(config_file="none.json"))
+        spec_of(replace(VTA, config_file="none.json"))
 
 
 def test_timing_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(UsageError, match="bus_bits=96, allowed are 64, 128, 256, 512"):
-        VtaTiming(bus_bits=96)
+        replace(DE10, bus_bits=96)
     with pytest.raises(UsageError, match="clock_mhz=0"):
-        VtaTiming(clock_mhz=0)
+        replace(DE10, clock_mhz=0)
     with pytest.raises(UsageError, match="queue_entries=0, must be at least 1"):
-        VtaTiming(queue_entries=0)
+        replace(DE10, queue_entries=0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from vta_cycles_memory import TensorLoad, TensorStore, Vme
 
-from gpw_cli.config.target import VtaTiming
+from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,

@@ -26,6 +26,12 @@ def emit(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
+def fact(name: str, value: float | str) -> str:
+    """``min gemm distance 4``: what a target calls a number or a remark of its own."""
+    shown = value if isinstance(value, str) else f"{value:,}"
+    return f"{name.replace('_', ' ')} {shown}"
+
+
 def listener() -> Listener:
     """Bars when stderr is a terminal, lines otherwise."""
     return Bars() if sys.stderr.isatty() else Lines()

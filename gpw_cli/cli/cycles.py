@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpw_cli.cli.arguments import ConfigDir, Json, Overrides
-from gpw_cli.cli.console import emit
+from gpw_cli.cli.console import emit, fact
 
 if TYPE_CHECKING:
     from gpw_cli.stages.estimate import Estimate
@@ -56,7 +56,8 @@ def _lines(found: Estimate) -> list[str]:
             text += f" {layer.pruned_cycles:13,} {layer.pruned_dram_bytes:13,}"
             text += f" {layer.cycles / layer.pruned_cycles:6.2f}x" if layer.pruned_cycles else ""
         lines.append(text)
-    lines.append(f"{found.network}: {found.weights} weights, {found.instructions:,} instructions")
+    own = "; ".join(fact(name, value) for name, value in found.facts.items())
+    lines.append(f"{found.network}: {found.weights} weights; {found.target}: {own}")
     runs = [("dense", found.dense), (found.scheme, found.pruned)]
     for name, run in runs:
         if run is not None:

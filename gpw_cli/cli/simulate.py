@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
-from gpw_cli.cli.console import emit, listener, say
+from gpw_cli.cli.console import emit, fact, listener, say
 from gpw_cli.cli.pipeline import print_metrics, print_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from gpw_cli.config.schema import Config
     from gpw_cli.store.store import Artifact
 
+_BUSY = "_utilisation"  # of a unit: stages/simulate.py
+_SHARED = ("n_test", "pictures_per_run", "cycles", "bound_cycles", "dram_bytes", "accuracy_of")
 EPILOG = "example: gpw simulate sparsity=0.7 --images 1000 --trace trace.json"
 
 
@@ -47,7 +49,7 @@ def simulate(
     dry_run: DryRun = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Run the network's own instructions bit for bit, and count their cycles."""
+    """Run the network as its NPU does, bit for bit on VTA, and count the cycles."""
     from gpw_cli.config.compose import compose
     from gpw_cli.stages.pipeline import plan, run
     from gpw_cli.stages.preflight import Wanted, preflight
@@ -68,6 +70,10 @@ def simulate(
     preflight([Wanted(config, steps)], services.store)
     if dry_run:
         return
+    if export is not None or trace is not None:
+        from gpw_cli.stages.program import check_offered
+
+        check_offered(config, export=export is not None, trace=trace is not None)
     artifacts = run(config, services)
     files = _extra(config, services, artifacts, export, trace)
     if json:
@@ -75,7 +81,7 @@ def simulate(
         emit({**found, "files": [str(file) for file in files]})
         return
     print_metrics(artifacts)
-    _print_cycles(artifacts["simulate"].metrics)
+    _print_cycles(config.target.name, artifacts["simulate"].metrics)
     for file in files:
         say(f"wrote {file}")
 
@@ -101,13 +107,31 @@ def _extra(
     return files
 
 
-def _print_cycles(metrics: Mapping[str, Any]) -> None:
+def _print_cycles(target: str, metrics: Mapping[str, Any]) -> None:
+    """The run in one line: what every target measures, then its own units and counts."""
     over = metrics["cycles"] / metrics["bound_cycles"] - 1
     pictures = metrics.get("pictures_per_run", 1)
     run = f" for {pictures} pictures" if pictures > 1 else ""
-    print(
-        f"{metrics['cycles']:,} cycles{run} ({metrics['milliseconds']:.3f} ms at "
-        f"{metrics['clock_mhz']:g} MHz), {100 * over:.1f} % above the bound of the hardware; "
-        f"GEMM busy {100 * metrics['gemm_utilisation']:.1f} %; "
-        f"{metrics['dram_bytes']:,} DRAM bytes; {metrics['instructions']:,} instructions"
-    )
+    parts = [
+        f"{target}: {metrics['cycles']:,} cycles{run} ({metrics['milliseconds']:.3f} ms at "
+        f"{metrics['clock_mhz']:g} MHz), {100 * over:.1f} % above the bound of the hardware",
+        *_units(metrics),
+        f"{metrics['dram_bytes']:,} DRAM bytes",
+        *(fact(name, metrics[name]) for name in _own(metrics)),
+    ]
+    if "accuracy_of" in metrics:
+        parts.append(f"accuracy of the {metrics['accuracy_of']}")
+    print("; ".join(parts))
+
+
+def _units(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """``GEMM busy 76.8 %`` for every unit whose utilisation was measured."""
+    for name, value in metrics.items():
+        if name.endswith(_BUSY):
+            yield f"{name.removesuffix(_BUSY).upper()} busy {100 * value:.1f} %"
+
+
+def _own(metrics: Mapping[str, Any]) -> list[str]:
+    """The counts and remarks that only this target has."""
+    names = [name for name, value in metrics.items() if type(value) in (int, str)]
+    return [name for name in names if name not in _SHARED]

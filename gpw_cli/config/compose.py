@@ -10,13 +10,13 @@ activations, ``train=`` for both recipes, and ``pretrain.train=`` / ``finetune.t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from gpw_cli.config import limits
-from gpw_cli.config.composed import GROUPS, composed
+from gpw_cli.config.composed import GROUPS, composed, is_value, keys
 from gpw_cli.config.paths import options
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
@@ -67,13 +67,14 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
 
     full = [part for override in overrides for part in expanded(override)]
     for override in full:
-        _check_override(override)
+        _check_form(override)
     if config_dir is not None:
         full.append(f"hydra.searchpath=[file://{config_dir.resolve()}]")
     try:
+        _check_keys(full)
         config = cast(Config, OmegaConf.to_object(composed(full)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_explain(error, full)) from error
+        raise UsageError(_explain(error, full, config_dir)) from error
     return validate(config)
 
 
@@ -95,7 +96,7 @@ def to_plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-def _check_override(override: str) -> None:
+def _check_form(override: str) -> None:
     name, sign, value = override.partition("=")
     if not sign and not override.startswith("~"):
         raise UsageError(
@@ -108,30 +109,30 @@ def _check_override(override: str) -> None:
         raise UsageError(f"'{override}': trackers are a list, runtime.trackers=[{value}]")
     if ("," in value and value[:1] not in "[{'\"") or value.startswith(("choice(", "range(")):
         raise UsageError(f"'{override}' has several values: use `gpw sweep {override}`")
-    if override[:1] in "+~" or name.startswith("train@") or name in GROUPS:
-        return
-    known = list(_keys(Config()))
-    if name not in known:
-        close = difflib.get_close_matches(name, [*SHORT, *GROUPS, *known], 1, 0.5)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise UsageError(f"unknown key '{name}' in '{override}'{hint} `gpw config` shows all keys")
+    if name == "target.family":
+        raise UsageError(f"'{override}': an NPU's family comes with its option, target=NAME")
 
 
-def _keys(value: Any, prefix: str = "") -> Iterator[str]:
-    for field in fields(value):
-        name, inner = prefix + field.name, getattr(value, field.name)
-        yield name
-        if is_dataclass(inner):
-            yield from _keys(inner, name + ".")
+def _check_keys(overrides: Sequence[str]) -> None:
+    """Raises UsageError for a value of a key that the options in ``overrides`` do not have."""
+    known = keys(overrides)
+    for override in filter(is_value, overrides):
+        name = override.partition("=")[0]
+        if name not in known:
+            close = difflib.get_close_matches(name, [*SHORT, *GROUPS, *known], 1, 0.5)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise UsageError(
+                f"unknown key '{name}' in '{override}'{hint} `gpw config` shows all keys"
+            )
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> str:
+def _explain(error: Exception, overrides: Sequence[str], config_dir: Path | None) -> str:
     """The first lines of the error and its cause; for an unknown option the ones there are."""
     for override in overrides:
         group, _, value = override.partition("=")
         name = group.lstrip("+").split("@")[0]
-        if name in GROUPS and name != "runtime" and value not in options(name):
-            found = options(name)
+        found = options(name, config_dir)
+        if name in GROUPS and name != "runtime" and value not in found:
             also = TORCHVISION if name == "model" else ()
             close = difflib.get_close_matches(value, [*found, *also], 1, 0.4)
             hint = f"; did you mean '{close[0]}'?" if close else ""

@@ -9,12 +9,13 @@ are read by Hydra's own parser and set as Hydra sets them, so that nothing else 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpw_cli.config.paths import conf_dir
 from gpw_cli.config.schema import Config
+from gpw_cli.config.target import typed, writable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,8 +39,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
     values = [override for override in overrides if is_value(override)]
     parsed = OverridesParser.create().parse_overrides(values)
-    chosen = tuple(override for override in overrides if not is_value(override))
-    config = copy.deepcopy(_options(chosen))
+    config = copy.deepcopy(_options(_chosen(overrides)))
     for override in parsed:
         try:
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
@@ -49,24 +49,40 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     return config
 
 
+def keys(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Every key, dotted, that a value can be set for under the options in ``overrides``."""
+    return _keys(_chosen(overrides))
+
+
+def _chosen(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(override for override in overrides if not is_value(override))
+
+
+@lru_cache(maxsize=64)
+def _keys(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_below(_options(chosen)))
+
+
+def _below(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    from omegaconf import DictConfig
+
+    for key in node:
+        name, child = f"{prefix}{key!s}", node._get_node(key)
+        yield name
+        if isinstance(child, DictConfig):
+            yield from _below(child, f"{name}.")
+
+
 @lru_cache(maxsize=64)
 def _options(overrides: tuple[str, ...]) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    ConfigStore.instance().store(name="schema", node=_writable(OmegaConf.structured(Config)))
+    schema = writable(OmegaConf.structured(Config))
+    OmegaConf.set_struct(schema.target, False)  # until its family is known
+    ConfigStore.instance().store(name="schema", node=schema)
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="gpw"):
-        return compose("config", list(overrides))
-
-
-def _writable(node: Any) -> Any:
-    """The schema without its read-only flags: OmegaConf takes `frozen` as "may not be merged"."""
-    from omegaconf import DictConfig, OmegaConf
-
-    OmegaConf.set_readonly(node, None)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig):
-            _writable(child)
-    return node
+        config = compose("config", list(overrides))
+    config.target = typed(config.target)
+    return config

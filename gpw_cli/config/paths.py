@@ -13,6 +13,7 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
 
 
-def options(group: str) -> list[str]:
-    """Names that ``group=NAME`` accepts, sorted."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+def options(group: str, config_dir: Path | None = None) -> list[str]:
+    """Names that ``group=NAME`` accepts, sorted; config_dir: a folder with the user's own."""
+    folders = [conf_dir(), *([config_dir] if config_dir is not None else [])]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.config.recipe import Recipe
-from gpw_cli.config.target import TargetConfig
+from gpw_cli.targets.base import TargetConfig
 
 
 class Scheme(StrEnum):
@@ -203,7 +203,7 @@ class Config:
     pruning: PruningConfig = field(default_factory=PruningConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
-    target: TargetConfig = field(default_factory=TargetConfig)
+    target: TargetConfig = field(default_factory=lambda: TargetConfig("???", "???"))  # its family's
     simulate: SimulateConfig = field(default_factory=SimulateConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -38,7 +38,7 @@ TABLES = (
     (failures_table, ()),
     (accuracy_table, ("accuracy", "sparsity")),
     (difference_table, ("accuracy", "sparsity")),
-    (frontier_table, ("cycles", "vta_accuracy")),
+    (frontier_table, ("cycles", "npu_accuracy")),
     (quantization_table, ("quantized_accuracy", "sparsity")),
     (bits_table, ("fused_accuracy", "weight_bits")),
     (knobs_table, ("fused_accuracy", "weight_bits")),

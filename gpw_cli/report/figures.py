@@ -61,11 +61,11 @@ FIGURES = (
         compares_sparsities,
     ),
     Entry(
-        "accuracy_on_vta",
-        "Accuracy on VTA",
-        ("vta_accuracy", "sparsity"),
-        npu.draw_vta_accuracy,
-        npu.vta_accuracy_caption,
+        "accuracy_on_npu",
+        "Accuracy on the NPU",
+        ("npu_accuracy", "sparsity"),
+        npu.draw_npu_accuracy,
+        npu.npu_accuracy_caption,
         compares_sparsities,
     ),
     Entry(
@@ -79,7 +79,7 @@ FIGURES = (
     Entry(
         "accuracy_vs_cycles",
         "Accuracy against cycles",
-        ("cycles", "vta_accuracy"),
+        ("cycles", "npu_accuracy"),
         frontier.draw_frontier,
         frontier.frontier_caption,
     ),

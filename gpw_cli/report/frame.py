@@ -1,12 +1,12 @@
 """One row a point: which number of a point's record becomes which column.
 
-``COLUMNS`` is the whole mapping: a later stage adds a line and the column appears in results.csv as
-soon as one point has a value for it.
+``COLUMNS`` is the mapping, and ``unit_columns`` what only a target knows: a later stage adds a line
+and the column appears in results.csv as soon as one point has a value for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +45,15 @@ COLUMNS = (
     _metric("accuracy", "finetune", "test_accuracy", 4),
     _metric("quantized_accuracy", "quantize", "test_accuracy", 4, optional=True),
     _metric("fused_accuracy", "fuse", "test_accuracy", 4, optional=True),
-    _metric("vta_accuracy", "simulate", "test_accuracy", 4, optional=True),
+    _metric("npu_accuracy", "simulate", "test_accuracy", 4, optional=True),
+    Column("accuracy_of", "stages.simulate.metrics.accuracy_of", optional=True),
+    Column("target", "config.target.name", optional=True),
     Column("quantizer", "config.quantizer.name", optional=True),
     _metric("weight_bits", "quantize", "weight_bits", 0, optional=True),
     _metric("act_bits", "quantize", "act_bits", 0, optional=True),
     _metric("cycles", "simulate", "cycles", 0, optional=True),
     _metric("bound_cycles", "simulate", "bound_cycles", 0, optional=True),
     _metric("dram_bytes", "simulate", "dram_bytes", 0, optional=True),
-    _metric("gemm_utilisation", "simulate", "gemm_utilisation", 6, optional=True),
     _metric("groups_total", "prune", "groups_total", 0),
     _metric("groups_removed", "prune", "groups_removed", 0),
     _metric("sparsity_prunable", "prune", "sparsity_prunable", 6),
@@ -78,6 +79,7 @@ IDENTITY = (
     Column("sparsity", ""),
     Column("seed", "", 0),
 )
+BUSY = "_utilisation"  # ends the metric of a unit: its name is the target's own
 PER_RUN = ("cycles", "bound_cycles", "dram_bytes")  # counted in a run, shown for one picture
 # What figures need beyond the CSV: number of logged epochs, of listed layers, of drawable masks.
 COUNTS = {
@@ -89,26 +91,37 @@ COUNTS = {
 }
 
 
+def unit_columns(records: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """A column a unit of the targets in ``records``: how busy it was, ``gemm_utilisation`` say."""
+    metrics = (dig(record, "stages.simulate.metrics") or {} for record in records)
+    names = dict.fromkeys(name for found in metrics for name in found if name.endswith(BUSY))
+    return tuple(_metric(name, "simulate", name, 6, optional=True) for name in names)
+
+
 def build_frame(records: Sequence[Mapping[str, Any]], fixed: Mapping[str, str]) -> pd.DataFrame:
     """One row a record, in the records' order. ``fixed``: what the whole sweep shares, as a
     fallback for points that have no record yet.
     """
     varied = _varied_axes(records)
-    rows = [_row(record, fixed, varied) for record in records]
-    names = [c.name for c in (*IDENTITY, *COLUMNS)] + ["error", *COUNTS, "drawable_masks"]
+    columns = (*COLUMNS, *unit_columns(records))
+    rows = [_row(record, fixed, varied, columns) for record in records]
+    names = [c.name for c in (*IDENTITY, *columns)] + ["error", *COUNTS, "drawable_masks"]
     frame = pd.DataFrame(rows, columns=names)
-    numeric = [c.name for c in COLUMNS if c.digits is not None] + ["sparsity", "seed", *COUNTS]
+    numeric = [c.name for c in columns if c.digits is not None] + ["sparsity", "seed", *COUNTS]
     for name in numeric:
         frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
     return frame
 
 
 def _row(
-    record: Mapping[str, Any], fixed: Mapping[str, str], varied: Sequence[str]
+    record: Mapping[str, Any],
+    fixed: Mapping[str, str],
+    varied: Sequence[str],
+    columns: Sequence[Column],
 ) -> dict[str, Any]:
     axes = {**_short(fixed), **_short(record.get("axes") or {})}
     layers = dig(record, "stages.prune.layers") or []
-    values = {column.name: dig(record, column.path) for column in COLUMNS}
+    values = {column.name: dig(record, column.path) for column in columns}
     pictures = dig(record, "stages.simulate.metrics.pictures_per_run") or 1
     values |= {name: values[name] / pictures for name in PER_RUN if values[name] is not None}
     return {

@@ -16,7 +16,7 @@ from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import MARKERS, light, panels, scheme_colour
 from gpw_cli.report.summary import dense_of, pareto, scheme_rank
 from gpw_cli.report.tables import Table
-from gpw_cli.report.words import basis, cycle_unit, listed, percent
+from gpw_cli.report.words import basis, cycle_unit, listed, npu_name, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,15 +27,15 @@ def networks(sweep: Sweep) -> pd.DataFrame:
     """A row a (scheme, variant, sparsity): mean ``cycles``, ``bound_cycles`` and ``accuracy`` (%)
     over seeds, its ``sd``, the number ``n`` of seeds, and ``front``.
     """
-    rows = sweep.done.dropna(subset=["cycles", "vta_accuracy"])
+    rows = sweep.done.dropna(subset=["cycles", "npu_accuracy"])
     found = (
         rows.groupby(["scheme", "variant", "sparsity"], sort=False)
         .agg(
             cycles=("cycles", "mean"),
             bound_cycles=("bound_cycles", "mean"),
-            accuracy=("vta_accuracy", "mean"),
-            sd=("vta_accuracy", "std"),
-            n=("vta_accuracy", "size"),
+            accuracy=("npu_accuracy", "mean"),
+            sd=("npu_accuracy", "std"),
+            n=("npu_accuracy", "size"),
         )
         .reset_index()
     )
@@ -59,9 +59,9 @@ def draw_frontier(sweep: Sweep) -> Figure:
     scaled = found.assign(
         cycles=found["cycles"] * factor, bound_cycles=found["bound_cycles"] * factor
     )
-    panes = [row[0] for row in grid]
+    panes, title = [row[0] for row in grid], f"Test accuracy on {npu_name(sweep)} (%)"
     for pane, variant in zip(panes, variants, strict=True):
-        pane.set(title="Test accuracy on VTA (%)" + (f": {variant}" if variant else ""))
+        pane.set(title=f"{title}: {variant}" if variant else title)
         pruned = (scaled["variant"] == variant) & (scaled["scheme"] != "dense")
         dense = dense_of(scaled[scaled["scheme"] == "dense"], variant)
         _draw_networks(pane, pd.concat([scaled[pruned], dense]), scaled[scaled["front"]])
@@ -177,6 +177,7 @@ def frontier_table(sweep: Sweep) -> Table:
         above = f"{100 * (row['cycles'] / row['bound_cycles'] - 1):.1f} %"
         cells = [percent(row["sparsity"]), f"{row['accuracy']:.2f}{spread}"]
         rows.append([name, *cells, f"{row['cycles']:,.0f}", faster, above, str(row["n"])])
-    head = ["scheme", "sparsity", "on VTA (%)", "cycles", "times faster", "above the bound"]
+    accuracy = f"on {npu_name(sweep)} (%)"
+    head = ["scheme", "sparsity", accuracy, "cycles", "times faster", "above the bound"]
     note = "Networks that no other beats on both accuracy and cycles; means over seeds."
     return Table("frontier", "The Pareto front", note, [*head, "seeds"], rows)

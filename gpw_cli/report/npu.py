@@ -5,6 +5,8 @@ Drawn only for sweeps whose points ran the ``simulate`` stage.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -23,34 +25,35 @@ from gpw_cli.report.summary import (
     main_variant,
     scheme_rank,
 )
-from gpw_cli.report.words import basis, cycle_unit, percent, span
+from gpw_cli.report.words import basis, cycle_unit, listed, npu_name, percent, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MODULES = ("gemm", "alu", "load", "store", "stall")
+KINDS = ("gemm", "alu", "load", "store", "stall")  # with colours of their own
+SPARE = ("ramp0", "ramp2", "ramp4", "other", "ramp1", "ramp3")  # for what another NPU spends
 
 
-def draw_vta_accuracy(sweep: Sweep) -> Figure:
+def draw_npu_accuracy(sweep: Sweep) -> Figure:
     """fp32 as thin lines, the NPU's integers as thick ones; the loss between them below."""
     figure, grid = panels(2, 1, [2.7, 1.6])
     sweep, only = main_variant(sweep)
     top, below = grid[0][0], grid[1][0]
-    found = curves(sweep.done, "vta_accuracy")
-    top.set(title=f"Test accuracy on VTA (fp32 dotted, %){only}")
+    found = curves(sweep.done, "npu_accuracy")
+    top.set(title=f"Test accuracy on {npu_name(sweep)} (fp32 dotted, %){only}")
     sparsity_axis(top, found, label_room(found))
     draw_curves(top, found)
     for curve in curves(sweep.done, "accuracy"):
         x, y = [100 * at.x for at in curve.points], [at.mean for at in curve.points]
         top.plot(x, y, color=scheme_colour(curve.scheme), linewidth=1.0, linestyle=":")
-    for _, at in dense_levels(sweep.dense(), "vta_accuracy"):
+    for _, at in dense_levels(sweep.dense(), "npu_accuracy"):
         level(top, at.mean, f"dense {at.mean:.2f}")
     low, high = top.get_ylim()
     top.set_ylim(low, high + 0.08 * (high - low))  # the dense line's name stands above it
     label_curves(top, found)
     losses = curves(_with_loss(sweep), "loss")
-    below.set(title="fp32 minus VTA (percentage points)", xlabel=AXIS)
+    below.set(title=f"fp32 minus {npu_name(sweep)} (percentage points)", xlabel=AXIS)
     below.axhline(0, color=light("muted"), linewidth=0.9)
     if losses:
         sparsity_axis(below, losses, label_room(found))
@@ -59,16 +62,26 @@ def draw_vta_accuracy(sweep: Sweep) -> Figure:
 
 
 def _with_loss(sweep: Sweep) -> pd.DataFrame:
-    return sweep.done.assign(loss=sweep.done["accuracy"] - sweep.done["vta_accuracy"])
+    return sweep.done.assign(loss=sweep.done["accuracy"] - sweep.done["npu_accuracy"])
 
 
-def vta_accuracy_caption(sweep: Sweep) -> str:
+def npu_accuracy_caption(sweep: Sweep) -> str:
     """What quantization costs."""
     losses = _with_loss(sweep)["loss"].dropna()
+    whose = f"{_counted_only(sweep)}{basis(sweep)}"
     if losses.empty:
-        return f"Accuracy of the integers that the NPU computes. {basis(sweep)}"
+        return f"Accuracy of the integers that the NPU computes. {whose}"
     text = f"The integers that the NPU computes are {span(losses.tolist())} points below fp32"
-    return f"{text} over {len(losses)} points, mean {losses.mean():.2f}. {basis(sweep)}"
+    return f"{text} over {len(losses)} points, mean {losses.mean():.2f}. {whose}"
+
+
+def _counted_only(sweep: Sweep) -> str:
+    """The targets whose accuracy is not their own."""
+    rows = sweep.done[sweep.done["accuracy_of"] == "integer reference"]
+    names = list(dict.fromkeys(rows["target"].dropna()))
+    if not names:
+        return ""
+    return f"{listed(names)}: cycles only, the accuracy is the integer reference's. "
 
 
 def draw_cycles(sweep: Sweep) -> Figure:
@@ -152,10 +165,10 @@ def _timed_points(sweep: Sweep) -> list[tuple[str, list[dict[str, object]]]]:
 def draw_layer_cycles(sweep: Sweep) -> Figure:
     """The cycles of each layer, by what ran in them."""
     points = _timed_points(sweep)
-    names = _layer_names(points)
+    names, kinds = _layer_names(points), _kinds(points)
     figure, grid = panels(1, len(points), [1.3 + 0.17 * len(names)])
     for axes, (title, layers) in zip(grid[0], points, strict=True):
-        _stack(axes, [_layer(layers, name) for name in names])
+        _stack(axes, [_layer(layers, name) for name in names], kinds)
         axes.set_title(title)
         axes.set_yticks(range(len(names)), names if axes is grid[0][0] else [], fontsize=7.5)
         axes.tick_params(axis="y", length=0)
@@ -181,27 +194,37 @@ def _layer(layers: list[dict[str, object]], name: str) -> dict[str, object]:
     return next((layer for layer in layers if layer["name"] == name), {"cycles": 0})
 
 
-def _stack(axes: Axes, layers: list[dict[str, object]]) -> None:
+def _kinds(points: list[tuple[str, list[dict[str, object]]]]) -> dict[str, str]:
+    """What the cycles are split by, under the target's own names -> the role that colours it."""
+    names = dict.fromkeys(key for _, layers in points for layer in layers for key in layer)
+    own = [name for name in names if name not in ("name", "cycles")]
+    spare = cycle(SPARE)
+    return {name: name if name in KINDS else next(spare) for name in own}
+
+
+def _stack(axes: Axes, layers: list[dict[str, object]], kinds: Mapping[str, str]) -> None:
     places = list(range(len(layers)))
     left = [0.0] * len(layers)
-    for module in MODULES:
-        widths = [float(str(layer.get(module) or 0)) / 1000 for layer in layers]
-        axes.barh(places, widths, left=left, color=light(module), height=0.75, label=module)
+    for kind, role in kinds.items():
+        widths = [float(str(layer.get(kind) or 0)) / 1000 for layer in layers]
+        axes.barh(places, widths, left=left, color=light(role), height=0.75, label=kind)
         left = [a + b for a, b in zip(left, widths, strict=True)]
 
 
 def layer_cycles_caption(sweep: Sweep) -> str:
     """Where the time goes."""
     parts = []
-    for title, layers in _timed_points(sweep):
+    points = _timed_points(sweep)
+    kinds = _kinds(points)
+    for title, layers in points:
         total = sum(float(str(layer["cycles"])) for layer in layers)
         slowest = max(layers, key=lambda layer: float(str(layer["cycles"])))
         share = 100 * float(str(slowest["cycles"])) / total if total else 0.0
-        busy = {m: sum(float(str(layer.get(m) or 0)) for layer in layers) for m in MODULES}
+        busy = {m: sum(float(str(layer.get(m) or 0)) for layer in layers) for m in kinds}
         most = max(busy, key=lambda m: busy[m])
         parts.append(
             f"{title}: {slowest['name']} is the slowest layer ({share:.0f} % of the cycles), "
             f"{most} the largest part"
         )
-    split = "A cycle in which several modules work counts for the first of them, as in the legend."
+    split = "A cycle in which several units work counts for the first of them, as in the legend."
     return f"{'; '.join(parts)}. {split}"

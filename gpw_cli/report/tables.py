@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from gpw_cli.report.frame import COLUMNS, IDENTITY, Column
+from gpw_cli.report.frame import COLUMNS, IDENTITY, Column, unit_columns
 from gpw_cli.report.gaps import PAPER
 from gpw_cli.report.layers import column_label, layer_rows, layer_table
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.summary import At, curves, dense_levels, differences
-from gpw_cli.report.words import percent
+from gpw_cli.report.words import npu_name, percent
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def results_csv(sweep: Sweep) -> str:
     """Every planned point, in the sweep's order, with fixed decimals: the same bytes every time."""
-    columns = [c for c in (*IDENTITY, *COLUMNS) if not c.optional or _filled(sweep.frame[c.name])]
+    every = (*IDENTITY, *COLUMNS, *unit_columns(sweep.records.values()))
+    columns = [c for c in every if not c.optional or _filled(sweep.frame[c.name])]
     rows = [[_cell(point[c.name], c) for c in columns] for point in sweep.frame.to_dict("records")]
     return _csv([c.name for c in columns], rows)
 
@@ -125,7 +126,7 @@ def quantization_table(sweep: Sweep) -> Table:
         "accuracy": "fp32",
         "quantized_accuracy": "quantized",
         "fused_accuracy": "fused",
-        "vta_accuracy": "on VTA",
+        "npu_accuracy": f"on {npu_name(sweep)}",
     }
     shown = {c: title for c, title in stages.items() if sweep.has(c)}
     found = {

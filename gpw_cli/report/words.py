@@ -75,6 +75,12 @@ def _names(values: pd.Series[str]) -> list[str]:
     return [str(v) for v in dict.fromkeys(values.dropna())]
 
 
+def npu_name(sweep: Sweep) -> str:
+    """The target that the finished points were compiled for; "the NPU" where there are several."""
+    names = _names(sweep.done["target"])
+    return names[0] if len(names) == 1 else "the NPU"
+
+
 def single_seed(sweep: Sweep) -> bool:
     """Whether no finished point was repeated with another seed."""
     groups = sweep.done.groupby(["scheme", "variant", "sparsity"])["seed"]

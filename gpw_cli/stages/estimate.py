@@ -46,13 +46,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Estimate:
-    """``scheme``: what was pruned, in words; ``weights``: where they come from."""
+    """``scheme``: what was pruned, in words; ``weights``: where they come from.
 
+    ``facts``: what the target says of the dense network beside its cycles, such as instructions.
+    """
+
+    target: str
     network: str
     weights: str
     scheme: str
     clock_mhz: float
-    instructions: int
+    facts: Mapping[str, int | str]
     dense: Run
     pruned: Run | None
     layers: tuple[Layer, ...]
@@ -76,11 +80,12 @@ def estimate(config: Config, classes: int | None = None) -> Estimate:
     channels, size = picture_shape(config)
     source = weights_file(config)
     return Estimate(
+        target=config.target.name,
         network=f"{config.model.name}, {channels}x{size}x{size}",
         weights="random" if source is None else source.name,
         scheme=f"{pruning.scheme.value} {100 * pruning.sparsity:g} %",
         clock_mhz=dense.clock_mhz,
-        instructions=compiled.facts.get("instructions", 0),
+        facts=dict(compiled.facts),
         dense=_run(dense),
         pruned=None if pruned is None else _run(pruned),
         layers=_layers(dense, pruned),

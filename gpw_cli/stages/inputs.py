@@ -116,7 +116,7 @@ def prune(config: Config) -> Mapping[str, Any]:
     if pruning.scope is Scope.cycles:  # the mask depends on what the target charges for it
         del plain["sparsity"]
         plain |= {
-            "target": npu_of(config.target).identity(),
+            "target": npu_identity(config),
             "quantizer": {**quantize(config), **fuse(config)},
         }
     return plain
@@ -170,5 +170,13 @@ def fuse(config: Config) -> Mapping[str, Any]:
 
 
 def simulate(config: Config) -> Mapping[str, Any]:
-    """The NPU's geometry and timing, and how many pictures run through the program."""
-    return {**npu_of(config.target).identity(), "images": config.simulate.images}
+    """The NPU, and how many images run through the program."""
+    return {**npu_identity(config), "images": config.simulate.images}
+
+
+def npu_identity(config: Config) -> Mapping[str, Any]:
+    """The NPU's own identity and its family; that of VTA, the first one, is left out, so that keys
+    from before there were families stay valid.
+    """
+    family = {} if config.target.family == "vta" else {"family": config.target.family}
+    return {**family, **npu_of(config.target).identity()}

@@ -13,22 +13,44 @@ from gpw_cli.graph.integer_io import load
 from gpw_cli.quantization.reference import quantize_input
 from gpw_cli.stages.services import Services
 from gpw_cli.store.store import Artifact
+from gpw_cli.targets.base import Exports, Traces
 from gpw_cli.targets.registry import npu_of
+
+
+def check_offered(config: Config, *, export: bool, trace: bool) -> None:
+    """Raises UsageError for what the target cannot write: before anything runs."""
+    program = npu_of(config.target).program
+    if export and not issubclass(program, Exports):
+        raise _not_offered("--export", config)
+    if trace and not issubclass(program, Traces):
+        raise _not_offered("--trace", config)
+
+
+def _not_offered(option: str, config: Config) -> UsageError:
+    return UsageError(
+        f"{option}: target {config.target.name} has nothing to write there, it only counts cycles; "
+        "leave the option out"
+    )
 
 
 def export_to(
     folder: Path, config: Config, services: Services, artifacts: Mapping[str, Artifact]
 ) -> None:
-    """``gpw simulate --export``: the program with the first test picture; UsageError if refused."""
+    """``gpw simulate --export``: the program with the first test image; UsageError if refused."""
     graph = load(artifacts["fuse"].path)
     first = services.pictures(config).test.images[:1]
-    picture = quantize_input(graph, normalise(first, graph.mean, graph.std))[0]
-    npu_of(config.target).compile(graph).export(picture, folder)
+    image = quantize_input(graph, normalise(first, graph.mean, graph.std))[0]
+    compiled = npu_of(config.target).compile(graph)
+    if not isinstance(compiled, Exports):
+        raise _not_offered("--export", config)
+    compiled.export(image, folder)
 
 
 def trace_to(file: Path, config: Config, artifacts: Mapping[str, Artifact]) -> None:
     """``gpw simulate --trace``: UsageError where the file cannot be written."""
     compiled = npu_of(config.target).compile(load(artifacts["fuse"].path))
+    if not isinstance(compiled, Traces):
+        raise _not_offered("--trace", config)
     partial = file.with_name(f".{file.name}.tmp")
     try:
         compiled.write_trace(partial)

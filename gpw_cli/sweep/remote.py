@@ -76,7 +76,7 @@ def machine() -> Machine:
 
 def absolute(config: Config) -> Config:
     """``config`` with every path made absolute, for a process with another working directory."""
-    runtime, data, target = config.runtime, config.data, config.target
+    runtime, data = config.runtime, config.data
     source = config.pretrain.source
     return replace(
         config,
@@ -91,7 +91,7 @@ def absolute(config: Config) -> Config:
         pretrain=replace(
             config.pretrain, source=source if source in NAMED_SOURCES else _path(source)
         ),
-        target=replace(target, config_file=target.config_file and _path(target.config_file)),
+        target=config.target.absolute(),
     )
 
 

@@ -1,13 +1,14 @@
-"""What an NPU is to the rest of gpw; ``registry.py`` has the one that a configuration names.
+"""What an NPU is to the rest of gpw; ``registry.py`` makes the one that a configuration describes.
 
     npu = npu_of(config.target)
     tile_out, tile_in = npu.tile               # the shape of a pruning group (pruning/groups.py)
     compiled = npu.compile(graph)              # the integer network, fused (graph/integer.py)
-    logits = compiled.simulator()(pictures)    # bit for bit
     compiled.time().cycles
+    if isinstance(compiled, Simulates):
+        logits = compiled.simulator()(images)
 
-A new NPU is a package beside ``vta/`` that satisfies ``Npu``. Importing this, or asking an NPU for
-its tile or identity, must not import torch.
+Every NPU counts cycles. ``Simulates``, ``Exports`` and ``Traces`` are what it may do beyond that.
+Importing this, or asking an NPU for its tile or identity, must not import torch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +26,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class TargetConfig:
+    """What every option of ``conf/target`` says; the schema of a family adds its own fields.
+
+    ``family``: a key of ``registry.FAMILIES``. ``name``: what the output calls this NPU.
+    """
+
+    family: str
+    name: str
+
+    def absolute(self) -> Self:
+        """With every path made absolute: for a family whose schema names files."""
+        return self
+
+
+@dataclass(frozen=True)
 class LayerCycles:
-    """The cycles of one layer; ``split``: by what ran in them; ``dram_bytes``: by what it moves."""
+    """The cycles of one layer; ``split``: by what ran in them; ``dram_bytes``: by what it moves.
+
+    The values of ``split`` sum to ``cycles``.
+    """
 
     name: str
     cycles: int
@@ -34,12 +53,25 @@ class LayerCycles:
     dram_bytes: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class UnitWork:
+    """What one unit of the NPU did in a run.
+
+    ``count``: how many ``of``, a plural noun such as "uops" or "multiplies". ``utilisation``: their
+    share (0 to 1) of what the unit could have done in the cycles of the run.
+    """
+
+    of: str
+    count: int
+    utilisation: float
+
+
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """The cycles of one run, over ``pictures`` pictures. ``bound``: what each unit needs at least.
+    """The cycles of one run, over ``pictures`` images. ``bound``: what each unit needs at least.
 
-    ``layers`` in the order of the program. ``dram_bytes``: by what is moved. ``gemm_uops``: tiles
-    that are multiplied (resets do not count).
+    ``layers`` in the order of the program. ``dram_bytes``: by what is moved. ``units``: by the name
+    of the unit, the one that pruning relieves first.
     """
 
     cycles: int
@@ -47,7 +79,7 @@ class Timing:
     layers: Sequence[LayerCycles]
     bound: Mapping[str, int]
     dram_bytes: Mapping[str, int]
-    gemm_uops: int
+    units: Mapping[str, UnitWork]
     pictures: int
 
     @property
@@ -57,13 +89,15 @@ class Timing:
 
     @property
     def bound_cycles(self) -> int:
-        """No schedule of the same instructions takes fewer: the busiest of ``bound``."""
+        """No schedule of the same work takes fewer: the busiest of ``bound``."""
         return max(self.bound.values())
 
-    @property
-    def gemm_utilisation(self) -> float:
-        """Share of the cycles in which the GEMM array multiplies, at one micro-op a cycle."""
-        return self.gemm_uops / self.cycles if self.cycles else 0.0
+    def counts(self) -> dict[str, int | float]:
+        """``units`` flat: ``gemm_uops`` and ``gemm_utilisation`` for the uops of a unit "gemm"."""
+        found: dict[str, int | float] = {}
+        for name, unit in self.units.items():
+            found |= {f"{name}_{unit.of}": unit.count, f"{name}_utilisation": unit.utilisation}
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -74,19 +108,23 @@ class Timing:
             "clock_mhz": self.clock_mhz,
             "bound_cycles": self.bound_cycles,
             "bound": dict(self.bound),
-            "gemm_uops": self.gemm_uops,
-            "gemm_utilisation": self.gemm_utilisation,
+            **self.counts(),
             "dram_bytes": dict(self.dram_bytes),
             "layers": [asdict(layer) for layer in self.layers],
         }
 
 
 class Npu(Protocol):
-    """A vector-engine NPU; ``vta.target.Vta`` is one."""
+    """An NPU with weight tiles; ``vta.target.Vta`` is one."""
 
     @property
     def tile(self) -> tuple[int, int]:
         """(b_out, b_in): output and input channels of one weight tile."""
+        ...
+
+    @property
+    def program(self) -> type[Compiled]:
+        """The class that ``compile`` returns: what it offers is known before anything runs."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
@@ -94,28 +132,50 @@ class Npu(Protocol):
         ...
 
     def compile(self, graph: IntGraph) -> Compiled:
-        """The whole network as one program. Raises UnsupportedError for what the NPU lacks."""
+        """The whole network for this NPU. Raises UnsupportedError for what the NPU lacks."""
         ...
 
 
 class Compiled(Protocol):
-    """A network as a program of one NPU."""
+    """A network made ready for one NPU."""
 
     @property
-    def facts(self) -> Mapping[str, int]:
-        """Counts that this NPU's users look for, such as its instructions; kept as metrics."""
+    def facts(self) -> Mapping[str, int | str]:
+        """What this NPU's users look for beside cycles, such as the number of instructions, or a
+        remark on what its numbers rest on; kept as metrics and shown under these names.
+        """
         ...
 
-    def simulator(self) -> Callable[[NDArray[np.int8]], NDArray[np.int32]]:
-        """int8 [N, C, H, W] -> logits int32 [N, classes], by the encoded program.
+    def time(self) -> Timing:
+        """Of one run: of as many images as the NPU takes at once."""
+        ...
+
+
+@runtime_checkable
+class Simulates(Protocol):
+    """A compiled network that computes logits as its NPU does.
+
+    Without it the accuracy is that of the integer reference executor (quantization/reference.py).
+    """
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether its logits have to be the reference's, every bit; else its arithmetic is its own,
+        and so is its accuracy.
+        """
+        ...
+
+    def simulator(self) -> Callable[[NDArray[np.int8]], NDArray[Any]]:
+        """int8 [N, C, H, W], quantized as the graph's input is -> logits [N, classes].
 
         Raises ProgramError for a program that breaks a rule of the hardware.
         """
         ...
 
-    def time(self) -> Timing:
-        """Of one run: of as many pictures as the NPU takes at once."""
-        ...
+
+@runtime_checkable
+class Exports(Protocol):
+    """A compiled network that can be written out for a board or another simulator."""
 
     def export(self, picture: NDArray[np.int8], folder: Path) -> None:
         """Program, memory image with ``picture`` int8 [C, H, W], and what a run leaves there.
@@ -123,6 +183,11 @@ class Compiled(Protocol):
         Raises UsageError where the folder cannot be written.
         """
         ...
+
+
+@runtime_checkable
+class Traces(Protocol):
+    """A compiled network whose run can be looked at cycle by cycle."""
 
     def write_trace(self, file: Path) -> None:
         """The cycles of one run in the Trace Event Format; OSError if it cannot be written."""

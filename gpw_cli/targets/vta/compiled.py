@@ -1,4 +1,4 @@
-"""A program with the timing of its shell: what ``targets.base.Compiled`` asks for.
+"""A program with the timing of its shell: all that ``targets.base`` knows of a compiled network.
 
 CompiledVta(compile_graph(graph, spec), timing).time().cycles
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.config.target import VtaTiming
+from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.export import export_program
 from gpw_cli.targets.vta.functional.simulator import Simulator
 from gpw_cli.targets.vta.isa.program import Program
@@ -22,18 +22,23 @@ from gpw_cli.targets.vta.timing.trace import write_trace
 
 @dataclass(frozen=True, eq=False)
 class CompiledVta:
-    """See ``targets.base.Compiled`` for shapes and errors."""
+    """Compiled, Simulates, Exports and Traces; see ``targets.base`` for shapes and errors."""
 
     program: Program
     timing: VtaTiming
 
     @property
-    def facts(self) -> Mapping[str, int]:
+    def facts(self) -> Mapping[str, int | str]:
         """``min_gemm_distance``: fewest micro-ops after which an accumulator returns, 0: never."""
         return {
             "instructions": self.program.length,
             "min_gemm_distance": self.program.min_gemm_distance,
         }
+
+    @property
+    def bit_exact(self) -> bool:
+        """VTA computes the integers of the reference executor."""
+        return True
 
     def simulator(self) -> Callable[[NDArray[np.int8]], NDArray[np.int32]]:
         """Checks and plans the program once."""

@@ -1,7 +1,7 @@
 """From a target's configuration to VTA's geometry, and VTA as ``targets.base.Npu`` sees it.
 
-spec = spec_of(load_target("vta"))
-spec = spec_of(TargetConfig(config_file="vta_config.json"))     # VTA's own JSON
+vta = vta_of(load_target("vta", VtaConfig))
+vta.spec.tile                                  # (16, 16)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gpw_cli.config.target import TargetConfig, VtaTiming
+from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 
 if TYPE_CHECKING:
@@ -39,15 +39,26 @@ class Vta:
             "timing": asdict(self.timing),
         }
 
+    @property
+    def program(self) -> type[CompiledVta]:
+        """Simulates, exports, and writes traces."""
+        from gpw_cli.targets.vta.compiled import CompiledVta
+
+        return CompiledVta
+
     def compile(self, graph: IntGraph) -> CompiledVta:
         """``lowering.compile_graph``, for this geometry."""
-        from gpw_cli.targets.vta.compiled import CompiledVta
         from gpw_cli.targets.vta.lowering import compile_graph
 
-        return CompiledVta(compile_graph(graph, self.spec), self.timing)
+        return self.program(compile_graph(graph, self.spec), self.timing)
 
 
-def spec_of(target: TargetConfig) -> VtaSpec:
+def vta_of(config: VtaConfig) -> Vta:
+    """The VTA of a configuration. Raises UnsupportedError as ``spec_of`` does."""
+    return Vta(spec_of(config), config.timing)
+
+
+def spec_of(target: VtaConfig) -> VtaSpec:
     """The geometry of ``config_file`` where one is named, else of ``vta``.
 
     Raises UnsupportedError for a file that is no VTA configuration and for a geometry that the

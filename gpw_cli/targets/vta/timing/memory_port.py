@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from gpw_cli.config.target import VtaTiming
+from gpw_cli.targets.vta.config import VtaTiming
 
 CLIENTS = 5  # fetch, uop, inp, wgt, acc: in order of priority
 _NEVER = 1 << 62

@@ -4,7 +4,7 @@
     work.cycles[3]                     # occupancy of instruction 3, nothing else running
 
 Columns rather than objects: a program has tens of thousands of instructions. Source of the
-occupancies: ``config.target.VtaTiming``.
+occupancies: ``vta.config.VtaTiming``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.config.target import VtaTiming
 from gpw_cli.errors import ProgramError
+from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
 from gpw_cli.targets.vta.isa.instructions import MemType, Opcode

@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gpw_cli.config.target import VtaTiming
 from gpw_cli.errors import ProgramError
+from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES
 from gpw_cli.targets.vta.timing.memory_port import ReadPort
 from gpw_cli.targets.vta.timing.occupancy import (

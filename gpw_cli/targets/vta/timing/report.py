@@ -1,11 +1,11 @@
 """How many cycles a program takes on VTA, and where they go.
 
-    report = time_program(program, load_target("vta").timing)
+    report = time_program(program, load_target("vta", VtaConfig).timing)
     report.cycles, report.milliseconds, report.bound_cycles
     write_trace(report, "trace.json")                    # trace.py
 
 Equal to the RTL's cycle counter for every program that was run on it: 64-bit bus with bursts of 16
-and of 256 beats, 256-bit bus. ``config.target.VtaTiming`` holds the numbers. Modelled: the
+and of 256 beats, 256-bit bus. ``vta.config.VtaTiming`` holds the numbers. Modelled: the
 occupancy of every instruction, zero padding tile by tile, the batches of FETCH and the queues it
 fills, in-order modules, the token counters, and the shared read port burst by burst with its
 priorities and its latency. The counter stops when FINISH ends, and so do ``cycles``: FINISH waits
@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.config.target import VtaTiming
-from gpw_cli.targets.base import Timing
+from gpw_cli.targets.base import Timing, UnitWork
+from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.timing.attribution import (
     LayerTiming,
@@ -68,6 +68,11 @@ class TimingReport(Timing):
     work: Work
     schedule: Schedule
 
+    @property
+    def gemm_uops(self) -> int:
+        """Tiles that are multiplied; resets do not count."""
+        return self.units["gemm"].count
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the single instructions, for JSON."""
         modules = {name: asdict(module) for name, module in self.modules.items()}
@@ -90,11 +95,17 @@ def time_program(program: Program, timing: VtaTiming) -> TimingReport:
         bound={name: modules[name].busy for name in UNITS} | {"PORT": schedule.read_beats},
         dram_bytes=traffic(work, np.arange(program.length)),
         names=layer_names(program),
-        gemm_uops=int(work.macs.sum()),
+        units={"gemm": _gemm(work, cycles)},
         pictures=program.spec.batch,
         work=work,
         schedule=schedule,
     )
+
+
+def _gemm(work: Work, cycles: int) -> UnitWork:
+    """The array takes one micro-op a cycle at best."""
+    uops = int(work.macs.sum())
+    return UnitWork("uops", uops, uops / cycles if cycles else 0.0)
 
 
 def _module(work: Work, schedule: Schedule, unit: int, cycles: int) -> ModuleTiming:

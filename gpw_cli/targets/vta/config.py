@@ -1,0 +1,127 @@
+"""A VTA as data: its geometry and how many cycles everything takes.
+
+    target = load_target("vta_pynq")           # gpw_cli/config/target.py
+    target.timing.fetch_batch                  # 128 instructions
+
+The values stand in ``conf/target/vta*.yaml``. Source: VTA's ``config/*.json`` for the geometry; the
+Chisel sources of tvm-vta for the timing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from gpw_cli.errors import UsageError
+from gpw_cli.targets.base import TargetConfig
+
+BUS_BITS = (64, 128, 256, 512)
+_INSN_BITS = 128
+
+
+@dataclass(frozen=True)
+class VtaGeometry:
+    """The keys of VTA's own JSON; LOG_BLOCK_IN and LOG_BLOCK_OUT override LOG_BLOCK."""
+
+    TARGET: str
+    HW_VER: str
+    LOG_INP_WIDTH: int
+    LOG_WGT_WIDTH: int
+    LOG_ACC_WIDTH: int
+    LOG_BATCH: int
+    LOG_BLOCK: int
+    LOG_BLOCK_IN: int | None
+    LOG_BLOCK_OUT: int | None
+    LOG_UOP_BUFF_SIZE: int
+    LOG_INP_BUFF_SIZE: int
+    LOG_WGT_BUFF_SIZE: int
+    LOG_ACC_BUFF_SIZE: int
+
+
+@dataclass(frozen=True)
+class VtaTiming:
+    """Cycles of VTA's units and its memory port.
+
+    With N data beats, U micro-ops and n instructions a batch, uncontended:
+    LOAD = load_overhead + read_latency + N (wide_load_overhead where the bus is as wide as an
+    element), FETCH = fetch_overhead + read_latency + N + n, GEMM = gemm_overhead + gemm_cycles * U.
+    STORE = store_overhead and, for each burst, store_burst + N + store_row * (rows - 1), the rows
+    of an output element being read from the scratchpad one by one unless the bus takes a whole one.
+    Raises UsageError for a number out of range.
+    """
+
+    clock_mhz: float
+    bus_bits: int  # one beat
+    burst_beats: int  # longest burst; bursts end at multiples of its size
+    read_latency: int  # from the cycle in which the request queue fills to its first beat
+    outstanding: int  # read bursts accepted and not yet delivered, of all clients
+    command_interval: int  # cycles between two bursts of one client
+    queue_entries: int  # instructions that wait before LOAD, COMPUTE and STORE each
+    max_tokens: int  # a dependency counter saturates there
+    sync_cycles: int  # FINISH and instructions that only carry tokens
+    gemm_cycles: int  # a micro-op
+    gemm_overhead: int
+    alu_imm_cycles: int  # a micro-op with an immediate
+    alu_cycles: int  # a micro-op with two tensors
+    alu_overhead: int
+    load_overhead: int
+    wide_load_overhead: int
+    fetch_overhead: int
+    wide_fetch_overhead: int  # bus of 128 bits and more
+    store_overhead: int
+    store_burst: int
+    store_row: int
+
+    def __post_init__(self) -> None:
+        if self.bus_bits not in BUS_BITS:
+            raise UsageError(
+                f"target.timing.bus_bits={self.bus_bits}, allowed are "
+                f"{', '.join(map(str, BUS_BITS))}"
+            )
+        for item in fields(self):
+            value, least = getattr(self, item.name), _LEAST.get(item.name, 0)
+            if value < least or (item.name == "clock_mhz" and value == 0):
+                raise UsageError(f"target.timing.{item.name}={value}, must be at least {least}")
+
+    @property
+    def bus_bytes(self) -> int:
+        """Bytes a beat."""
+        return self.bus_bits // 8
+
+    @property
+    def burst_bytes(self) -> int:
+        """Bytes of the longest burst, and the boundary no burst crosses."""
+        return self.burst_beats * self.bus_bytes
+
+    @property
+    def fetch_batch(self) -> int:
+        """Instructions a fetch: one burst, but no more than one instruction a beat."""
+        return self.burst_beats * min(self.bus_bits, _INSN_BITS) // _INSN_BITS
+
+
+_LEAST = dict.fromkeys(
+    ("outstanding", "command_interval", "queue_entries", "max_tokens", "sync_cycles"), 1
+) | {"burst_beats": 2, "clock_mhz": 0}
+# what the units spend before and after their requests lie in the memory's queue
+_LEAST |= {"load_overhead": 4, "wide_load_overhead": 4, "fetch_overhead": 3}
+_LEAST |= {"wide_fetch_overhead": 3}
+
+
+@dataclass(frozen=True)
+class VtaConfig(TargetConfig):
+    """One VTA. ``config_file``: VTA's own JSON, whose geometry then replaces ``vta``.
+
+    ``mul``, ``acc_8bit``: instructions that only some shells have; for the exported manifest and
+    the checker, the compiler uses neither.
+    """
+
+    config_file: str | None
+    mul: bool
+    acc_8bit: bool
+    vta: VtaGeometry
+    timing: VtaTiming
+
+    def absolute(self) -> VtaConfig:
+        """With an absolute ``config_file``."""
+        file = self.config_file
+        return replace(self, config_file=file and str(Path(file).absolute()))

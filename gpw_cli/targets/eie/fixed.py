@@ -1,10 +1,11 @@
-"""EIE's 16-bit fixed point: where the point of a tensor stands, and what rounding does.
+"""EIE's 16-bit fixed point on an integer graph.
 
-An integer x with ``fraction`` bits stands for x / 2^fraction. A product of a weight and an
-activation is 32 bits wide; it is shifted right to the fraction of its result, rounded half up, and
-added to a 16-bit accumulator that wraps around. (The paper says "16-bit fixed point" and no more;
-rounding and wrapping are our choice. With wrapping the order of additions does not matter: a sum
-that fits in the end is right, whatever it was in between.)
+An activation is a 16-bit integer that holds the graph's 8-bit integer times 2^8: eight more bits,
+and the same range. A shared weight is a 16-bit integer, ``fraction`` of whose bits stand behind the
+point. A product is 32 bits wide; it is shifted right, rounded half up, and added to a 16-bit
+accumulator. The shift is the smallest with which no accumulator can leave 16 bits whatever the
+activations are, so an adder may saturate or wrap around and add in any
+order. (The paper says "16-bit fixed point" and no more; rounding and shifts are our choice.)
 """
 
 from __future__ import annotations
@@ -16,30 +17,52 @@ from numpy.typing import NDArray
 
 Int16 = NDArray[np.int16]
 Int64 = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 TOP = 2**15 - 1
-GUARD = 2.0  # room above the largest value that calibration saw
+EXTRA = 8  # bits that an activation has beyond the integer graph's
 MAX_SHIFT = 30
 
 
-def fraction_for(largest: float, guard: float = 1.0) -> int:
-    """Most fraction bits with which ``guard * largest`` still fits; 15 for zero."""
-    return math.floor(math.log2(TOP / (guard * largest))) if largest > 0 else 15
+def fraction_for(largest: float) -> int:
+    """Most fraction bits with which ``largest`` still fits 16 bits; 15 for zero."""
+    return math.floor(math.log2(TOP / largest)) if largest > 0 else 15
 
 
-def to_fixed(values: NDArray[np.floating], fraction: int) -> Int16:
+def to_fixed(values: Floats, fraction: int) -> Int16:
     """Rounded half up, clipped to 16 bits."""
-    scaled = np.floor(np.asarray(values, np.float64) * 2.0**fraction + 0.5)
-    return scaled.clip(-TOP - 1, TOP).astype(np.int16)
+    return saturated(np.floor(values * 2.0**fraction + 0.5).astype(np.int64))
 
 
-def shifted(value: Int64, shift: int) -> Int64:
-    """Divided by 2^shift and rounded half up; multiplied for a negative shift."""
-    if shift <= 0:
-        return value << -shift
-    return (value + (1 << (shift - 1))) >> shift
+def shifted(value: Int64, left: int) -> Int64:
+    """Value * 2^left; for a negative ``left`` shifted right and rounded half up."""
+    if left >= 0:
+        return value << left
+    return (value + (1 << (-left - 1))) >> -left
+
+
+def rounded(value: Floats) -> Int16:
+    """Half up, clipped to 16 bits: what the host stores."""
+    return saturated(np.floor(value + 0.5).astype(np.int64))
 
 
 def saturated(value: Int64) -> Int16:
     """Clipped to 16 bits."""
     return value.clip(-TOP - 1, TOP).astype(np.int16)
+
+
+def safe_shift(weights: Int64, bias: Floats, fraction: int, signed: bool) -> int:
+    """The smallest right shift of a product that keeps every accumulator in 16 bits.
+
+    weights int64 [O, columns]; bias float [O], of the finished sum. ``signed``: whether activations
+    can be negative. The positive and the negative products of a row bound all its partial sums;
+    each of them may be rounded up by one.
+    """
+    up, down = weights.clip(0).sum(axis=1), (-weights).clip(0).sum(axis=1)
+    most = np.maximum(up, down) if not signed else up + down
+    rounding = np.count_nonzero(weights, axis=1)
+    for shift in range(MAX_SHIFT):
+        peak = most * 2.0 ** (15 - shift) + rounding + np.abs(bias) * 2.0 ** (fraction - shift) + 1
+        if peak.max(initial=0.0) <= TOP:
+            return shift
+    return MAX_SHIFT

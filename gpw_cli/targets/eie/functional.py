@@ -1,7 +1,7 @@
 """The network run entry by entry from the SRAM contents, many images at once.
 
     simulator = Simulator(network)
-    logits = simulator.run(x)            # float [N, C, H, W] -> int16 [N, classes]
+    logits = simulator.run(x)            # int8 [N, C, H, W] -> int16 [N, classes]
     simulator.tensors(x)["conv1"]        # every tensor, int16 [C, H, W, N]
 
 As in EIE, a column is skipped where its activation is zero, and a product is looked up once for
@@ -17,11 +17,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.graph.ir import Conv, Input
-from gpw_cli.graph.ir import inputs as inputs_of
+from gpw_cli.graph.integer import Int8, IntConv, IntInput
 from gpw_cli.targets.eie.csc import Csc, places
-from gpw_cli.targets.eie.fixed import Int16, to_fixed
-from gpw_cli.targets.eie.host import compute, windows
+from gpw_cli.targets.eie.fixed import Int16
+from gpw_cli.targets.eie.host import compute, finish, widened, windows
 from gpw_cli.targets.eie.network import Layer, Network
 
 BATCH = 32  # images at once: a column of a layer stays in cache
@@ -46,31 +45,32 @@ class Simulator:
             for layer in network.layers.values()
         }
 
-    def run(self, x: NDArray[np.floating]) -> Int16:
-        """Logits int16 [N, classes] of normalised images [N, C, H, W]."""
+    def run(self, x: Int8) -> Int16:
+        """Logits int16 [N, classes] of quantized images int8 [N, C, H, W]."""
         parts = [self.tensors(x[i : i + BATCH], False) for i in range(0, len(x), BATCH)]
         logits = [part[self.network.graph.output] for part in parts]
         return np.concatenate([part.reshape(-1, part.shape[-1]).T for part in logits])
 
-    def tensors(self, x: NDArray[np.floating], keep: bool = True) -> dict[str, Int16]:
+    def tensors(self, x: Int8, keep: bool = True) -> dict[str, Int16]:
         """Tensors by name, int16 [C, H, W, N]: all of them, or those still needed at the end."""
-        nodes, fractions = self.network.graph.nodes, self.network.fractions
-        last = {name: node.name for node in nodes for name in inputs_of(node)}
+        nodes = self.network.graph.nodes
+        last = {name: node.name for node in nodes for name in node.inputs}
         tensors: dict[str, Int16] = {}
         for node in nodes:
-            if isinstance(node, Input):
-                images = np.ascontiguousarray(np.moveaxis(np.asarray(x), 0, -1))
-                tensors[node.name] = to_fixed(images, fractions[node.name])
-            elif isinstance(node, Conv):
+            if isinstance(node, IntInput):
+                value = widened(node, x)
+            elif isinstance(node, IntConv):
                 layer = self.network.layers[node.name]
-                tensors[node.name] = self._matrix(layer, tensors[node.input])
+                value = finish(layer, self._sums(layer, tensors[node.input]), tensors)
             else:
-                tensors[node.name] = compute(node, tensors, fractions)
-            for name in {n for n in inputs_of(node) if last[n] == node.name and not keep}:
-                tensors.pop(name, None)
+                value = compute(node, tensors)
+            tensors[node.name] = value
+            for name in {n for n in node.inputs if last[n] == node.name and not keep}:
+                del tensors[name]
         return tensors
 
-    def _matrix(self, layer: Layer, x: Int16) -> Int16:
+    def _sums(self, layer: Layer, x: Int16) -> Int16:
+        """The accumulators, int16 [O, OH, OW, N]."""
         views = windows(x, layer.kernel, layer.stride, layer.padding, 0)
         vectors = layer.pixels * x.shape[-1]
         result = np.repeat(layer.bias[:, None], vectors, axis=1)
@@ -89,7 +89,7 @@ class Simulator:
 
 
 def _accumulate(sums: Int16, column: _Column, layer: Layer, activation: Int16) -> None:
-    """sums[row] += round(value * activation), modulo 2^16."""
+    """Adds the rounded products of one column; ``safe_shift`` keeps them in 16 bits."""
     wide = activation.astype(np.int32)
     if not wide.any():
         return

@@ -1,6 +1,6 @@
-"""What EIE leaves to the host: pooling and additions, in the integers that EIE reads and writes.
+"""What EIE leaves to the host, and the way back into the activation SRAM.
 
-Tensors are int16 [C, H, W, N].
+Tensors are int16 [C, H, W, N]: the integer graph's values times 2^8.
 """
 
 from __future__ import annotations
@@ -9,40 +9,57 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gpw_cli.graph.ir import Add, AvgPool, MaxPool, Node, Pad, Pair, ReLU
-from gpw_cli.targets.eie.fixed import Int16, Int64, saturated, shifted
+from gpw_cli.graph.integer import (
+    IntAdd,
+    IntAvgPool,
+    IntInput,
+    IntMaxPool,
+    IntNode,
+    IntPad,
+    IntRelu,
+    Pair,
+)
+from gpw_cli.targets.eie.fixed import EXTRA, Int16, rounded, saturated, shifted
+from gpw_cli.targets.eie.network import Layer, scale_of
 
 
-def compute(node: Node, tensors: Mapping[str, Int16], fractions: Mapping[str, int]) -> Int16:
-    """Every node but Input and Conv. Sums are exact, then rounded half up and clipped."""
-    if isinstance(node, Add):
-        to = fractions[node.name]
-        parts = [
-            shifted(tensors[name].astype(np.int64), fractions[name] - to)
-            for name in (node.a, node.b)
-        ]
-        return saturated(parts[0] + parts[1])
-    if isinstance(node, ReLU):
-        return np.maximum(tensors[node.input], 0)
-    if isinstance(node, Pad):
+def finish(layer: Layer, sums: Int16, tensors: Mapping[str, Int16]) -> Int16:
+    """Accumulators [O, OH, OW, N] to the tensor that the next layer reads."""
+    wide = sums.astype(np.int64)
+    if layer.residual is not None:
+        shortcut = tensors[layer.residual] * layer.residual_scale[:, None, None, None]
+        found = wide * 2.0**layer.back + shortcut
+        return rounded(np.maximum(found, 0) if layer.relu else found)
+    wide = np.maximum(wide, 0) if layer.relu else wide
+    return saturated(shifted(wide, layer.back))
+
+
+def compute(node: IntNode, tensors: Mapping[str, Int16]) -> Int16:
+    """Every node but the input and convolutions. Sums are exact, then rounded half up, clipped."""
+    if isinstance(node, IntAdd):
+        total = tensors[node.a] * 2.0**node.shift_a + tensors[node.b] * 2.0**node.shift_b
+        total = np.maximum(total, 0) if node.relu else total
+        return rounded(total * scale_of(node.rescale, 1))
+    if isinstance(node, IntRelu):
+        return rounded(np.maximum(tensors[node.input], 0) * scale_of(node.rescale, 1))
+    if isinstance(node, IntPad):
         sampled = tensors[node.input][:, :: node.stride[0], :: node.stride[1]]
         return np.pad(sampled, ((node.before, node.after), (0, 0), (0, 0), (0, 0)))
-    if isinstance(node, MaxPool):
+    if isinstance(node, IntMaxPool):
         views = windows(tensors[node.input], node.kernel, node.stride, node.padding, -(2**15))
         return np.asarray(np.max(views, axis=0), np.int16)
-    assert isinstance(node, AvgPool)
+    assert isinstance(node, IntAvgPool)
     views = windows(tensors[node.input], node.kernel, node.stride, node.padding, 0)
-    total = np.asarray(np.sum(views, axis=0, dtype=np.int64))
-    return _mean(total, len(views), fractions[node.name] - fractions[node.input])
+    return rounded(np.sum(views, axis=0, dtype=np.int64) * scale_of(node.rescale, 1))
 
 
-def _mean(total: Int64, count: int, more: int) -> Int16:
-    """round(total * 2^more / count)."""
-    up, down = 1 << max(more, 0), count << max(-more, 0)
-    return saturated((2 * total * up + down) // (2 * down))
+def widened(node: IntInput, images: np.ndarray) -> Int16:
+    """int8 [N, C, H, W] to int16 [C, H, W, N]."""
+    assert node.shape == images.shape[1:]
+    return np.ascontiguousarray(np.moveaxis(images, 0, -1)).astype(np.int16) << EXTRA
 
 
-def windows(x: Int16, kernel: Pair, stride: Pair, padding: Pair, fill: int) -> list[Int16]:
+def windows(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, fill: int) -> list[Int16]:
     """One view [C, OH, OW, N] a kernel position, rows first, of ``x`` with ``fill`` around it."""
     around = ((0, 0), (padding[0], padding[0]), (padding[1], padding[1]), (0, 0))
     x = np.pad(x, around, constant_values=fill) if any(padding) else x

@@ -1,12 +1,13 @@
-"""A float graph as EIE runs it: shared weights, blocks of compressed columns, fixed point.
+"""An integer graph as EIE runs it: shared weights, blocks of compressed columns, fixed point.
 
-    network = compile_network(graph, largest, config)     # graph from quantization.prepare
+    network = compile_network(graph, config)          # graph/integer.py
     network.layers["layer1.0.conv1"].storage
 
 A linear layer is one matrix times one vector. A convolution is one matrix times one vector *for
 every output pixel*: EIE has no weight reuse, so each entry is read again for each pixel. Biases are
-the accumulators' first values, read from the activation SRAM. ReLU is applied on the way back.
-What is neither (pooling, shortcut additions) is left to the host and not timed.
+the accumulators' first values, read from the activation SRAM. ReLU and the shift to the format of
+the next layer are applied on the way back. What is neither (pooling, shortcut additions) is left to
+the host and not timed.
 """
 
 from __future__ import annotations
@@ -14,23 +15,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gpw_cli.graph.ir import Add, AvgPool, Conv, Graph, Input, MaxPool, Node, Pad, Pair, ReLU, Shape
-from gpw_cli.graph.ir import inputs as inputs_of
-from gpw_cli.targets.eie.codebook import Shared, share
+import numpy as np
+
+from gpw_cli.graph.integer import (
+    IntAdd,
+    IntAvgPool,
+    IntConv,
+    IntGraph,
+    IntInput,
+    IntMaxPool,
+    IntNode,
+    IntPad,
+    IntRelu,
+    Pair,
+    Rescale,
+    Shape,
+)
+from gpw_cli.targets.eie.codebook import share
 from gpw_cli.targets.eie.config import EieConfig
-from gpw_cli.targets.eie.fixed import GUARD, MAX_SHIFT, Int16, fraction_for, to_fixed
+from gpw_cli.targets.eie.fixed import EXTRA, Floats, Int16, fraction_for, safe_shift, to_fixed
 from gpw_cli.targets.eie.matrix import Blocks, blocks_of, lines_of, storage_of
 from gpw_cli.targets.eie.memory import Storage, codebook_bits
 
-HOST = {Add: "shortcut addition", AvgPool: "average pooling", MaxPool: "max pooling"}
+NOTHING = Storage(0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One matrix. values int16 [2^code_bits]; bias int16 [O], at the output's fraction.
+    """One matrix. values int16 [2^code_bits]; bias int16 [O], in the accumulators' unit.
 
-    ``shift``: right shift of a product. ``kernel``, ``stride``, ``padding``: the window whose
-    values, channel by channel, are the vector; column = (channel * KH + row) * KW + column.
+    ``shift``: right shift of a product; ``back``: left shift on the way back, 0 for logits, which
+    stay as they are accumulated. A layer with a shortcut gives its accumulators to the host, which
+    shifts, adds ``residual_scale`` [O] times the shortcut, and applies ReLU.
+    ``kernel``, ``stride``, ``padding``: the window whose values, channel by channel, then row by
+    row, are the vector.
     """
 
     name: str
@@ -39,10 +57,13 @@ class Layer:
     values: Int16
     bias: Int16
     shift: int
+    back: int
+    relu: bool
+    residual: str | None
+    residual_scale: Floats
     kernel: Pair
     stride: Pair
     padding: Pair
-    source: Shape
     shape: Shape
     storage: Storage
     lines: int  # of the fullest PE's weight SRAM
@@ -55,80 +76,103 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """``graph`` with its Conv nodes as ``layers``; ``fractions``: of every tensor by name."""
+    """``graph`` with its convolutions as ``layers``, by name and in order."""
 
-    graph: Graph
+    graph: IntGraph
     layers: Mapping[str, Layer]
-    fractions: Mapping[str, int]
     config: EieConfig
 
     @property
     def storage(self) -> Storage:
         """Of all layers, a codebook each."""
-        total = Storage(0, 0, 0, 0, 0, 0)
-        for layer in self.layers.values():
-            total = total + layer.storage
-        return total
+        return sum((layer.storage for layer in self.layers.values()), NOTHING)
+
+    @property
+    def sram_kib(self) -> tuple[float, float]:
+        """KiB that the fullest PE needs for the entries and for the pointers of all layers."""
+        lines = sum(layer.lines for layer in self.layers.values())
+        pointers = self.storage.pointer_bits / self.config.pes / 8
+        return lines * self.config.sram_bits / 8 / 1024, pointers / 1024
+
+    @property
+    def fits(self) -> bool:
+        """Whether all weights stay in the PEs' SRAMs; else they come from DRAM for every image."""
+        weights, pointers = self.sram_kib
+        return weights <= self.config.weight_kib and pointers <= self.config.pointer_kib
 
     @property
     def on_host(self) -> dict[str, int]:
         """What EIE cannot run, and how often the network has it."""
         found: dict[str, int] = {}
         for node in self.graph.nodes:
-            if type(node) in HOST:
-                found[HOST[type(node)]] = found.get(HOST[type(node)], 0) + 1
+            name = _host_work(node)
+            if name is not None:
+                found[name] = found.get(name, 0) + 1
         return found
 
 
-def compile_network(graph: Graph, largest: Mapping[str, float], config: EieConfig) -> Network:
-    """``largest``: magnitude of every tensor over the calibration images.
+def _host_work(node: IntNode) -> str | None:
+    if isinstance(node, IntAdd) or (isinstance(node, IntConv) and node.residual is not None):
+        return "shortcut addition"
+    if isinstance(node, IntAvgPool):
+        return "average pooling"
+    return "max pooling" if isinstance(node, IntMaxPool) else None
+
+
+def scale_of(rescale: Rescale, channels: int) -> Floats:
+    """What a rescale multiplies by, float64 [channels]."""
+    return np.broadcast_to(2.0 ** -np.asarray(rescale.shift, np.float64), channels)
+
+
+def compile_network(graph: IntGraph, config: EieConfig) -> Network:
+    """Shares the weights of every layer and packs them.
 
     Raises UnsupportedError for a layer that has more entries a PE than 16-bit pointers reach.
     """
-    fractions: dict[str, int] = {}
-    layers: dict[str, Layer] = {}
-    shapes = {node.name: node.shape for node in graph.nodes}
+    positive = {node.name for node in graph.nodes if not _signed(node)}
+    layers = {}
     for node in graph.nodes:
-        if isinstance(node, Conv):
-            shared = share(node.weight.reshape(len(node.weight), -1), config.code_bits)
-            layer, fraction = _layer(node, shared, fractions[node.input], largest, config)
-            layers[node.name] = replace(layer, source=shapes[node.input])
-            fractions[node.name] = fraction
-        else:
-            fractions[node.name] = _fraction(node, fractions, largest)
-    return Network(graph, layers, fractions, config)
+        if isinstance(node, IntPad | IntMaxPool | IntAvgPool) and node.input in positive:
+            positive.add(node.name)
+        if isinstance(node, IntConv):
+            layers[node.name] = _layer(node, config, signed=node.input not in positive)
+    return Network(graph, layers, config)
 
 
-def _fraction(node: Node, fractions: Mapping[str, int], largest: Mapping[str, float]) -> int:
-    """Of a tensor that no matrix makes: values that only move keep theirs."""
-    if isinstance(node, Input | Add | AvgPool):
-        return fraction_for(largest[node.name], 1.0 if isinstance(node, Input) else GUARD)
-    assert isinstance(node, ReLU | Pad | MaxPool)
-    return fractions[inputs_of(node)[0]]
+def _signed(node: IntNode) -> bool:
+    """Whether the node's own result can be negative."""
+    if isinstance(node, IntInput):
+        return node.low < 0
+    return not (isinstance(node, IntRelu) or (isinstance(node, IntConv | IntAdd) and node.relu))
 
 
-def _layer(
-    node: Conv, shared: Shared, entering: int, largest: Mapping[str, float], config: EieConfig
-) -> tuple[Layer, int]:
-    """The layer and its output's fraction; every product is shifted right by 0 to 30."""
-    wanted = fraction_for(largest[node.name], GUARD)
-    weight = min(fraction_for(float(abs(shared.values).max())), wanted - entering + MAX_SHIFT)
-    leaving = min(wanted, weight + entering)
+def _layer(node: IntConv, config: EieConfig, *, signed: bool) -> Layer:
+    outputs = len(node.weight)
+    scale = scale_of(node.rescale, outputs)
+    real = node.weight.reshape(outputs, -1) * scale[:, None]
+    shared = share(real, config.code_bits)
+    fraction = fraction_for(float(np.abs(shared.values).max()))
+    values = to_fixed(shared.values, fraction)
+    bias = node.bias * scale * 2.0**EXTRA
+    shift = safe_shift(values.astype(np.int64)[shared.codes], bias, fraction, signed)
     blocks = blocks_of(shared.codes, config)
-    stored = storage_of(blocks, config)
-    layer = Layer(
+    stored = node.out_bits == 8
+    residual = 2.0 ** np.asarray(node.residual_shift, np.float64) * scale
+    return Layer(
         name=node.name,
         input=node.input,
         blocks=blocks,
-        values=to_fixed(shared.values, weight),
-        bias=to_fixed(node.bias, leaving),
-        shift=weight + entering - leaving,
+        values=values,
+        bias=to_fixed(bias, fraction - shift),
+        shift=shift,
+        back=shift - fraction if stored else 0,
+        relu=node.relu,
+        residual=node.residual,
+        residual_scale=residual if stored else residual * 2.0 ** (fraction - shift),
         kernel=(node.weight.shape[2], node.weight.shape[3]),
         stride=node.stride,
         padding=node.padding,
-        source=node.shape,
         shape=node.shape,
-        storage=replace(stored, codebook_bits=codebook_bits(config)),
+        storage=replace(storage_of(blocks, config), codebook_bits=codebook_bits(config)),
         lines=lines_of(blocks, config),
     )
-    return layer, leaving

@@ -35,7 +35,7 @@ def test_config_and_ls(gpw: Gpw) -> None:
     assert "scheme: gpw" in gpw("config").out
     listed = gpw("ls", "--json").json
     assert "resnet20" in listed["model"]
-    assert listed["pruning"] == ["block", "channel", "dense", "fine", "gpw", "vector"]
+    assert listed["pruning"] == ["balanced", "block", "channel", "dense", "fine", "gpw", "vector"]
     assert listed["quantizer"] == ["best", "nest_fused", "profile", "tvm_single"]
 
 

@@ -47,7 +47,10 @@ def test_digits_bring_their_network_and_explicit_choices_win() -> None:
         ("sparsity=nan", ["outside [0, 1)"]),
         ("sparsity=0.5,0.6", ["several values", "gpw sweep"]),
         ("model=resnet21", ["no model 'resnet21'", "resnet20", "did you mean"]),
-        ("scheme=gwp", ["expected one of block, channel, dense, fine, gpw, vector", "'gpw'"]),
+        (
+            "scheme=gwp",
+            ["expected one of balanced, block, channel, dense, fine, gpw, vector", "'gpw'"],
+        ),
         ("pruning.scope=all", ["all", "layer, block, global, cycles"]),
         ("finetune.train.epochs=-1", ["finetune.train.epochs=-1 must be at least 0"]),
         ("finetune.train.momentum=0", ["momentum=0 needs finetune.train.nesterov=false"]),

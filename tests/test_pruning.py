@@ -30,7 +30,8 @@ from gpw_cli.pruning.groups import SCHEMES, group_layout
 from gpw_cli.pruning.masks import PruneResult, apply_masks, prunable_layers, prune_masks
 
 TILE = (16, 16)
-schemes = st.sampled_from(list(SCHEMES))
+# balanced has counts of its own, by PE
+schemes = st.sampled_from([scheme for scheme in SCHEMES if scheme != "balanced"])
 tiles = st.tuples(st.integers(1, 9), st.integers(1, 9))
 conv_shapes = st.tuples(*(st.integers(1, n) for n in (20, 20, 3, 3)))
 shapes = st.one_of(conv_shapes, st.tuples(st.integers(1, 20), st.integers(1, 20)))
@@ -93,6 +94,30 @@ def group_of_each_weight(
     for place in np.ndindex(*(shape if len(shape) == 4 else (*shape, 1, 1))):
         groups.setdefault(key(*place), []).append(place)
     return groups
+
+
+@pytest.mark.parametrize(("rows", "pes"), [(8, 4), (10, 4), (3, 8)])
+def test_balanced_keeps_the_same_share_on_every_pe(rows: int, pes: int) -> None:
+    """ESE: within the rows of one PE the smallest weights go, whatever other PEs hold."""
+    weight = torch.arange(1.0, rows * 10 + 1).reshape(rows, 10)
+    masks = prune_masks(
+        {"w": weight}, ["w"], scheme="balanced", sparsity="0.7", scope="layer", criterion="l1",
+        tile=(pes, 1),
+    )  # fmt: skip
+    kept = masks.masks["w"]
+    for pe in range(min(pes, rows)):
+        own, values = kept[pe::pes], weight[pe::pes]
+        assert int(own.sum()) == round(0.3 * own.numel())
+        assert values[own].min() > values[~own].max()
+    fine = prune_masks(
+        {"w": weight}, ["w"], scheme="fine", sparsity="0.7", scope="layer", criterion="l1",
+        tile=(pes, 1),
+    )  # fmt: skip
+    assert fine.layers[0].removed == 7 * rows
+    assert int(fine.masks["w"][0].sum()) == 0
+    with pytest.raises(UsageError, match="scope=layer, not global"):
+        prune_masks({"w": weight}, ["w"], scheme="balanced", sparsity="0.7", scope="global",
+                    criterion="l1", tile=(pes, 1))  # fmt: skip
 
 
 def test_tables_are_the_configuration_s() -> None:

@@ -57,6 +57,8 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
         yield "scope=cycles needs one of pruning.budget=72000 (cycles) and pruning.budget_ms=0.72"
     if budgets and pruning.scope is not Scope.cycles:
         yield f"a budget needs scope=cycles; scope={pruning.scope.value} goes by sparsity"
+    if pruning.scheme is Scheme.balanced and pruning.scope is not Scope.layer:
+        yield f"scheme=balanced needs scope=layer, not {pruning.scope.value}"
     if pruning.gradient_batches < 1:
         yield f"pruning.gradient_batches={pruning.gradient_batches} must be at least 1"
 

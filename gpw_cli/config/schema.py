@@ -25,6 +25,7 @@ class Scheme(StrEnum):
     gpw = "gpw"
     block = "block"
     channel = "channel"
+    balanced = "balanced"
 
 
 # Over which set the smallest groups are chosen. Functional form: "global" is a Python keyword, and

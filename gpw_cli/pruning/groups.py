@@ -32,7 +32,11 @@ SCHEMES: Mapping[str, Callable[[Shape, Tile], Shape]] = {
     "gpw": lambda shape, tile: (tile[0], tile[1], 1, 1),
     "block": lambda shape, tile: (tile[0], tile[1], shape[2], shape[3]),
     "channel": lambda shape, tile: (1, shape[1], shape[2], shape[3]),
+    "balanced": lambda shape, tile: (1, 1, 1, 1),
 }
+BALANCED = (
+    "balanced"  # ESE (Han et al. 2017): row o belongs to PE o mod B_out; PEs keep equal shares
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,11 @@ class GroupLayout:
             return_inverse=True,
         )
         return np.asarray(units, np.int64).reshape(self.grid)
+
+    def row_sets(self, count: int) -> npt.NDArray[np.int64]:
+        """Which of ``count`` interleaved row sets each group lies in: int64 of shape ``grid``."""
+        rows = np.arange(self.grid[0]) % count
+        return np.broadcast_to(rows[:, None, None, None], self.grid).astype(np.int64)
 
     def expand(self, kept: Bools) -> Bools:
         """Group mask (shape ``grid``) -> weight mask (shape ``shape``), constant on each group."""

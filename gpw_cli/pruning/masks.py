@@ -12,7 +12,7 @@ layer then sends nothing but its bias, so ``PruneResult.warnings`` names such la
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.allocation import Scored, parse_sparsity, select
 from gpw_cli.pruning.criteria import criterion_named, group_saliency, group_scores
-from gpw_cli.pruning.groups import Bools, Floats, GroupLayout, Shape, Tile, group_layout
+from gpw_cli.pruning.groups import BALANCED, Bools, Floats, GroupLayout, Shape, Tile, group_layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,14 @@ def prune_masks(
             f"scope=block with scheme={scheme}: each block of channels is one group, so there is "
             "nothing to choose; use scheme=gpw, vector or fine, or scope=layer"
         )
-    kept = select(scope, [_scored(layer, criterion, tile) for layer in found], wanted, rounding)
+    scored = [_scored(layer, criterion, tile) for layer in found]
+    if scheme == BALANCED:
+        if scope != "layer":
+            raise UsageError(f"scheme=balanced needs scope=layer, not {scope}")
+        sets = [layer.layout.row_sets(tile[0]) for layer in found]
+        scope = "block"  # each set on its own
+        scored = [replace(own, blocks=rows) for own, rows in zip(scored, sets, strict=True)]
+    kept = select(scope, scored, wanted, rounding)
     return masks_of(weights, found, kept)
 
 

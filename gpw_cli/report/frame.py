@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-SCHEMES = ("gpw", "block", "channel", "vector", "fine")  # order in legends and tables
+SCHEMES = ("gpw", "block", "channel", "vector", "fine", "balanced")  # order in legends and tables
 NAMED_AXES = ("scheme", "sparsity", "seed")  # every other varied axis goes into ``variant``
 
 

@@ -32,6 +32,7 @@ ROLES: dict[str, tuple[str, str]] = {
     "channel": ("#a56a00", "#e6a817"),
     "vector": ("#b0528a", "#e39ac6"),
     "fine": ("#00805e", "#2fc79b"),
+    "balanced": ("#6b6b00", "#c9c94a"),
     "other": ("#5b4bb0", "#a99cf0"),
     "ramp0": ("#3b0f70", "#b7a4ea"),
     "ramp1": ("#8c2981", "#dc8fd6"),
@@ -44,7 +45,7 @@ ROLES: dict[str, tuple[str, str]] = {
     "store": ("#b0528b", "#e39ac7"),
     "stall": ("#b4bac2", "#596069"),
 }
-MARKERS = {"gpw": "o", "block": "s", "channel": "v", "vector": "D", "fine": "^"}
+MARKERS = {"gpw": "o", "block": "s", "channel": "v", "vector": "D", "fine": "^", "balanced": "P"}
 DASHES = ("-", "--", "-.", ":")  # one line style a variant
 
 _RC = {

@@ -10,7 +10,7 @@ register file from batch to batch; a further pass broadcasts the inputs again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from gpw_cli.targets.eie.codebook import Codes
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import Csc, encode
 from gpw_cli.targets.eie.memory import Storage, pack, storage, unpack
-from gpw_cli.targets.eie.queues import Work
+from gpw_cli.targets.eie.queues import Int64, Work
 
 Blocks = tuple[tuple[Csc, ...], ...]
 
@@ -29,14 +29,15 @@ def blocks_of(codes: Codes, config: EieConfig) -> Blocks:
     Each block has been through ``pack`` and ``unpack``: it is what its SRAM image says.
     Raises UnsupportedError where a PE has more entries in a block than a pointer reaches.
     """
+    return tuple(tuple(_stored(block, config) for block in row) for row in slices_of(codes, config))
+
+
+def slices_of(codes: Codes, config: EieConfig) -> Iterator[list[Codes]]:
+    """The parts of ``codes``: a list of input batches for each output pass."""
     step = config.vector
-    return tuple(
-        tuple(
-            _stored(codes[row : row + step, column : column + step], config)
-            for column in range(0, codes.shape[1], step)
-        )
-        for row in range(0, codes.shape[0], step)
-    )
+    for row in range(0, codes.shape[0], step):
+        band = codes[row : row + step]
+        yield [band[:, column : column + step] for column in range(0, codes.shape[1], step)]
 
 
 def _stored(codes: Codes, config: EieConfig) -> Csc:
@@ -64,8 +65,8 @@ def storage_of(blocks: Blocks, config: EieConfig) -> Storage:
     return total
 
 
-def lines_of(blocks: Blocks, config: EieConfig) -> int:
-    """Lines of the fullest PE's weight SRAM."""
+def lines_of(blocks: Blocks, config: EieConfig) -> Int64:
+    """Lines that the blocks fill in the weight SRAM of every PE, int64 [pes]."""
     each = config.entries_per_line
-    used = sum(-(-b.pointers[:, -1] // each) for batches in blocks for b in batches)
-    return int(np.max(used))
+    used = [-(-block.pointers[:, -1] // each) for batches in blocks for block in batches]
+    return np.asarray(np.sum(used, axis=0), np.int64)

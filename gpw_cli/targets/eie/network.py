@@ -33,7 +33,15 @@ from gpw_cli.graph.integer import (
 )
 from gpw_cli.targets.eie.codebook import share
 from gpw_cli.targets.eie.config import EieConfig
-from gpw_cli.targets.eie.fixed import EXTRA, Floats, Int16, fraction_for, safe_shift, to_fixed
+from gpw_cli.targets.eie.fixed import (
+    EXTRA,
+    Floats,
+    Int16,
+    Int64,
+    fraction_for,
+    safe_shift,
+    to_fixed,
+)
 from gpw_cli.targets.eie.matrix import Blocks, blocks_of, lines_of, storage_of
 from gpw_cli.targets.eie.memory import Storage, codebook_bits
 
@@ -66,7 +74,7 @@ class Layer:
     padding: Pair
     shape: Shape
     storage: Storage
-    lines: int  # of the fullest PE's weight SRAM
+    lines: Int64  # of the weight SRAM of every PE
 
     @property
     def pixels(self) -> int:
@@ -90,7 +98,7 @@ class Network:
     @property
     def sram_kib(self) -> tuple[float, float]:
         """KiB that the fullest PE needs for the entries and for the pointers of all layers."""
-        lines = sum(layer.lines for layer in self.layers.values())
+        lines = int(np.sum([layer.lines for layer in self.layers.values()], axis=0).max())
         pointers = self.storage.pointer_bits / self.config.pes / 8
         return lines * self.config.sram_bits / 8 / 1024, pointers / 1024
 
@@ -121,7 +129,8 @@ def _host_work(node: IntNode) -> str | None:
 
 def scale_of(rescale: Rescale, channels: int) -> Floats:
     """What a rescale multiplies by, float64 [channels]."""
-    return np.broadcast_to(2.0 ** -np.asarray(rescale.shift, np.float64), channels)
+    scale = rescale.multiplier * 2.0 ** -np.asarray(rescale.shift, np.float64)
+    return np.broadcast_to(scale, channels)
 
 
 def compile_network(graph: IntGraph, config: EieConfig) -> Network:

@@ -29,14 +29,14 @@ from gpw_cli.targets.eie.queues import Bools, Int64, run_queues
 class Counts:
     """What a layer's vectors took, summed over them and over output passes; adds up with ``+``.
 
-    cycles = queues + moves + pipeline. ``entries``: PE cycles with an entry; ``padding``: those of
+    ``entries``: PE cycles with an entry; ``padding``: those of
     them that only bridge zeros. ``full``: cycles in which a full queue held back a broadcast.
     """
 
     vectors: int = 0
-    cycles: int = 0
-    queues: int = 0
-    moves: int = 0  # loading and storing register files
+    queues: int = 0  # cycles from the first broadcast until the last PE is done
+    moves: int = 0  # cycles that load and store register files
+    pipeline: int = 0  # cycles in which the pipeline fills and drains
     entries: int = 0
     padding: int = 0
     broadcasts: int = 0
@@ -49,6 +49,20 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         pairs = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
         return Counts(**pairs)
+
+    def over(self, images: int) -> Counts:
+        """The mean of one image, rounded."""
+        return Counts(**{f.name: round(getattr(self, f.name) / images) for f in fields(self)})
+
+    @property
+    def split(self) -> dict[str, int]:
+        """The cycles by what they are spent on."""
+        return {"queues": self.queues, "moves": self.moves, "pipeline": self.pipeline}
+
+    @property
+    def cycles(self) -> int:
+        """All of them."""
+        return self.queues + self.moves + self.pipeline
 
     def balance(self, pes: int) -> float:
         """Share of the PEs' cycles in which they work on an entry, as EIE defines load balance."""
@@ -105,14 +119,13 @@ def time_pass(
     vectors = active.shape[1]
     per_pe = work.counts @ active
     padding = np.concatenate([_padding(block) for block in batches])
-    queues = int(timed.cycles.sum())
     overhead = moves + config.pipeline_cycles
     least = np.maximum(per_pe.max(axis=0), timed.broadcasts + timed.scans) + overhead
     return Counts(
         vectors=vectors,
-        cycles=queues + vectors * overhead,
-        queues=queues,
+        queues=int(timed.cycles.sum()),
         moves=vectors * moves,
+        pipeline=vectors * config.pipeline_cycles,
         entries=int(per_pe.sum()),
         padding=int((padding @ active).sum()),
         broadcasts=int(timed.broadcasts.sum()),

@@ -1,0 +1,199 @@
+"""EIE on random layers: every table and figure of results/eie that needs no trained network.
+
+    python scripts/eie_layers.py [FOLDER]        # results/eie; about two minutes on one core
+
+Prints the layer 4096 -> 1000 with its bound and load balance, and the nine layers of EIE's
+benchmark beside the published times. Writes a CSV file a table and four figures.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gpw_cli.report.style import drawing, light, panels, render
+from gpw_cli.targets.eie.config import EieConfig
+from gpw_cli.targets.eie.layers import (
+    BENCHMARK,
+    Bench,
+    entries_of,
+    random_layer,
+    time_random,
+)
+from gpw_cli.targets.eie.matrix import storage_of
+
+SAMPLE = Bench("4096 -> 1000", 4096, 1000, 0.257, 0.429, 0, 0, False)
+POWERS = [2**power for power in range(9)]  # 1 to 256
+SEEDS = (0, 1, 2)
+COLOURS = ("gpw", "block", "fine", "vector", "channel", "other", "ramp1", "ramp3", "ink")
+Row = dict[str, Any]
+
+
+def sample_rows() -> Iterator[Row]:
+    """The issue's layer, three seeds."""
+    config = EieConfig()
+    for seed in SEEDS:
+        found = time_random(random_layer(SAMPLE, seed), config)
+        yield {
+            "seed": seed,
+            "cycles": found.cycles,
+            "theoretical": found.theoretical(config.pes),
+            "least": found.least,
+            "balance": found.balance(config.pes),
+            "broadcasts": found.broadcasts,
+            "held_back": found.full,
+            "lines": found.lines,
+        }
+
+
+def benchmark_rows() -> Iterator[Row]:
+    config = EieConfig()
+    for bench in BENCHMARK:
+        runs = [time_random(random_layer(bench, seed), config) for seed in SEEDS]
+        ideal = [run.theoretical(config.pes) / config.clock_mhz for run in runs]
+        weights = [(run.entries - run.padding) / config.pes / config.clock_mhz for run in runs]
+        real = [run.cycles / config.clock_mhz for run in runs]
+        yield {
+            "layer": bench.name,
+            "inputs": bench.inputs,
+            "outputs": bench.outputs,
+            "weight_density": bench.weights,
+            "activation_density": bench.activations,
+            "densities_recollected": bench.recalled,
+            "weights_only_us": np.mean(weights),
+            "theoretical_us": np.mean(ideal),
+            "actual_us": np.mean(real),
+            "actual_sd_us": np.std(real, ddof=1),
+            "balance": np.mean([run.balance(config.pes) for run in runs]),
+            "padding": np.mean([run.padding / run.entries for run in runs]),
+            "published_theoretical_us": bench.theoretical_us,
+            "published_actual_us": bench.actual_us,
+        }
+
+
+def sweep_rows() -> Iterator[tuple[str, Row]]:
+    """(table, row): queue depth and index width on 64 PEs, and the number of PEs. Seed 0."""
+    for bench in BENCHMARK:
+        layer = random_layer(bench, 0)
+        base = EieConfig()
+        blocks = entries_of(layer, base)
+        for depth in POWERS:
+            config = replace(base, queue_depth=depth)
+            found = time_random(layer, config, blocks)
+            yield "queue", row_of(bench, found, config) | {"queue_depth": depth}
+        for bits in range(2, 9):
+            config = replace(base, index_bits=bits)
+            own = entries_of(layer, config)
+            size = storage_of(own, config).entry_bits / 8 / 1024
+            found = row_of(bench, time_random(layer, config, own), config)
+            yield "index", found | {"index_bits": bits, "entries_kib": size}
+        for pes in POWERS:
+            config = replace(base, pes=pes, registers=base.vector // pes)
+            found = row_of(bench, time_random(layer, config), config)
+            yield "pes", found | {"pes": pes}
+
+
+def row_of(bench: Bench, found: Any, config: EieConfig) -> Row:
+    return {
+        "layer": bench.name,
+        "cycles": found.cycles,
+        "entries": found.entries,
+        "padding": found.padding,
+        "balance": round(found.balance(config.pes), 6),
+    }
+
+
+def draw_lines(tables: dict[str, pd.DataFrame], folder: Path) -> None:
+    """Load balance against queue depth; padding and cycles against PEs; size and cycles: index."""
+    plots = {
+        "balance_vs_queue": [("queue", "queue_depth", "balance", "load balance")],
+        "padding_and_cycles_vs_pes": [
+            ("pes", "pes", "padding_share", "padding, share of entries"),
+            ("pes", "pes", "speedup", "speed-up over one PE"),
+        ],
+        "size_and_cycles_vs_index": [
+            ("index", "index_bits", "entries_share", "size of entries, 4 bits = 1"),
+            ("index", "index_bits", "cycles_share", "cycles, 4 bits = 1"),
+        ],
+    }
+    names = {"queue_depth": "queue depth", "pes": "PEs", "index_bits": "bits of a zero run"}
+    for name, parts in plots.items():
+        with drawing(name):
+            figure, axes = panels(len(parts), 1, [3.0] * len(parts))
+            for (table, x, y, label), (pane,) in zip(parts, axes, strict=True):
+                data = tables[table]
+                for colour, bench in zip(COLOURS, BENCHMARK, strict=True):
+                    own = data[data["layer"] == bench.name]
+                    pane.plot(own[x], own[y], color=light(colour), marker=".", label=bench.name)
+                if x != "index_bits":
+                    pane.set_xscale("log", base=2)
+                    pane.set_xticks(POWERS, [str(power) for power in POWERS])
+                if y == "speedup":
+                    pane.set_yscale("log", base=2)
+                    pane.plot(POWERS, POWERS, color=light("muted"), linestyle=":", linewidth=1)
+                pane.set_xlabel(names[x])
+                pane.set_ylabel(label)
+            axes[-1][0].legend(fontsize=7.5, ncols=3, frameon=False)
+            save(figure, folder / name)
+
+
+def draw_benchmark(data: pd.DataFrame, folder: Path) -> None:
+    """Published and own times of the nine layers."""
+    with drawing("benchmark"):
+        figure, ((pane,),) = panels(1, 1, [3.2])
+        x = np.arange(len(data))
+        parts = [
+            ("published_theoretical_us", "published, theoretical (recollected)", "muted", 0.45),
+            ("published_actual_us", "published, actual (recollected)", "muted", 1.0),
+            ("theoretical_us", "here, theoretical", "gpw", 0.45),
+            ("actual_us", "here, actual", "gpw", 1.0),
+        ]
+        for index, (column, label, colour, alpha) in enumerate(parts):
+            place = x + (index - 1.5) * 0.2
+            pane.bar(place, data[column], 0.19, color=light(colour), alpha=alpha, label=label)
+        pane.set_xticks(x, data["layer"], rotation=30)
+        pane.set_ylabel("µs at 800 MHz, 64 PEs")
+        pane.legend(fontsize=7.5, frameon=False)
+        save(figure, folder / "benchmark")
+
+
+def save(figure: Any, path: Path) -> None:
+    png, svg = render(figure)
+    path.with_suffix(".png").write_bytes(png)
+    path.with_suffix(".svg").write_text(svg, encoding="utf-8")
+
+
+def main(folder: Path) -> None:
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    sample = pd.DataFrame(sample_rows())
+    print("4096 -> 1000, 25.7 % weights, 42.9 % activations, 64 PEs, queue depth 8")
+    print(sample.round(4).to_string(index=False), "\n")
+    benchmark = pd.DataFrame(benchmark_rows())
+    shown = benchmark.drop(columns=["inputs", "outputs", "densities_recollected"])
+    print(shown.round(3).to_string(index=False))
+    rows: dict[str, list[Row]] = {"queue": [], "index": [], "pes": []}
+    for table, row in sweep_rows():
+        rows[table].append(row)
+    tables = {name: pd.DataFrame(found) for name, found in rows.items()}
+    pes, index = tables["pes"], tables["index"]
+    pes["padding_share"] = (pes["padding"] / pes["entries"]).round(6)
+    one = pes[pes["pes"] == 1].set_index("layer")["cycles"]
+    pes["speedup"] = (pes["layer"].map(one) / pes["cycles"]).round(4)
+    four = index[index["index_bits"] == 4].set_index("layer")
+    for own, share in (("entries_kib", "entries_share"), ("cycles", "cycles_share")):
+        index[share] = (index[own] / index["layer"].map(four[own])).round(4)
+    for name, table in {**tables, "sample": sample, "benchmark": benchmark}.items():
+        table.round(6).to_csv(folder / f"{name}.csv", index=False)
+    draw_lines(tables, figures)
+    draw_benchmark(benchmark, figures)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results/eie"))

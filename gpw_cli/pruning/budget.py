@@ -10,13 +10,14 @@ a layer come from two compilations of the target's own compiler. For a price lam
 unit stays if its saliency exceeds lambda times its cycles, and a branch if what its units exceed by
 pays for its fixed cycles. Each set of branches that some price gives is filled up to the limit; the
 one with the most saliency wins, and the compiler has the last word: the price is corrected until
-the compiled network lies just below the limit.
+the compiled network lies just below the limit. Groups that the choice itself made dead go too, and
+what they would have cost is spent on others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,6 @@ from gpw_cli.errors import UsageError
 from gpw_cli.pruning.groups import Bools, Floats
 
 Branches = frozenset[int]  # indices of those that are gone
-Measured = tuple[int, list[int]]  # cycles of the network, cycles of each layer
 _PRICES = 400  # tried to find the sets of branches
 _COMPILATIONS = 14  # to correct the price
 _TOLERANCE = 0.004  # of the limit: near enough below it
@@ -43,6 +43,18 @@ class Prunable:
     def gains(self) -> Floats:
         """Saliency of each unit."""
         return np.asarray(np.bincount(self.units.ravel(), self.saliency.ravel()), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """``cycles`` of the network, ``layers``: of each layer, ``live``: groups that still matter.
+
+    A group that is kept is dead where all that reads its channel, or all that makes it, is gone.
+    """
+
+    cycles: int
+    layers: Sequence[int]
+    live: Sequence[Bools]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,15 +107,15 @@ def measure_costs(problem: Problem) -> Costs:
     """From the dense network and one in which every layer keeps the better half of its units."""
     full = [np.ones(len(layer.gains), np.bool_) for layer in problem.layers]
     half = [_best(layer.gains, -(-len(layer.gains) // 2)) for layer in problem.layers]
-    dense, all_layers = problem.measure(_groups(problem, full))
-    _, half_layers = problem.measure(_groups(problem, half))
+    dense = problem.measure(_groups(problem, full))
+    halved = problem.measure(_groups(problem, half))
     unit, fixed = [], []
-    for cycles, less, kept in zip(all_layers, half_layers, half, strict=True):
+    for cycles, less, kept in zip(dense.layers, halved.layers, half, strict=True):
         removed = int((~kept).sum())
         slope = max(0.0, (cycles - less) / removed) if removed else 0.0
         unit.append(slope)
         fixed.append(max(0.0, cycles - slope * len(kept)))
-    return Costs(unit, fixed, dense - sum(all_layers), dense)
+    return Costs(unit, fixed, dense.cycles - sum(dense.layers), dense.cycles)
 
 
 def smallest(problem: Problem) -> list[Bools]:
@@ -118,7 +130,7 @@ def smallest(problem: Problem) -> list[Bools]:
 
 
 def _check_limit(problem: Problem) -> None:
-    least, _ = problem.measure(smallest(problem))
+    least = problem.measure(smallest(problem)).cycles
     if least > problem.limit:
         raise UsageError(
             f"pruning.budget={problem.limit} cycles cannot be met: with everything removed that "
@@ -230,13 +242,23 @@ def _corrected(problem: Problem, costs: Costs, gone: Branches) -> list[Bools]:
     target = float(problem.limit)
     best, best_cycles = smallest(problem), -1
     for _ in range(_COMPILATIONS):
-        plan = _filled(problem, costs, gone, target)
-        kept = _groups(problem, plan.kept)
-        cycles, _ = problem.measure(kept)
-        if best_cycles < cycles <= problem.limit:
-            best, best_cycles = kept, cycles
-        gap = problem.limit - cycles
-        if 0 <= gap <= _TOLERANCE * problem.limit:
+        kept = _groups(problem, _filled(problem, costs, gone, target).kept)
+        measured = problem.measure(kept)
+        gap = problem.limit - measured.cycles
+        if gap >= 0 and measured.cycles > best_cycles:
+            best, best_cycles = list(measured.live), measured.cycles
+        dead = any((own & ~live).any() for own, live in zip(kept, measured.live, strict=True))
+        if 0 <= gap <= _TOLERANCE * problem.limit and not dead:
             break
+        problem = _without_dead(problem, kept, measured.live)
         target += gap if gap < 0 else 0.8 * gap
     return best
+
+
+def _without_dead(problem: Problem, kept: Sequence[Bools], live: Sequence[Bools]) -> Problem:
+    """``problem`` in which the groups that were kept in vain have no saliency."""
+    layers = [
+        replace(layer, saliency=np.where(own & ~alive, 0.0, layer.saliency))
+        for layer, own, alive in zip(problem.layers, kept, live, strict=True)
+    ]
+    return replace(problem, layers=layers)

@@ -1,7 +1,7 @@
 """What a mask costs on the target: the network with it, quantized, compiled and timed.
 
     costs = NetworkCosts(graph, calibration, config)        # graph: traced, batch norm not folded
-    costs.cycles({"layer1.0.conv1.weight": mask})           # Timing
+    graph, timing = costs.compiled({"layer1.0.conv1.weight": mask})
 
 Ranges come from a few training pictures through the masked network: good enough for the cycles,
 which depend on the weights' zeros and, by at most a pass or two, on the shifts.
@@ -17,7 +17,7 @@ import numpy as np
 
 from gpw_cli.data.pictures import normalise
 from gpw_cli.graph.branches import residual_branches
-from gpw_cli.graph.ir import BatchNorm, Conv, Graph, Node
+from gpw_cli.graph.ir import BatchNorm, Conv, Float, Graph, Node
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose
 from gpw_cli.pruning.masks import PruneResult, masks_of
@@ -46,14 +46,14 @@ class NetworkCosts:
     calibration: Tensor
     config: Config
 
-    def cycles(self, masks: Mapping[str, Bools]) -> Timing:
-        """Of one run with the weights outside ``masks`` (parameter name -> bools) gone."""
+    def compiled(self, masks: Mapping[str, Bools]) -> tuple[Graph, Timing]:
+        """What is left without the weights outside ``masks`` (parameter name -> bools), timed."""
         kept = masked(self.graph, masks, self.config.pruning.keep_shift)
         cfg = self.config.quantizer
         prepared = prepare(kept, cfg)
         ranges = calibrate(prepared, [self.calibration], cfg)
         integers = quantize_graph(prepared, ranges, cfg, fused=True)
-        return npu_of(self.config.target).compile(integers).time()
+        return prepared, npu_of(self.config.target).compile(integers).time()
 
     def problem(
         self, layers: Sequence[Candidate], branches: Sequence[tuple[str, ...]], limit: int
@@ -67,9 +67,13 @@ class NetworkCosts:
                 layer.name: layer.layout.expand(groups)
                 for layer, groups in zip(layers, kept, strict=True)
             }
-            timing = self.cycles(masks)
+            left, timing = self.compiled(masks)
             own = {layer.name: layer.cycles for layer in timing.layers}
-            return timing.cycles, [own.get(name, 0) for name in index]
+            weights = {node.name: node.weight for node in left.nodes if isinstance(node, Conv)}
+            live = [
+                _live(layer, weights.get(name)) for layer, name in zip(layers, index, strict=True)
+            ]
+            return Measured(timing.cycles, [own.get(name, 0) for name in index], live)
 
         return Problem(
             [Prunable(layer.name, layer.layout.units(tile), layer.saliency) for layer in layers],
@@ -81,6 +85,13 @@ class NetworkCosts:
             measure,
             limit,
         )
+
+
+def _live(layer: Candidate, weight: Float | None) -> Bools:
+    """The groups of which the simplified network still has a weight (None: it lacks the layer)."""
+    if weight is None:
+        return np.zeros(layer.layout.grid, np.bool_)
+    return np.asarray(layer.layout.collect(weight.reshape(layer.layout.shape)).any(0), np.bool_)
 
 
 def within_budget(
@@ -95,10 +106,10 @@ def within_budget(
     graph = trace(model, (channels, height, width), pictures.mean, pictures.std)
     few = normalise(pictures.train.images[:CALIBRATION], pictures.mean, pictures.std)
     costs = NetworkCosts(graph, few, config)
-    limit = budget_cycles(config, costs.cycles({}))
+    limit = budget_cycles(config, costs.compiled({})[1])
     problem = costs.problem(layers, residual_branches(graph), limit)
     kept = choose(problem)
-    cycles, _ = problem.measure(kept)
+    cycles = problem.measure(kept).cycles
     result = masks_of(dict(model.named_parameters()), layers, kept)
     job.services.listener.message(
         f"prune: {cycles:,} of {limit:,} cycles, "

@@ -65,6 +65,7 @@ def test_digits_bring_their_network_and_explicit_choices_win() -> None:
         ("pruning.budget_ms=nan", ["pruning.budget_ms=nan must be at least 0"]),
         ("pruning.gradient_batches=0", ["pruning.gradient_batches=0 must be at least 1"]),
         ("finetune.rewind=46", ["finetune.rewind=46", "pretrain.train.epochs=45"]),
+        ("finetune.gradual.steps=4", ["finetune.gradual.steps=4", "within the 10 epochs"]),
         ("finetune.distill.weight=1.5", ["finetune.distill.weight=1.5 must be between 0 and 1"]),
         ("finetune.distill.temperature=0", ["finetune.distill.temperature=0.0 must be above 0"]),
         ("pretrain.distill.teacher=dense", ["no network before pre-training"]),

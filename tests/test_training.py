@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gpw_cli.training import loop
 from gpw_cli.training.dead import skip_dead
 from gpw_cli.training.distill import Teacher
 from gpw_cli.training.loop import EpochRecord, FitOptions, fit
+from gpw_cli.training.masking import Gradual
 from gpw_cli.training.randomness import derived_seed, generator
 from gpw_cli.training.schedule import learning_rate
 
@@ -121,6 +123,44 @@ def test_rewinding_repeats_the_last_rates_of_the_schedule() -> None:
     records = fit(network(), pictures(), recipe, options)
     assert [record.epoch for record in records] == [1, 2, 3]
     assert [record.lr for record in records] == pytest.approx([0.1, 0.01, 0.01])
+
+
+def halves(model: nn.Module, full: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Removes the smaller weights of the convolution; at the last step, the larger ones."""
+    weight = full["0.weight"].abs()
+    order = weight if share < 1 else -weight
+    return {"0.weight": order > order.flatten().kthvalue(int(share * weight.numel() / 2)).values}
+
+
+def test_gradual_masks_change_and_weights_grow_back(tmp_path: Path) -> None:
+    recipe, gradual = dataclasses.replace(RECIPE, epochs=5), Gradual.cubic(2, 4, halves)
+    assert gradual.shares == {0: pytest.approx(0.875), 2: 1.0}
+    seen: list[Tensor] = []
+
+    def run(model: nn.Module, checkpoint: Path, stop_after: int) -> None:
+        def stop(record: EpochRecord) -> None:
+            seen.append((model.get_parameter("0.weight") == 0).clone())
+            if record.epoch == stop_after:
+                raise Killed
+
+        options = FitOptions("finetune", 3, CPU)
+        fit(
+            model, pictures(), recipe, options, gradual=gradual, checkpoint=checkpoint,
+            on_epoch=stop,
+        )  # fmt: skip
+
+    whole = network()
+    run(whole, tmp_path / "whole", 99)
+    assert [int(zeros.sum()) for zeros in seen] == [94, 94, 108, 108, 108]
+    assert (seen[1] & ~seen[2]).sum() == 94  # every weight removed first is back
+    for moment in (1, 2, 3, 4):
+        model = network()
+        with pytest.raises(Killed):
+            run(model, tmp_path / str(moment), moment)
+        again = network()
+        run(again, tmp_path / str(moment), 99)
+        state = whole.state_dict()
+        assert all(torch.equal(state[key], value) for key, value in again.state_dict().items())
 
 
 def test_a_teacher_is_asked_once_and_changes_the_loss(tmp_path: Path) -> None:

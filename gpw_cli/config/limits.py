@@ -78,6 +78,14 @@ def _finetuning(config: Config) -> Iterator[str]:
             f"pretrain.train.epochs={config.pretrain.train.epochs}"
         )
 
+    steps, epochs = own.gradual.steps, own.gradual.epochs
+    most = own.rewind or own.train.epochs
+    if steps < 0 or epochs < 0 or bool(steps) != bool(epochs) or not steps <= epochs <= most:
+        yield (
+            f"finetune.gradual.steps={steps} with finetune.gradual.epochs={epochs}: expected 0 and "
+            f"0, or at most one step an epoch within the {most} epochs of fine-tuning"
+        )
+
 
 def _data(config: Config) -> Iterator[str]:
     for name, own in (("size", config.data.size), ("channels", config.data.channels)):

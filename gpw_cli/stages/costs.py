@@ -95,10 +95,11 @@ def _live(layer: Candidate, weight: Float | None) -> Bools:
 
 
 def within_budget(
-    job: Job, model: nn.Module, layers: Sequence[Candidate]
+    job: Job, model: nn.Module, layers: Sequence[Candidate], share: float = 1.0
 ) -> tuple[PruneResult, dict[str, Any]]:
     """The masks under ``pruning.budget``, and the cycles that the compiler gives them.
 
+    share: of the cycles above the budget that go.
     Raises UsageError, with the smallest budget that is possible, for one that cannot be met.
     """
     config, pictures = job.config, job.services.pictures(job.config)
@@ -106,7 +107,10 @@ def within_budget(
     graph = trace(model, (channels, height, width), pictures.mean, pictures.std)
     few = normalise(pictures.train.images[:CALIBRATION], pictures.mean, pictures.std)
     costs = NetworkCosts(graph, few, config)
-    limit = budget_cycles(config, costs.compiled({})[1])
+    dense = costs.compiled({})[1]
+    limit = budget_cycles(config, dense)
+    if share < 1.0:
+        limit += int((1 - share) * max(0, dense.cycles - limit))
     problem = costs.problem(layers, residual_branches(graph), limit)
     kept = choose(problem)
     cycles = problem.measure(kept).cycles

@@ -14,6 +14,7 @@ from gpw_cli.stages.network import HISTORY
 from gpw_cli.stages.teacher import teacher_for
 from gpw_cli.store.store import RESUME
 from gpw_cli.training.loop import EpochRecord, FitOptions, fit, resolved_precision
+from gpw_cli.training.masking import Gradual
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,6 +34,7 @@ def train(
     recipe: Recipe,
     masks: Mapping[str, Tensor] | None = None,
     *,
+    gradual: Gradual | None = None,
     distill: DistillConfig | None = None,
     rewind_to: Recipe | None = None,
 ) -> dict[str, Any]:
@@ -61,6 +63,7 @@ def train(
             rewind_to.epochs - recipe.epochs if rewind_to else 0,
         ),
         masks=masks,
+        gradual=gradual,
         checkpoint=job.work / RESUME,
         on_epoch=on_epoch,
         on_resumed=job.session.epoch,  # a kill may have come between checkpoint and tracker

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from gpw_cli.training import resume
 from gpw_cli.training.dead import skip_dead
 from gpw_cli.training.distill import Teacher
 from gpw_cli.training.evaluate import accuracy
+from gpw_cli.training.masking import Gradual, Masking
 from gpw_cli.training.randomness import generator
 from gpw_cli.training.schedule import learning_rate
 
@@ -85,6 +87,7 @@ def fit(
     options: FitOptions,
     *,
     masks: Mapping[str, Tensor] | None = None,
+    gradual: Gradual | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_resumed: Callable[[EpochRecord], None] | None = None,
@@ -93,21 +96,33 @@ def fit(
 
     masks: parameter name -> bool tensor of the parameter's shape; False entries are zeroed at the
     start and stay exactly zero, as do their gradients and momenta.
+    gradual: chooses masks again before some epochs (masking.py); ``masks`` hold until then.
     on_epoch: called after each epoch; on_resumed: before, for each one that the checkpoint holds.
     Raises DivergedError when the loss is not finite.
     """
     run = TrainingRun(model, pictures, recipe, options, masks or {})
-    history = resume.load(checkpoint, model, run.optimizer, EpochRecord) if checkpoint else []
+    history: list[EpochRecord] = []
+    if checkpoint:
+        history, state = resume.load(checkpoint, model, run.optimizer, EpochRecord)
+        run.masking.restore(state)
     if on_resumed is not None:
         for record in history:
             on_resumed(record)
     _, height, width, channels = pictures.train.images.shape
-    with skip_dead(model, masks or {}, (channels, height, width)):
+    with ExitStack() as skipping:
+        held: Mapping[str, Tensor] | None = None
         for epoch in range(len(history), recipe.epochs):
+            if gradual is not None and epoch in gradual.shares:
+                skipping.close()
+                run.choose(gradual, epoch)
+            if held is not run.masking.masks:
+                held = run.masking.masks
+                skipping.enter_context(skip_dead(model, held, (channels, height, width)))
             record = run.epoch(epoch)
             history.append(record)
             if checkpoint is not None:
-                resume.save(checkpoint, model, run.optimizer, [asdict(row) for row in history])
+                rows = [asdict(row) for row in history]
+                resume.save(checkpoint, model, run.optimizer, rows, run.saved(gradual))
             if on_epoch is not None:
                 on_epoch(record)
     return history
@@ -131,11 +146,16 @@ class TrainingRun:
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.augment = Augment(recipe.crop, recipe.padding is Padding.reflect, recipe.flip)
         self.optimizer = _optimizer(model, recipe)
-        named = dict(model.named_parameters())
-        self.masked = [(named[k], m.to(options.device, named[k].dtype)) for k, m in masks.items()]
-        with torch.no_grad():
-            for weight, mask in self.masked:
-                weight.mul_(mask)
+        self.masking = Masking(model, masks)
+
+    def choose(self, gradual: Gradual, epoch: int) -> None:
+        """The masks of the step before ``epoch``."""
+        self.masking.change(gradual.choose(self.model, self.masking.full(), gradual.shares[epoch]))
+        self.masking.clear(self.optimizer)
+
+    def saved(self, gradual: Gradual | None) -> Mapping[str, Tensor]:
+        """What a checkpoint holds besides: masks that may change."""
+        return self.masking.state() if gradual is not None else {}
 
     def epoch(self, epoch: int) -> EpochRecord:
         """One pass over the training pictures, and the evaluation where it is due."""
@@ -184,11 +204,7 @@ class TrainingRun:
             loss = self.options.teacher.loss(out.float(), loss, step, x)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        # A masked gradient keeps the momentum at zero too, and weight decay of a zero is zero:
-        # the weight stays exactly zero without a second multiplication.
-        for weight, mask in self.masked:
-            if weight.grad is not None:
-                weight.grad.mul_(mask)
+        self.masking.hold()
         self.optimizer.step()
         correct = (out.argmax(1) == y).sum()
         return torch.stack([loss.detach().double(), correct.double()])

@@ -1,0 +1,93 @@
+"""Which groups of a network go, as the configuration says: what prune and gradual pruning share.
+
+chosen = choose_masks(job, model)                              # prune: all at once
+chosen = choose_masks(job, model, weights=full, share=0.4)     # finetune: a step on the way
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from gpw_cli.config.schema import Scope
+from gpw_cli.pruning.allocation import parse_sparsity
+from gpw_cli.pruning.criteria import criterion_named
+from gpw_cli.pruning.masks import PruneResult, candidates, prunable_layers, prune_masks
+from gpw_cli.pruning.norms import shift_masks
+from gpw_cli.stages.costs import within_budget
+from gpw_cli.stages.inputs import pruning_tile
+from gpw_cli.stages.network import picture_of
+from gpw_cli.training.gradients import gradient_products
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from gpw_cli.stages.pipeline import Job
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """``masks``: those of ``result`` and, unless ``keep_shift``, of the batch norms that go with
+
+    them; ``measured``: what choosing them measured, as metrics.
+    """
+
+    result: PruneResult
+    masks: dict[str, Tensor]
+    measured: dict[str, Any]
+
+
+def choose_masks(
+    job: Job, model: nn.Module, weights: Mapping[str, Tensor] | None = None, share: float = 1.0
+) -> Chosen:
+    """The masks that the pruning group asks for.
+
+    weights: parameters to score in place of the model's own; gradients are the model's. share:
+    of what goes in the end (of the sparsity, or of the cycles above the budget).
+    """
+    pruning = job.config.pruning
+    names = prunable_layers(model, pruning.include_first, pruning.include_last)
+    weights = weights or dict(model.named_parameters())
+    products = _products(job, model, names, weights)
+    tile = pruning_tile(job.config)
+    scheme, criterion = pruning.scheme.value, pruning.criterion.value
+    measured: dict[str, Any] = {}
+    if pruning.scope is Scope.cycles:
+        layers = candidates(
+            weights, names, scheme=scheme, criterion=criterion, tile=tile, products=products
+        )
+        result, measured = within_budget(job, model, layers, share)
+    else:
+        sparsity = parse_sparsity(repr(pruning.sparsity))
+        result = prune_masks(
+            weights,
+            names,
+            scheme=scheme,
+            sparsity=sparsity if share == 1.0 else sparsity * Decimal(f"{share:.6f}"),
+            scope=pruning.scope.value,
+            criterion=criterion,
+            tile=tile,
+            rounding=pruning.rounding.value,
+            products=products,
+        )
+    masks = result.masks
+    if not pruning.keep_shift:
+        masks = masks | shift_masks(model, masks, picture_of(job))
+    return Chosen(result, masks, measured)
+
+
+def _products(
+    job: Job, model: nn.Module, names: Sequence[str], weights: Mapping[str, Tensor]
+) -> dict[str, list[Tensor]] | None:
+    pruning = job.config.pruning
+    if not criterion_named(pruning.criterion.value).gradients:
+        return None
+    return gradient_products(
+        model,
+        {name: weights[name] for name in names},
+        job.services.pictures(job.config),
+        pruning.gradient_batches,
+        job.services.device(),
+    )

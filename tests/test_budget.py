@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.branches import residual_branches
@@ -13,6 +15,12 @@ from gpw_cli.graph.trace import trace
 from gpw_cli.models.registry import build_model
 from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose, measure_costs, smallest
 from gpw_cli.pruning.groups import Bools, group_layout
+
+
+def line(size: int, stream: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """One block of channels and ``size`` kernel positions: units and saliency of a grid."""
+    shape = (1, 1, 1, size)
+    return np.arange(size).reshape(shape), stream.random(shape)
 
 
 def problem(
@@ -25,9 +33,7 @@ def problem(
 ) -> Problem:
     """Layers whose cycles are fixed + unit * kept, and nothing where a branch keeps nothing."""
     stream = np.random.default_rng(seed)
-    layers = [
-        Prunable(f"layer{n}", np.arange(size), stream.random(size)) for n, size in enumerate(sizes)
-    ]
+    layers = [Prunable(f"layer{n}", *line(size, stream)) for n, size in enumerate(sizes)]
 
     def measure(kept: Sequence[Bools]) -> Measured:
         own = [int(k.sum()) for k in kept]
@@ -58,6 +64,13 @@ def test_a_branch_goes_whole_when_it_does_not_pay() -> None:
     assert kept[0].all()
     assert not kept[1].any()
     assert made.measure(kept).cycles == 210
+
+
+def test_branches_may_be_decided_already() -> None:
+    made = problem([20, 20], [5, 5], [10, 500], [frozenset({0}), frozenset({1})], 650)
+    kept = choose(replace(made, gone=frozenset({0})))
+    assert not kept[0].any()
+    assert kept[1].sum() == 10
 
 
 def test_a_budget_that_cannot_be_met_names_the_smallest_one() -> None:
@@ -98,8 +111,8 @@ def test_the_network_is_under_its_budget_and_near_it(
 def test_what_the_choice_made_dead_is_spent_on_others() -> None:
     # the second layer reads a group of the first only while it keeps the unit of the same number
     stream = np.random.default_rng(1)
-    first = Prunable("first", np.arange(10), stream.random(10))
-    second = Prunable("second", np.arange(10), stream.random(10))
+    first = Prunable("first", *line(10, stream))
+    second = Prunable("second", *line(10, stream))
 
     def measure(kept: Sequence[Bools]) -> Measured:
         live = [kept[0] & kept[1], kept[0] & kept[1]]

@@ -55,6 +55,8 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
     cycles = pruning.scope is Scope.cycles and pruning.scheme is not Scheme.dense
     if cycles and budgets != 1:
         yield "scope=cycles needs one of pruning.budget=72000 (cycles) and pruning.budget_ms=0.72"
+    if pruning.branches and pruning.scope is not Scope.cycles:
+        yield f"pruning.branches needs scope=cycles, not scope={pruning.scope.value}"
     if budgets and pruning.scope is not Scope.cycles:
         yield f"a budget needs scope=cycles; scope={pruning.scope.value} goes by sparsity"
     if pruning.scheme is Scheme.balanced and pruning.scope is not Scope.layer:

@@ -115,7 +115,8 @@ class PruningConfig:
     """Which weights go. ``tile_out`` and ``tile_in`` 0 take the target's GEMM tile.
 
     ``budget`` (cycles of one run on the target) or ``budget_ms``: scope ``cycles`` only, in place
-    of ``sparsity``.
+    of ``sparsity``. ``branches``: modules whose residual branches stay, the others go; empty: the
+    budget decides.
     """
 
     scheme: Scheme = Scheme.gpw
@@ -132,6 +133,7 @@ class PruningConfig:
     keep_shift: bool = False
     budget: int = 0
     budget_ms: float = 0.0
+    branches: list[str] = field(default_factory=list)
     gradient_batches: int = 50  # taylor: batches of 128 training pictures
 
 

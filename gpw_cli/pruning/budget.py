@@ -59,12 +59,16 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """``branches``: layer indices that may all go together; ``measure``: compiles what is kept."""
+    """``branches``: layer indices that may all go together; ``measure``: compiles what is kept.
+
+    ``gone``: the branches that go, where that is decided already.
+    """
 
     layers: Sequence[Prunable]
     branches: Sequence[frozenset[int]]
     measure: Callable[[Sequence[Bools]], Measured]
     limit: int  # cycles
+    gone: Branches | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +97,12 @@ class _Plan:
 def choose(problem: Problem) -> list[Bools]:
     """The groups to keep of each layer. Raises UsageError for a limit that cannot be reached."""
     costs = measure_costs(problem)
-    if costs.dense <= problem.limit:
+    if costs.dense <= problem.limit and not problem.gone:
         return [np.ones(layer.units.shape, np.bool_) for layer in problem.layers]
     _check_limit(problem)
+    sets = _branch_sets(problem, costs) if problem.gone is None else [problem.gone]
     best = max(
-        (_filled(problem, costs, gone, problem.limit) for gone in _branch_sets(problem, costs)),
+        (_filled(problem, costs, gone, problem.limit) for gone in sets),
         key=lambda plan: plan.saliency if plan.cycles <= problem.limit else -plan.cycles,
     )
     return _corrected(problem, costs, best.gone)
@@ -119,13 +124,18 @@ def measure_costs(problem: Problem) -> Costs:
 
 
 def smallest(problem: Problem) -> list[Bools]:
-    """Every branch gone, and of each other layer the one unit that matters most."""
-    gone = frozenset(range(len(problem.branches)))
+    """Every branch gone, and of each other layer the unit that matters most of its first tiles.
+
+    The first tile of every layer reads what the first tile of the layer before makes.
+    """
+    gone = frozenset(range(len(problem.branches))) if problem.gone is None else problem.gone
     absent = _absent(problem, gone)
-    kept = [
-        _best(layer.gains, 0 if index in absent else 1)
-        for index, layer in enumerate(problem.layers)
-    ]
+    kept = []
+    for index, layer in enumerate(problem.layers):
+        first = np.unique(layer.units[0, 0])
+        own = np.zeros(len(layer.gains), np.bool_)
+        own[first[np.argmax(layer.gains[first])]] = index not in absent
+        kept.append(own)
     return _groups(problem, kept)
 
 

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpw_cli.data.pictures import normalise
+from gpw_cli.errors import UsageError
 from gpw_cli.graph.branches import residual_branches
+from gpw_cli.graph.dead import remove_dead
+from gpw_cli.graph.fold import fold
 from gpw_cli.graph.ir import BatchNorm, Conv, Float, Graph, Node
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose
@@ -53,7 +56,8 @@ class NetworkCosts:
         prepared = prepare(kept, cfg)
         ranges = calibrate(prepared, [self.calibration], cfg)
         integers = quantize_graph(prepared, ranges, cfg, fused=True)
-        return prepared, npu_of(self.config.target).compile(integers).time()
+        timing = npu_of(self.config.target).compile(integers).time()
+        return remove_dead(fold(kept)), timing
 
     def problem(
         self, layers: Sequence[Candidate], branches: Sequence[tuple[str, ...]], limit: int
@@ -61,6 +65,7 @@ class NetworkCosts:
         """The knapsack over ``layers``; ``branches``: names of the convolutions of each."""
         tile = npu_of(self.config.target).tile
         index = {layer.name.removesuffix(".weight"): n for n, layer in enumerate(layers)}
+        branches = [branch for branch in branches if all(name in index for name in branch)]
 
         def measure(kept: Sequence[Bools]) -> Measured:
             masks = {
@@ -77,14 +82,31 @@ class NetworkCosts:
 
         return Problem(
             [Prunable(layer.name, layer.layout.units(tile), layer.saliency) for layer in layers],
-            [
-                frozenset(index[name] for name in branch)
-                for branch in branches
-                if all(name in index for name in branch)
-            ],
+            [frozenset(index[name] for name in branch) for branch in branches],
             measure,
             limit,
+            self._gone(branches),
         )
+
+    def _gone(self, branches: Sequence[tuple[str, ...]]) -> frozenset[int] | None:
+        """The branches that ``pruning.branches`` does not name; None where it names none."""
+        stay = self.config.pruning.branches
+        if not stay:
+            return None
+        within = {name: [n for n, b in enumerate(branches) if _inside(b, name)] for name in stay}
+        unknown = [name for name, found in within.items() if not found]
+        if unknown:
+            known = ", ".join(branch[0].rpartition(".")[0] for branch in branches)
+            raise UsageError(
+                f"pruning.branches names {unknown[0]}, which holds no residual branch of this "
+                f"network (they are in {known or 'none of its modules'})"
+            )
+        kept = {n for found in within.values() for n in found}
+        return frozenset(range(len(branches))) - kept
+
+
+def _inside(branch: tuple[str, ...], module: str) -> bool:
+    return all(name == module or name.startswith(f"{module}.") for name in branch)
 
 
 def _live(layer: Candidate, weight: Float | None) -> Bools:

@@ -109,7 +109,9 @@ def prune(config: Config) -> Mapping[str, Any]:
     """The whole pruning group with the tile made concrete; a budget has no sparsity."""
     tile_out, tile_in = pruning_tile(config)
     pruning = config.pruning
-    plain = _without(pruning, PruningConfig, "rounding", "budget", "budget_ms", "gradient_batches")
+    plain = _without(
+        pruning, PruningConfig, "rounding", "budget", "budget_ms", "branches", "gradient_batches"
+    )
     plain |= {"tile_out": tile_out, "tile_in": tile_in}
     if pruning.keep_shift:  # the behaviour from before the setting existed
         del plain["keep_shift"]

@@ -89,7 +89,9 @@ def test_a_legal_program():
         (add(iter_in=2, src_factor_in=3, dst_factor_in=4), "micro-op 4 reads accumulator 3"),
         (GemmInsn(uop_bgn=0, uop_end=4, dst_factor_in=1, iter_in=8), "returns after 3 micro-ops"),
         (add(reset=True), "the ALU has no reset"),
-        (shift(32), "shifts by 32"),
+        (shift(32), "shifts by 32, TARGET=sim shifts by -31 to 31"),
+        (shift(-32), "shifts by -32"),
+        (AluInsn(uop_bgn=0, uop_end=1, alu_opcode=AluOp.SHR, imm=-1), "imm=-1 without use_imm"),
         (shift(2, AluOp.MUL), "no MUL"),
         (load(MemType.ACC_8BIT, 0, "bias", 1, 4), "no ACC_8BIT"),
         (load(MemType.OUT, 0, "bias", 1, 4), "only be stored"),
@@ -110,6 +112,45 @@ def test_one_bad_instruction(insn, message):
 def test_capabilities():
     spec = dataclasses.replace(SMALL, mul=True, acc_8bit=True)
     check(program(shift(2, AluOp.MUL), load(MemType.ACC_8BIT, 0, "bias", 1, 4), spec=spec))
+
+
+def shift_by_accumulators():
+    """Accumulators 0 to 3 shifted by what 8 to 11 hold."""
+    return AluInsn(uop_bgn=0, uop_end=4, alu_opcode=AluOp.SHR)
+
+
+def amounts(value, *between, spec=SMALL):
+    """Accumulators 8 to 11 are loaded from a bias of ``value``, then shift others."""
+    uops = (np.arange(8), np.arange(8) + 8, np.zeros(8, int))
+    body = [load(MemType.ACC, 8, "bias", 4), *between, shift_by_accumulators()]
+    made = program(*body, spec=spec, uops=uops)
+    made.dram[2 * PAGE : 3 * PAGE].view("<i4")[:] = value
+    return made
+
+
+@pytest.mark.parametrize(("value", "legal"), [(0, 1), (31, 1), (-1, 0), (32, 0), (2**31 - 1, 0)])
+def test_a_constant_amount_is_in_range(value, legal):
+    if legal:
+        check(amounts(value))
+        return
+    with pytest.raises(ProgramError, match=f"accumulator 8 holds the amount {value}, .*0 to 31"):
+        check(amounts(value))
+
+
+def test_an_amount_that_is_no_constant_is_not_judged():
+    check(amounts(-1, AluInsn(uop_bgn=0, uop_end=8, dst_factor_in=4, src_factor_in=1, iter_in=2,
+                              alu_opcode=AluOp.ADD, use_imm=True, imm=3)))  # fmt: skip
+    check(amounts(-1, store("scratch", 16), load(MemType.ACC, 8, "scratch", 4)))
+
+
+def test_amounts_on_the_hls_design():
+    hls = dataclasses.replace(SMALL, target="ultra96")
+    check(amounts(15, shift(-16), shift(15), spec=hls))
+    with pytest.raises(ProgramError, match=r"holds the amount 16, .*TARGET=ultra96 shifts by 0 to"):
+        check(amounts(16, spec=hls))
+    for imm in (16, -17):
+        with pytest.raises(ProgramError, match=f"shifts by {imm}, TARGET=ultra96 .*-16 to 15"):
+            check(program(shift(imm), spec=hls))
 
 
 @pytest.mark.parametrize(

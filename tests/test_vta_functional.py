@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +58,8 @@ def extra(draw, spec, kind):
         return {"reset": draw(st.integers(0, 4)) == 0}
     ops = [op for op in AluOp if spec.mul or op != AluOp.MUL]
     op, immediate = draw(st.sampled_from(ops)), draw(st.booleans())
+    if op == AluOp.SHR:  # the checker refuses most constants as amounts; see test_vta_random
+        immediate = True
     return {
         "alu_opcode": op,
         "use_imm": immediate,
@@ -213,6 +216,40 @@ def test_a_cpu_without_exact_int8_products_uses_float64(monkeypatch):
     monkeypatch.setattr(matmul, "_multiplier", lambda: matmul._wide_product)
     assert np.array_equal(simulate(program, pictures).logits, exact.logits)
     assert exact.macs == 8 * 4 * 4
+
+
+def test_the_wide_product_wraps_around_as_int32():
+    left = torch.full((1, 140_000), -128, dtype=torch.int8)
+    out = torch.zeros((1, 1), dtype=torch.int32)
+    matmul._wide_product(left, left.T, out)
+    assert out.item() == 140_000 * 2**14 - 2**32
+
+
+@pytest.mark.parametrize("amount", [-1, -32, 5, 37])
+def test_a_shift_by_an_accumulator_takes_its_low_five_bits(amount):
+    """... and never shifts left, whatever the sign; an immediate does."""
+    uops = (np.arange(8), np.arange(8), np.zeros(8, int))
+    picture = np.arange(-16, 16, dtype=np.int8).reshape(8, 2, 2)
+    gemm = GemmInsn(uop_bgn=0, uop_end=8, dst_factor_in=8, iter_in=2)
+    clear = [
+        AluInsn(uop_bgn=0, uop_end=4, alu_opcode=AluOp.MIN, use_imm=True, imm=amount),
+        AluInsn(uop_bgn=0, uop_end=4, alu_opcode=AluOp.MAX, use_imm=True, imm=amount),
+    ]  # accumulators 0 to 3 depend on the picture as far as a plan can know, yet hold ``amount``
+    uops[1][4:8] = np.arange(4)
+    shift = AluInsn(uop_bgn=4, uop_end=8, alu_opcode=AluOp.SHR)
+    back = AluInsn(uop_bgn=0, uop_end=4, alu_opcode=AluOp.ADD, use_imm=True, imm=0)
+    copy = transfer(
+        Opcode.STORE, MemType.OUT, 4, NAMES.index("scratch") * PAGE // SMALL.out_elem_bytes, 4
+    )
+    program = small_program(
+        SMALL, [gemm, *clear, shift, back, copy], uops, np.random.default_rng(2)
+    )
+    assert equal_to_interpreter(program, picture)
+    before = small_program(SMALL, [gemm, *clear, copy], uops, np.random.default_rng(2))
+    region = program.region("scratch").offset
+    low = [final_dram(p, picture)[region : region + 16].view(np.int8) for p in (before, program)]
+    if amount in (5, 37):
+        assert not np.array_equal(*low)
 
 
 def expected(program, after):

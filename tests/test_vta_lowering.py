@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from gpw_cli.targets.vta.export import export_program, load_exported
 from gpw_cli.targets.vta.functional.simulator import simulate
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import InputLayout
-from gpw_cli.targets.vta.isa.instructions import AluInsn, GemmInsn, MemInsn, MemType, decode
+from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, MemInsn, MemType, decode
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.lowering import compile_graph
 from gpw_cli.targets.vta.timing.report import time_program
@@ -118,6 +119,25 @@ def test_convolution(case: str) -> None:
     maker = GraphMaker((18, 11, 8))
     conv_cases()[case](maker)
     assert_exact(maker.graph())
+
+
+@pytest.mark.parametrize("target", ["sim", "pynq"])
+def test_amounts_of_shifts_are_what_the_hardware_takes(target: str) -> None:
+    """Left by an immediate only; on an HLS target 5 signed bits. The checker would refuse more."""
+    spec = replace(DEFAULT, target=target)
+    maker = GraphMaker((20, 6, 6))
+    each = np.array([-3, 0, 4, 12] * 5, np.int32)
+    x = maker.conv("input", 20, rescale=Rescale(each, True, 0, 127))
+    up = np.array([0, 7, 16, 2] * 5, np.int32)
+    x = maker.conv(x, 20, residual="input", residual_shift=up, rescale=Rescale(20, True, 0, 127))
+    maker.add(x, "input", 23, 1, rescale=Rescale(17, True, -128, 127))
+    program = assert_exact(maker.graph(), spec)
+    insns = [i for i in decode(spec, program.insn) if isinstance(i, AluInsn)]
+    shifts = [i.imm for i in insns if i.alu_opcode is AluOp.SHR and i.use_imm]
+    least, most = spec.shift_range
+    assert (least, most) == ((-16, 15) if target == "pynq" else (-31, 31))
+    assert min(shifts) < -3
+    assert least <= min(shifts) < 0 < max(shifts) <= most
 
 
 @pytest.mark.parametrize("shift", [-9, -1, 0, 6, 7, 10, 15, 17])

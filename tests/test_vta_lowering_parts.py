@@ -11,7 +11,7 @@ from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import Rescale, apply_rescale, wrap_int32
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
-from gpw_cli.targets.vta.lowering.epilogue import Bounds, shorten
+from gpw_cli.targets.vta.lowering.epilogue import Bounds, shift_steps, shorten
 from gpw_cli.targets.vta.lowering.loops import unroll
 from gpw_cli.targets.vta.lowering.microops import smallest_distance, spread
 from gpw_cli.targets.vta.lowering.tile_ir import (
@@ -26,9 +26,12 @@ INT32 = st.integers(-(2**31), 2**31 - 1)
 SPEC = VtaSpec()
 
 
-def alu(step: AluStep, acc: np.ndarray) -> np.ndarray:
+def alu(step: AluStep, acc: np.ndarray, spec: VtaSpec) -> np.ndarray:
+    """As the hardware: only an immediate shifts left, all amounts in range."""
     operand = np.asarray(step.operand, np.int64)
     if step.op is AluOp.SHR:
+        least, most = spec.shift_range
+        assert (least if operand.ndim == 0 else 0) <= operand.min() <= operand.max() <= most
         return wrap_int32(acc >> np.maximum(operand, 0) << np.maximum(-operand, 0))
     if step.op is AluOp.ADD:
         return wrap_int32(acc + operand)
@@ -43,6 +46,7 @@ def alu(step: AluStep, acc: np.ndarray) -> np.ndarray:
     rounding=st.booleans(),
     relu=st.booleans(),
     clip=st.sampled_from([(-128, 127), (0, 127), (-(2**31), 2**31 - 1), (-(2**15), 70_000)]),
+    spec=st.sampled_from([SPEC, VtaSpec(target="pynq")]),
 )
 def test_tail_equals_rescale(
     values: list[int],
@@ -51,15 +55,23 @@ def test_tail_equals_rescale(
     rounding: bool,
     relu: bool,
     clip: tuple[int, int],
+    spec: VtaSpec,
 ) -> None:
     acc = np.array(values, np.int64)
     bounds = Bounds(np.maximum(acc - margin, -(2**31)), np.minimum(acc + margin, 2**31 - 1))
     n = shift if isinstance(shift, int) else np.array(shift, np.int32)
     rescale = Rescale(n, rounding, *clip)
-    tail = shorten(bounds, relu, rescale, "node")
+    try:
+        tail = shorten(bounds, relu, rescale, "node", spec)
+    except UnsupportedError:
+        least = int(np.min(n))
+        assert least < 0
+        assert least != np.max(n)
+        assert max(-bounds.low.min(), bounds.high.max() + 256) > (2**31 - 1) >> -least
+        return
     result = wrap_int32(acc + tail.fold)
     for step in tail.steps:
-        result = alu(step, result)
+        result = alu(step, result, spec)
     start = np.maximum(acc, 0) if relu else acc
     expected = apply_rescale(start.reshape(2, 1, 1), rescale).reshape(2)
     np.testing.assert_array_equal(result, expected)
@@ -69,7 +81,7 @@ def test_tail_equals_rescale(
 
 def test_tail_of_a_usual_layer_is_three_immediates() -> None:
     acc = Bounds(np.full(4, -(10**6)), np.full(4, 10**6))
-    tail = shorten(acc, True, Rescale(9, True, -128, 127), "node")
+    tail = shorten(acc, True, Rescale(9, True, -128, 127), "node", SPEC)
     assert [(step.op, step.operand) for step in tail.steps] == [
         (AluOp.SHR, 9),
         (AluOp.MAX, 0),
@@ -78,10 +90,31 @@ def test_tail_of_a_usual_layer_is_three_immediates() -> None:
     assert (tail.fold == 256).all()
 
 
+def test_channels_that_shift_left_are_shifted_by_an_immediate() -> None:
+    acc = Bounds(np.full(3, -(10**6)), np.full(3, 10**6))
+    steps = shift_steps(np.array([-2, 0, 9]), acc, "node", SPEC)
+    assert [(step.op, np.asarray(step.operand).tolist()) for step in steps] == [
+        (AluOp.SHR, -2),
+        (AluOp.SHR, [0, 2, 11]),
+    ]
+    with pytest.raises(UnsupportedError, match="node: channels shift by -2 to 9 bits"):
+        shift_steps(np.array([-2, 0, 9]), Bounds(acc.low, np.full(3, 2**29)), "node", SPEC)
+
+
+@pytest.mark.parametrize(
+    ("right", "amounts"),
+    [(15, [15]), (16, [15, 1]), (31, [15, 15, 1]), (-16, [-16]), (-17, [-16, -1])],
+)
+def test_the_hls_design_shifts_by_5_signed_bits(right: int, amounts: list[int]) -> None:
+    acc = Bounds(np.zeros(2, np.int64), np.zeros(2, np.int64))
+    steps = shift_steps(np.full(2, right), acc, "node", VtaSpec(target="pynq"))
+    assert [step.operand for step in steps] == amounts
+
+
 def test_shift_beyond_a_word_is_refused() -> None:
     acc = Bounds(np.zeros(1, np.int64), np.zeros(1, np.int64))
     with pytest.raises(UnsupportedError, match="node: a shift by 32 bits"):
-        shorten(acc, False, Rescale(32, True, -128, 127), "node")
+        shorten(acc, False, Rescale(32, True, -128, 127), "node", SPEC)
 
 
 @settings(deadline=None)

@@ -58,6 +58,7 @@ class Maker:
         self.spec, self.rng, self.words = spec, rng, words
         self.uops = words.copy()  # what the micro-op scratchpad holds
         self.filled = np.zeros(PAGE // GRANULE, np.bool_)  # of the scratch region
+        self.constant = np.ones(spec.acc_depth, np.bool_)  # accumulators that are no amounts
 
     def draw(self) -> tuple[Insn, list[Touch]]:
         kind = self.rng.choices(("load", "store", "gemm", "alu"), (5, 2, 3, 4))[0]
@@ -135,6 +136,8 @@ class Maker:
         begin = NAMES.index("scratch") * PAGE // GRANULE
         if region == "scratch" and not self.filled[touches[0][1] - begin].all():
             return self._store()
+        if memory_type is MemType.ACC:
+            self.constant[touches[1][1]] = region != "scratch"
         return insn, touches
 
     def _store(self) -> tuple[Insn, list[Touch]]:
@@ -160,6 +163,7 @@ class Maker:
             touches = self.touches(insn)
             inside = all(index.max() < self._depth(name) for name, index, _ in touches)
             if inside and self._allowed(insn, touches):
+                self.constant[touches[1][1]] = isinstance(insn, GemmInsn) and insn.reset
                 return insn, touches
         raise AssertionError("one micro-op is always allowed")
 
@@ -177,7 +181,8 @@ class Maker:
                 most = 1 if name == "wgt" else 6
                 loops |= {f"{name}_factor_{which}": rng.randint(0, most) for which in ("in", "out")}
             yield self._kind(kind, loops)
-        yield self._kind(kind, {"uop_bgn": begin, "uop_end": begin + 1})
+        one = {"uop_bgn": begin, "uop_end": begin + 1}
+        yield AluInsn(**one, alu_opcode=AluOp.ADD) if kind == "alu" else GemmInsn(**one)
 
     def _kind(self, kind: str, loops: dict[str, int]) -> GemmInsn | AluInsn:
         rng = self.rng
@@ -196,6 +201,9 @@ class Maker:
         """The ALU may not read what the micro-op before wrote; accumulators stay 4 apart."""
         dst = touches[1][1]
         if isinstance(insn, AluInsn):
+            shifts = insn.alu_opcode is AluOp.SHR and not insn.use_imm
+            if shifts and self.constant[touches[2][1]].any():
+                return False  # a constant amount may be one that the checker refuses
             late = dst[1:] == dst[:-1]
             if not insn.use_imm:
                 late |= touches[2][1][1:] == dst[:-1]

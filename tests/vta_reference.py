@@ -35,7 +35,8 @@ def wrap(value):
     return (value + 2**31) % 2**32 - 2**31
 
 
-def alu(op, x, y):
+def alu(op, x, y, immediate=True):
+    """As the RTL: only a negative immediate shifts left, else a shift takes the low 5 bits."""
     if op == AluOp.MIN:
         return min(x, y)
     if op == AluOp.MAX:
@@ -44,7 +45,7 @@ def alu(op, x, y):
         return wrap(x + y)
     if op == AluOp.MUL:
         return wrap(x * y)
-    return x >> (y & 31) if y >= 0 else wrap(x << (-y & 31))
+    return wrap(x << (-y & 31)) if immediate and y < 0 else x >> (y & 31)
 
 
 class Interpreter:
@@ -124,7 +125,7 @@ class Interpreter:
     def alu(self, insn, dst, src):
         for lane in np.ndindex(*self.acc[dst].shape):
             y = insn.imm if insn.use_imm else int(self.acc[src][lane])
-            self.acc[dst][lane] = alu(insn.alu_opcode, int(self.acc[dst][lane]), y)
+            self.acc[dst][lane] = alu(insn.alu_opcode, int(self.acc[dst][lane]), y, insn.use_imm)
 
 
 def module(insn):

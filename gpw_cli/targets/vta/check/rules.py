@@ -5,7 +5,8 @@
 Checked: token queues (isa/tokens.py); every scratchpad and DRAM address; reads of what was never
 written; two modules touching the same bytes with no token order between them (vector clocks); the
 ALU reading the accumulator that the micro-op just before wrote; GEMM accumulators that return too
-soon although another order exists; 2048 micro-ops; instructions that do nothing.
+soon although another order exists; amounts of shifts (shifts.py); 2048 micro-ops; instructions that
+do nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.check.dram import DramState
 from gpw_cli.targets.vta.check.hazards import Stamps
+from gpw_cli.targets.vta.check.shifts import Amounts
 from gpw_cli.targets.vta.isa.access import dram_elem_bytes, dst_indices, src_indices, wgt_indices
 from gpw_cli.targets.vta.isa.access import transfer as moved_by
 from gpw_cli.targets.vta.isa.instructions import (
@@ -36,7 +38,6 @@ from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.isa.tokens import Clock, Module, linearise, module_of, where
 
 MIN_GEMM_DISTANCE = 4  # micro-ops between two uses of an accumulator, where the shape allows it
-_MAX_SHIFT = 31
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class _Checker:
 
     def __init__(self, program: Program) -> None:
         spec = self.spec = program.spec
-        self.dram = DramState(program)
+        self.dram, self.amounts = DramState(program), Amounts(program)
         self.inp = Stamps(spec.inp_depth, "INP")
         self.wgt = Stamps(spec.wgt_depth, "WGT")
         self.acc = Stamps(spec.acc_depth, "ACC")
@@ -132,6 +133,8 @@ class _Checker:
             ),
             sram,
         )
+        if insn.memory_type in (MemType.ACC, MemType.ACC_8BIT):
+            self.amounts.load(insn, moved)
         if insn.memory_type == MemType.UOP:
             size = dram_elem_bytes(self.spec, insn.memory_type)
             begin = insn.dram_base * size
@@ -173,6 +176,7 @@ class _Checker:
             self._read(self.wgt, wgt_indices(insn, wgt))
             self._check_distance(dst)
         self._write(self.acc, dst)
+        self.amounts.forget(dst)
 
     def _check_distance(self, dst: Index) -> None:
         distance, possible = gemm_distance(dst)
@@ -188,16 +192,15 @@ class _Checker:
     def _alu(self, insn: AluInsn) -> None:
         self._need(not insn.reset, "the ALU has no reset")
         self._need(insn.alu_opcode != AluOp.MUL or self.spec.mul, "this VTA has no MUL")
-        shifts = insn.alu_opcode == AluOp.SHR and insn.use_imm
-        self._need(not shifts or abs(insn.imm) <= _MAX_SHIFT, f"shifts by {insn.imm}, over 31 bits")
         dst, src, _ = self._micro_ops(insn)
         dst = dst_indices(insn, dst)
         self._read(self.acc, dst)
-        late = dst[1:] == dst[:-1]
+        late, src = dst[1:] == dst[:-1], src_indices(insn, src)
         if not insn.use_imm:
-            src = src_indices(insn, src)
             self._read(self.acc, src)
             late |= src[1:] == dst[:-1]
+        if insn.alu_opcode == AluOp.SHR:
+            self.amounts.check(self.place, insn, src)
         if late.any():
             number = int(np.flatnonzero(late)[0]) + 1
             raise ProgramError(
@@ -205,3 +208,4 @@ class _Checker:
                 f"the micro-op just before it writes"
             )
         self._write(self.acc, dst)
+        self.amounts.forget(dst)

@@ -13,11 +13,14 @@ Int32 = NDArray[np.int32]
 
 
 def fold(op: AluOp, x: Int32, y: Int32 | np.int32) -> Int32:
-    """Int32 x op y, wrapping around; SHR by y (left by -y for y < 0), low five bits of |y|."""
+    """Int32 x op y, wrapping around; a scalar ``y`` is an immediate, an array accumulators.
+
+    SHR uses the low five bits of |y|; only a negative immediate shifts left.
+    """
     wide_x, wide_y = np.asarray(x, np.int64), np.asarray(y, np.int64)
     if op == AluOp.SHR:
-        right = wide_x >> (np.maximum(wide_y, 0) & 31)
-        result = np.where(wide_y >= 0, right, wide_x << (np.maximum(-wide_y, 0) & 31))
+        left = wide_y.ndim == 0 and wide_y < 0
+        result = wide_x << (-wide_y & 31) if left else wide_x >> (wide_y & 31)
     else:
         result = {
             AluOp.MIN: np.minimum,

@@ -175,5 +175,5 @@ def _multiplier() -> Callable[..., object]:
 
 
 def _wide_product(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """The same in float64, where every sum is exact."""
-    out.copy_(left.double() @ right.double())
+    """The same in float64, where every sum is exact; int32 wraps around where it is too large."""
+    out.copy_((left.double() @ right.double()).long())

@@ -168,7 +168,10 @@ class Clamp:
 
 
 def _alu_operations(op: AluOp, x: Tensor, y: Tensor | int) -> list[Operation]:
-    """In place: x = x op y on int32, wrapping around; a shift uses the low five bits of |y|."""
+    """In place: x = x op y on int32, wrapping around; ``y`` is an integer for an immediate.
+
+    A shift uses the low five bits of |y|; only a negative immediate shifts left.
+    """
     if op == AluOp.ADD:
         return [partial(x.add_, y)]
     if op == AluOp.MUL:
@@ -186,9 +189,4 @@ def _shift(x: Tensor, y: Tensor | int) -> Operation:
         return partial(
             x.bitwise_right_shift_ if right else x.bitwise_left_shift_, (y if right else -y) & 31
         )
-
-    def shift() -> None:
-        right, left = x >> (y.clamp(min=0) & 31), x << ((-y).clamp(min=0) & 31)
-        torch.where(y >= 0, right, left, out=x)
-
-    return shift
+    return lambda: torch.bitwise_right_shift(x, y & 31, out=x)

@@ -22,6 +22,8 @@ UOP_BYTES = 4
 INSN_BYTES = 16
 _MAX_UOPS = 2048  # the RTL's micro-op scratchpad, whatever the JSON says
 _SRAM_BITS = 16  # width of sram_base
+#: Shells built from hardware/xilinx/src/vta.cc, which keeps 5 signed bits of a shift's amount.
+_HLS_TARGETS = ("pynq", "ultra96", "zcu104")
 _WIDTHS = {"log_inp_width": 3, "log_wgt_width": 3, "log_acc_width": 5}
 _BUFFERS = ("uop", "inp", "wgt", "acc")
 
@@ -137,6 +139,15 @@ class VtaSpec:
     def tile(self) -> tuple[int, int]:
         """(block_out, block_in): the weight tile of one GEMM micro-op."""
         return self.block_out, self.block_in
+
+    @property
+    def shift_range(self) -> tuple[int, int]:
+        """Least and greatest amount of a SHR by an immediate; a negative one shifts left.
+
+        Between accumulators the RTL (``core/TensorAlu.scala``) shifts right by the low 5 bits and
+        never left, so amounts of 0 to the greatest mean the same everywhere.
+        """
+        return (-16, 15) if self.target in _HLS_TARGETS else (-31, 31)
 
     @property
     def uop_elem_bytes(self) -> int:

@@ -45,7 +45,7 @@ class MemType(IntEnum):
 
 
 class AluOp(IntEnum):
-    """The ALU's operations; SHR is arithmetic and shifts left by a negative amount."""
+    """The ALU's operations. SHR is arithmetic, and left for a negative immediate only."""
 
     MIN = 0
     MAX = 1

@@ -1,11 +1,14 @@
 """From accumulators to stored bytes in as few ALU steps as are exact.
 
     acc = Bounds(low, high)                       # int64 [O], the accumulators' possible values
-    tail = shorten(acc, relu, node.rescale)       # tail.fold goes into the bias
+    tail = shorten(acc, relu, node.rescale, name, spec)       # tail.fold goes into the bias
 
 The rounding term 2^(n-1) joins the bias and ReLU moves behind the shift, as
 ``(max(x, 0) + r) >> n == max((x + r) >> n, 0)``; both only where no accumulator can overflow. A
 clip that no possible value reaches is dropped.
+
+Only an immediate shifts left. Where channels differ and some shift left, all are shifted left by
+the same immediate first, then right by what is too much.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy as np
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import Rescale
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.tile_ir import AluStep, Int32, Int64
 
@@ -83,7 +87,31 @@ def channels(shift: int | Int32, count: int, where: str) -> Int64:
     return full
 
 
-def shorten(acc: Bounds, relu: bool, rescale: Rescale, where: str) -> Tail:
+def shift_steps(right: Int64, acc: Bounds, where: str, spec: VtaSpec) -> tuple[AluStep, ...]:
+    """``acc >> right`` (left for negative), int64 [O], in amounts that ``spec`` can shift by.
+
+    Raises UnsupportedError where some channels shift left, others do not, and the values are so
+    large that shifting all of them left could overflow.
+    """
+    left = max(0, -int(right.min()))
+    down = right + left
+    if left and down.any() and acc.shifted(np.full_like(right, -left)).overflow:
+        raise UnsupportedError(
+            f"{where}: channels shift by {right.min()} to {right.max()} bits and hold values too "
+            f"large to shift all of them left first; try quantizer.per_channel=false"
+        )
+    least, most = spec.shift_range
+    steps = []
+    while left:
+        steps.append(AluStep(AluOp.SHR, max(least, -left)))
+        left -= min(-least, left)
+    while down.any():
+        steps.append(step(AluOp.SHR, np.minimum(down, most)))
+        down = np.maximum(down - most, 0)
+    return tuple(steps)
+
+
+def shorten(acc: Bounds, relu: bool, rescale: Rescale, where: str, spec: VtaSpec) -> Tail:
     """The shortest exact steps for ReLU (if ``relu``) and ``rescale``; ``where`` is for errors.
 
     Raises UnsupportedError for a rescale with a multiplier: VTA's ALU only shifts.
@@ -107,9 +135,9 @@ def shorten(acc: Bounds, relu: bool, rescale: Rescale, where: str) -> Tail:
                 steps.append(step(AluOp.ADD, half))
         else:
             floor = max(floor, 0)
-    if shift.any():
-        steps.append(step(AluOp.SHR, shift))
-    result = moved.wrapped().shifted(shift).wrapped()
+    moved = moved.wrapped()
+    steps += shift_steps(shift, moved, where, spec)
+    result = moved.shifted(shift).wrapped()
     if (result.low < floor).any():
         steps.append(step(AluOp.MAX, np.full_like(shift, floor)))
     if (result.high > rescale.high).any():

@@ -24,7 +24,7 @@ from gpw_cli.graph.integer import (
 )
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
-from gpw_cli.targets.vta.lowering.epilogue import Bounds, channels, shorten, step
+from gpw_cli.targets.vta.lowering.epilogue import Bounds, channels, shift_steps, shorten, step
 from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
     Int64,
@@ -104,10 +104,10 @@ class Copies:
             return [Stage(tuple(self.term(name, shift, outs)[0] for shift, name in pairs))], acc
         apart = high - low
         first, second = self.term(big, min(apart, POWER), outs)[0], self.term(small, 0, outs)[0]
-        up = () if low == 0 else (AluStep(AluOp.SHR, -low),)
+        up = self._up(low)
         stages = [Stage((first, second), up)]
         if apart > POWER:
-            between = (AluStep(AluOp.SHR, POWER - apart),)
+            between = self._up(apart - POWER)
             stages = [Stage((first,), between), Stage((second,), up)]
         return [*stages, Stage(())] if up else stages, acc
 
@@ -124,15 +124,21 @@ class Copies:
         common = top - POWER if top - bottom <= POWER else 0
         if common:
             term = self.term(name, shift - common, outs)[0]
-            return [Stage((term,), (AluStep(AluOp.SHR, -common),))], (), acc
-        return [Stage((self.term(name, 0, outs)[0],), (step(AluOp.SHR, -shift),))], (), acc
+            return [Stage((term,), self._up(common))], (), acc
+        steps = shift_steps(-shift, self.bounds[name], node.name, self.spec)
+        return [Stage((self.term(name, 0, outs)[0],), steps)], (), acc
+
+    def _up(self, bits: int) -> tuple[AluStep, ...]:
+        """All channels shifted left by ``bits`` >= 0."""
+        zero = np.zeros(1, np.int64)
+        return shift_steps(zero - bits, Bounds(zero, zero), "", self.spec)
 
     def _rounded(
         self, name: str, bits: int, outs: int
     ) -> tuple[list[Stage], tuple[Term, ...], Bounds]:
         """A shortcut shifted right, rounded half up."""
         term, acc = self.term(name, 0, outs)
-        tail = shorten(acc, False, Rescale(bits, True, *FULL_RANGE), name)
+        tail = shorten(acc, False, Rescale(bits, True, *FULL_RANGE), name, self.spec)
         return [Stage((term,), (step(AluOp.ADD, tail.fold), *tail.steps))], (), tail.bounds
 
     def behind_the_shift(self, node: IntConv, name: str, acc: Bounds) -> Term | None:

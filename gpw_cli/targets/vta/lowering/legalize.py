@@ -8,6 +8,8 @@ additions becomes shifted diagonal tiles of those and is not computed on its own
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import numpy as np
 
 from gpw_cli.errors import UnsupportedError
@@ -105,7 +107,7 @@ class _Legalizer:
         self, node: IntNode, stages: list[Stage], acc: Bounds, relu: bool, rescale: Rescale
     ) -> None:
         """A kernel of ``stages`` whose last one has no steps yet, without bias."""
-        tail = shorten(acc, relu, rescale, node.name)
+        tail = shorten(acc, relu, rescale, node.name, self.spec)
         terms, steps = self._biased(stages[-1].terms, tail.fold, tail)
         self._emit(node, [*stages[:-1], Stage(terms, steps)], tail)
 
@@ -133,14 +135,16 @@ class _Legalizer:
         extra = Bounds(np.zeros_like(bias), np.zeros_like(bias))
         if node.residual is not None:
             before, same, extra = self.copies.shortcut(node, node.residual)
-        tail = shorten(acc.wrapped().plus(extra), node.relu, node.rescale, node.name)
+        whole = acc.wrapped().plus(extra)
+        tail = shorten(whole, node.relu, node.rescale, node.name, self.spec)
         products, bias = self._weights(node, wrap_int32(bias + tail.fold))
         terms, steps = self._biased((*same, *products), bias, tail)
         late = self._late(node, acc, tail)
         if late is None:
             stages = [*before, Stage(terms, steps)]
         else:
-            cut = len(steps) - len(tail.steps) + 1
+            shifts = sum(1 for _ in takewhile(_shifts, tail.steps))
+            cut = len(steps) - len(tail.steps) + shifts
             stages = [Stage(terms, steps[:cut]), Stage((late,), steps[cut:])]
         self._emit(node, stages, tail)
 
@@ -190,8 +194,8 @@ class _Legalizer:
         self.kernels.append(UpsampleKernel(copy, node.factor))
 
     def _late(self, node: IntConv, acc: Bounds, tail: Tail) -> Term | None:
-        """The shortcut as a term after the tail's first step, a shift, where that pays."""
-        shifts_first = bool(tail.steps) and tail.steps[0].op is AluOp.SHR
+        """The shortcut as a term after the tail's shift, its first step, where that pays."""
+        shifts_first = bool(tail.steps) and _shifts(tail.steps[0])
         if node.residual is None or not shifts_first:
             return None
         return self.copies.behind_the_shift(node, node.residual, acc.plus(tail.fold))
@@ -218,6 +222,10 @@ class _Legalizer:
             for reader in readers
         )
         return bool(readers) and only_sums and node.name != self.graph.output
+
+
+def _shifts(step: AluStep) -> bool:
+    return step.op is AluOp.SHR
 
 
 def _any_int8(count: int) -> Bounds:

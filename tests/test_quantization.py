@@ -29,7 +29,15 @@ from gpw_cli.data.pictures import Split, normalise
 from gpw_cli.errors import CheckpointError, DataError, UnsupportedError, UsageError
 from gpw_cli.graph.equalise import equalise
 from gpw_cli.graph.floating import run_float
-from gpw_cli.graph.integer import FULL_RANGE, IntAdd, IntConv, IntGraph, IntRelu
+from gpw_cli.graph.integer import (
+    FULL_RANGE,
+    IntAdd,
+    IntConv,
+    IntGraph,
+    IntInput,
+    IntRelu,
+    Rescale,
+)
 from gpw_cli.graph.ir import Add, AvgPool, Conv, Float, Graph, Input, ReLU, verify
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.cifar_resnet import cifar_resnet
@@ -125,6 +133,58 @@ def test_calibration_over_batches_is_calibration_over_all(values: list[float]) -
     np.testing.assert_allclose(one.mean, many.mean, rtol=1e-6, atol=1e-9)
     both = merge([one, many])
     assert both.counts.sum() == 2 * len(values)
+
+
+def test_a_histogram_that_doubles_keeps_every_value_in_its_bin() -> None:
+    source = Graph((Input("input", (1, 1, 4), (0.0,), (1.0,)),), "input")
+    small, large = torch.tensor([0.1, 0.3, 0.5, 0.9]), torch.tensor([1.5, 3.0, 6.9, 7.9])
+    batches = [part.reshape(1, 1, 1, 4) for part in (small, large)]
+    found = calibrate(source, batches, BEST).tensors["input"]
+    assert found.limit == 8.0
+    everything = torch.cat([small, large]).double().numpy()
+    wanted, _ = np.histogram(everything, len(found.counts), (0.0, 8.0))
+    assert np.array_equal(found.counts, wanted)
+
+
+def test_the_percentile_is_the_upper_edge_of_its_bin() -> None:
+    """8192 bins over [0, 8): 90 of 100 values lie in bin 1024, ten in bin 7168."""
+    values = [1.0 + 1e-4] * 90 + [7.0 + 1e-4] * 10
+    found = {p: threshold(Observer.percentile, seen(values), 8, p) for p in (50.0, 90.0, 90.1)}
+    assert found == {50.0: 1025 / 1024, 90.0: 1025 / 1024, 90.1: seen(values).max_abs}
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_pictures_are_rounded_half_away_from_zero(scale: float) -> None:
+    graph = IntGraph(
+        (IntInput("input", (1, 1, 8), scale),), "input", {"input": scale}, (0.0,), (1.0,)
+    )
+    halves = np.array([0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 0.49, 1000], np.float32) * scale
+    codes = quantize_input(graph, halves.reshape(1, 1, 1, 8))
+    assert codes.reshape(-1).tolist() == [1, 2, 3, -1, -2, -3, 0, 127]
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 2)])
+@pytest.mark.parametrize("stride", [(1, 2), (2, 1), (3, 2)])
+def test_the_reference_s_convolution_is_the_textbook_s(
+    kernel: tuple[int, int], stride: tuple[int, int]
+) -> None:
+    """Rows and columns, strides and padding that differ, so that none can stand for another."""
+    rng = np.random.default_rng(0)
+    padding = (1, 0) if kernel == (1, 1) else (0, 1)
+    weight = rng.integers(-127, 128, (5, 3, *kernel)).astype(np.int8)
+    bias = rng.integers(-900, 900, 5).astype(np.int32)
+    x = rng.integers(-128, 128, (2, 3, 9, 11)).astype(np.int8)
+    wanted = torch.nn.functional.conv2d(
+        torch.from_numpy(x).double(), torch.from_numpy(weight).double(),
+        torch.from_numpy(bias).double(), stride, padding,
+    )  # fmt: skip
+    node = IntConv(
+        "conv", "input", weight, bias, stride, padding, None, 0, False,
+        Rescale(0, False, *FULL_RANGE), 32, tuple(wanted.shape[1:]),
+    )  # fmt: skip
+    source = IntInput("input", (3, 9, 11), 1.0)
+    graph = IntGraph((source, node), "conv", {"input": 1.0, "conv": 1.0}, (0.0,) * 3, (1.0,) * 3)
+    assert np.array_equal(run_all(graph, x)["conv"], wanted.numpy())
 
 
 def test_calibration_takes_the_first_pictures_and_refuses_what_it_cannot_use(

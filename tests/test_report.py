@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from synthetic_sweep import write_knobs, write_sweep
 
@@ -456,6 +457,23 @@ def test_cycles_are_those_of_one_picture(tmp_path: Path) -> None:
     after = load_sweep(tmp_path / "s").frame.iloc[0]
     for column in ("cycles", "bound_cycles", "dram_bytes"):
         assert after[column] == before[column] / 4
+
+
+def test_curves_overlap_within_one_standard_deviation() -> None:
+    """At 0.5 means of 12 and 10 with an sd of 1.41 each: apart by less than both; at 0.7 more."""
+    rows = [
+        ("gpw", 0.5, 11.0), ("gpw", 0.5, 13.0), ("block", 0.5, 9.0), ("block", 0.5, 11.0),
+        ("gpw", 0.7, 12.0), ("gpw", 0.7, 14.0), ("block", 0.7, 9.0), ("block", 0.7, 11.0),
+    ]  # fmt: skip
+    frame = pd.DataFrame(
+        [
+            {"variant": "", "scheme": scheme, "sparsity": x, "seed": n % 2, "accuracy": y}
+            for n, (scheme, x, y) in enumerate(rows)
+        ]
+    )
+    assert overlap(frame, "accuracy", "gpw", "block") == [0.5]
+    assert overlap(frame[frame["seed"] == 0], "accuracy", "gpw", "block") is None
+    assert overlap(frame, "accuracy", "block", "gpw") == [0.5, 0.7]
 
 
 def test_pareto_front() -> None:

@@ -17,6 +17,7 @@ from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.training import loop
 from gpw_cli.training.dead import skip_dead
 from gpw_cli.training.distill import Teacher
+from gpw_cli.training.evaluate import accuracy, logits
 from gpw_cli.training.loop import EpochRecord, FitOptions, fit
 from gpw_cli.training.masking import Gradual
 from gpw_cli.training.randomness import derived_seed, generator
@@ -46,6 +47,62 @@ def network() -> nn.Module:
         nn.Flatten(),
         nn.Linear(8, 4),
     )
+
+
+def test_evaluation_uses_the_running_statistics_and_leaves_them_alone() -> None:
+    model, data = network(), pictures()
+    fit(model, data, RECIPE, FitOptions("pretrain", 0, CPU))
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    before = [value.clone() for value in norm.state_dict().values()]
+    model.train()
+    found = logits(model, data.test, data, batch_size=7)
+    assert model.training
+    assert norm.training
+    assert all(torch.equal(a, b) for a, b in zip(before, norm.state_dict().values(), strict=True))
+    model.eval()
+    with torch.no_grad():
+        wanted = model(normalise(data.test.images, data.mean, data.std))
+    torch.testing.assert_close(found, wanted)
+    assert not torch.equal(wanted.argmax(1), wanted.argmin(1))
+    assert accuracy(model, data.test, data) == pytest.approx(
+        100 * float((wanted.argmax(1) == data.test.labels).double().mean())
+    )
+
+
+def test_a_seed_is_a_run_and_another_seed_is_another() -> None:
+    def trained(seed: int) -> Tensor:
+        model = network()  # the same weights at the start, whatever the seed
+        fit(model, pictures(), RECIPE, FitOptions("pretrain", seed, CPU))
+        return model.state_dict()["0.weight"]
+
+    assert torch.equal(trained(3), trained(3))
+    assert not torch.equal(trained(3), trained(4))
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_two_steps_of_sgd_by_hand(nesterov: bool) -> None:
+    """v = m v + g + decay w; w -= lr (g + decay w + m v with Nesterov, v without)."""
+    data = pictures(count=32)
+    recipe = Recipe(
+        epochs=2, batch_size=32, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov,
+        schedule=Schedule.step, milestones=[9], precision=Precision.fp32, crop=0, flip=False,
+        decay_norm=True, label_smoothing=0.0,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4, bias=False))
+    weight = model[1].weight.detach().clone().requires_grad_()
+    fit(model, data, recipe, FitOptions("pretrain", 0, CPU))
+    x = normalise(data.train.images, data.mean, data.std).flatten(1)
+    velocity = torch.zeros_like(weight)
+    for _ in range(2):
+        loss = nn.functional.cross_entropy(x @ weight.T, data.train.labels)
+        (gradient,) = torch.autograd.grad(loss, weight)
+        gradient = gradient + 0.01 * weight.detach()
+        velocity = 0.9 * velocity + gradient
+        step = gradient + 0.9 * velocity if nesterov else velocity
+        weight = (weight.detach() - 0.1 * step).requires_grad_()
+    torch.testing.assert_close(model[1].weight.detach(), weight.detach())
 
 
 class Killed(Exception):

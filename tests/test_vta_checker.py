@@ -37,7 +37,7 @@ def shift(amount, op=AluOp.SHR):
 
 
 def add(**more):
-    return AluInsn(uop_bgn=0, uop_end=4, alu_opcode=AluOp.ADD, **more)
+    return AluInsn(**{"uop_bgn": 0, "uop_end": 4, "alu_opcode": AluOp.ADD} | more)
 
 
 def load(memory_type, sram, region, x=1, size=16, **more):
@@ -86,6 +86,11 @@ def test_a_legal_program():
         (load(MemType.ACC, 0, "bias", 1, 16, y=2, stride=255), None),
         (add(src_factor_in=1, iter_in=2), None),
         (AluInsn(uop_bgn=0, uop_end=1, alu_opcode=AluOp.ADD, iter_in=2), "micro-op 1 reads acc"),
+        (
+            AluInsn(uop_bgn=0, uop_end=1, alu_opcode=AluOp.ADD, iter_in=2, use_imm=True),
+            "micro-op 1",
+        ),
+        (add(uop_bgn=1, uop_end=2, iter_in=2, src_factor_in=1), "micro-op 1 reads accumulator 1"),
         (add(iter_in=2, src_factor_in=3, dst_factor_in=4), "micro-op 4 reads accumulator 3"),
         (GemmInsn(uop_bgn=0, uop_end=4, dst_factor_in=1, iter_in=8), "returns after 3 micro-ops"),
         (add(reset=True), "the ALU has no reset"),

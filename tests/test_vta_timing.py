@@ -131,6 +131,9 @@ ROWS: list[tuple[str, Insn, int]] = [
 @pytest.mark.parametrize(("insn", "cycles"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS])
 def test_occupancy_table(insn: Insn, cycles: int) -> None:
     assert occupancy(insn) == cycles
+    report = time_program(program(insn), DE10)
+    assert sum(module.busy for name, module in report.modules.items() if name != "FETCH") == cycles
+    assert all(module.memory == 0 for module in report.modules.values())
 
 
 @pytest.mark.parametrize("count", range(1, 9))

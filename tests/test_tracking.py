@@ -15,11 +15,10 @@ import pytest
 from conftest import Gpw, Ran
 
 from gpw_cli.config.compose import compose
-from gpw_cli.config.schema import TrackerName
 from gpw_cli.stages.pipeline import plan
 from gpw_cli.tracking.base import Place, StageRun, State
 from gpw_cli.tracking.mlflow import DEFAULTS
-from gpw_cli.tracking.registry import TRACKERS, Entry, open_tracker
+from gpw_cli.tracking.registry import TRACKERS, Entry, TrackerName, open_tracker
 from gpw_cli.tracking.session import Trackers
 
 # One training of less than a second: 8x8 digits, large batches.

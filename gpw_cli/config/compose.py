@@ -21,7 +21,6 @@ from gpw_cli.config.paths import options
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION, cifar_depth
-from gpw_cli.tracking import registry
 
 SHORT: Mapping[str, tuple[str, ...]] = {
     "sparsity": ("pruning.sparsity",),
@@ -81,7 +80,6 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
 def validate(config: Config) -> Config:
     """Ranges that types cannot say; all violations in one message."""
     wrong = list(limits.problems(config))
-    wrong += registry.problems(config.runtime)
     if wrong:
         raise UsageError("; ".join(wrong))
     return config

@@ -21,6 +21,7 @@ from gpw_cli.config.schema import (
 )
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import check_widths
+from gpw_cli.tracking import registry
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -42,6 +43,7 @@ def problems(config: Config) -> Iterator[str]:
         yield f"simulate.images={config.simulate.images} must be at least 0 (0: all)"
     if config.runtime.threads < 0:
         yield f"runtime.threads={config.runtime.threads} must be at least 0 (0: automatic)"
+    yield from registry.problems(config.runtime.trackers, config.runtime.tracking)
 
 
 def _pruning(pruning: PruningConfig) -> Iterator[str]:

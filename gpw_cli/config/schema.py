@@ -14,6 +14,7 @@ from enum import StrEnum
 from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.config.recipe import Recipe
 from gpw_cli.targets.base import TargetConfig
+from gpw_cli.tracking.registry import TrackerName
 
 
 class Scheme(StrEnum):
@@ -55,13 +56,6 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
-
-
-class TrackerName(StrEnum):
-    """Where curves and results may also go (gpw_cli/tracking); each is an optional extra."""
-
-    tensorboard = "tensorboard"
-    mlflow = "mlflow"
 
 
 @dataclass(frozen=True)

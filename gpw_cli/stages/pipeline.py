@@ -1,17 +1,15 @@
-"""The pipeline as a literal list: what each stage's key holds, and where its code is.
+"""The stages of one configuration: their keys, and running those that are missing.
 
     for step in plan(config): print(step.stage.name, step.key)      # nothing runs, no torch
     artifacts = run(config, until="finetune", services=services)    # {"pretrain": Artifact, ...}
 
-A stage is a module with ``build(job: Job) -> metrics``, imported only when it has to run. Raise
-``version`` by hand when a stage computes something else from the same inputs (hashing sources
-would rerun everything for every changed comment).
+The list of stages is ``names.PIPELINE``.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from gpw_cli.config.compose import to_plain
 from gpw_cli.config.schema import Config, Scheme
 from gpw_cli.errors import UsageError
 from gpw_cli.stages import inputs
+from gpw_cli.stages.names import PIPELINE, STAGES, Stage
 from gpw_cli.stages.provenance import git_commit, provenance
 from gpw_cli.store.keys import stage_key
 from gpw_cli.store.store import Artifact
@@ -29,27 +28,6 @@ from gpw_cli.tracking.session import flat
 if TYPE_CHECKING:
     from gpw_cli.stages.services import Services
     from gpw_cli.tracking.session import Session
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One link of the chain. ``inputs``: its own part of the key, plain data."""
-
-    name: str
-    version: int
-    inputs: Callable[[Config], Mapping[str, Any]]
-    module: str
-
-
-PIPELINE = (
-    Stage("pretrain", 1, inputs.pretrain, "gpw_cli.stages.pretrain"),
-    Stage("prune", 1, inputs.prune, "gpw_cli.stages.prune"),
-    Stage("finetune", 1, inputs.finetune, "gpw_cli.stages.finetune"),
-    Stage("quantize", 1, inputs.quantize, "gpw_cli.stages.quantize"),
-    Stage("fuse", 1, inputs.fuse, "gpw_cli.stages.fuse"),
-    Stage("simulate", 3, inputs.simulate, "gpw_cli.stages.simulate"),
-)
-NAMES = tuple(stage.name for stage in PIPELINE)
 
 
 @dataclass(frozen=True)
@@ -76,24 +54,24 @@ class Job:
     session: Session
 
 
-def plan(config: Config, until: str = NAMES[-1]) -> list[Step]:
+def plan(config: Config, until: str = STAGES[-1]) -> list[Step]:
     """Every stage up to and including ``until`` with its key; runs nothing."""
-    if until not in NAMES:
-        raise UsageError(f"no stage '{until}': expected one of {', '.join(NAMES)}")
+    if until not in STAGES:
+        raise UsageError(f"no stage '{until}': expected one of {', '.join(STAGES)}")
     steps: list[Step] = []
     parent = None
     skipped = ("prune", "finetune") if config.pruning.scheme is Scheme.dense else ()
-    for stage in PIPELINE[: NAMES.index(until) + 1]:
+    for stage in PIPELINE[: STAGES.index(until) + 1]:
         if stage.name in skipped:
             continue
-        own = to_plain(stage.inputs(config))
+        own = to_plain(getattr(inputs, stage.name)(config))
         parent_key, parent = parent, stage_key(stage.name, stage.version, own, parent)
         steps.append(Step(stage, parent, parent_key, own))
     return steps
 
 
 def run(
-    config: Config, services: Services, until: str = NAMES[-1], *, wait: bool = True
+    config: Config, services: Services, until: str = STAGES[-1], *, wait: bool = True
 ) -> dict[str, Artifact]:
     """Run what is missing, in order; raises store.Busy when not waiting for another process."""
     done: dict[str, Artifact] = {}
@@ -111,7 +89,7 @@ def _make(
 
     def build(work: Path) -> Mapping[str, Any]:
         services.listener.stage(stage.name, None)
-        module = importlib.import_module(stage.module)
+        module = importlib.import_module(f"gpw_cli.stages.{stage.name}")
         with services.trackers.stage(tracked(chain, config.seed)) as session:
             job = Job(config, dict(done), work, services, session)
             metrics: Mapping[str, Any] = module.build(job)

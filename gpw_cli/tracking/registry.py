@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from gpw_cli.config.schema import RuntimeConfig, TrackerName
 from gpw_cli.tracking.base import is_address
 
 if TYPE_CHECKING:
     from gpw_cli.tracking.base import Place, StageRun, Tracker
+
+
+class TrackerName(StrEnum):
+    """Where curves and results may also go; each is an optional extra."""
+
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,15 @@ def open_tracker(name: TrackerName, run: StageRun, place: Place) -> Tracker:
     return tracker
 
 
-def problems(runtime: RuntimeConfig) -> Iterator[str]:
-    """What is wrong with the configured trackers, a line each; imports nothing."""
-    yield from map(_missing, _absent(runtime.trackers))
-    alone = bool(runtime.trackers) and TrackerName.mlflow not in runtime.trackers
-    if alone and is_address(runtime.tracking):
+def problems(trackers: Collection[TrackerName], tracking: str | None) -> Iterator[str]:
+    """What is wrong with ``runtime.trackers`` and ``runtime.tracking``, a line each; imports none
+    of them.
+    """
+    yield from map(_missing, _absent(trackers))
+    alone = bool(trackers) and TrackerName.mlflow not in trackers
+    if alone and is_address(tracking):
         yield (
-            f"runtime.tracking={runtime.tracking} is an address and only mlflow takes one: "
+            f"runtime.tracking={tracking} is an address and only mlflow takes one: "
             "add mlflow to runtime.trackers, or name a folder"
         )
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from gpw_cli.tracking.registry import open_tracker
 
 if TYPE_CHECKING:
-    from gpw_cli.config.schema import TrackerName
+    from _typeshed import DataclassInstance
+
     from gpw_cli.tracking.base import Place, StageRun, State, Tracker
-    from gpw_cli.training.loop import EpochRecord
+    from gpw_cli.tracking.registry import TrackerName
 
 
 class Trackers:
@@ -66,8 +67,11 @@ class Session:
             except Exception as error:
                 trackers.drop(name, error)
 
-    def epoch(self, record: EpochRecord) -> None:
-        """One epoch's row, ``epoch/loss`` and so on; nothing where it was logged before."""
+    def epoch(self, record: DataclassInstance) -> None:
+        """One epoch's row, ``epoch/loss`` and so on; nothing where it was logged before.
+
+        record: its field ``epoch`` and numbers, None for what was not measured.
+        """
         row = asdict(record)
         step = row.pop("epoch")
         values = {f"epoch/{name}": value for name, value in row.items() if value is not None}

@@ -8,8 +8,9 @@ from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.check.hazards import Stamps
 from gpw_cli.targets.vta.isa.access import Transfer
 from gpw_cli.targets.vta.isa.instructions import Index
+from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Program, Region
-from gpw_cli.targets.vta.isa.tokens import Clock, Module
+from gpw_cli.targets.vta.isa.tokens import Clock
 
 _WRITTEN_BY_PROGRAM = ("intermediate", "output")
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.isa.instructions import Index
-from gpw_cli.targets.vta.isa.tokens import Clock, Module
+from gpw_cli.targets.vta.isa.modules import Module
+from gpw_cli.targets.vta.isa.tokens import Clock
 
 
 class Stamps:

@@ -34,8 +34,9 @@ from gpw_cli.targets.vta.isa.instructions import (
     decode,
     decode_uops,
 )
+from gpw_cli.targets.vta.isa.modules import Module, module_of
 from gpw_cli.targets.vta.isa.program import Program
-from gpw_cli.targets.vta.isa.tokens import Clock, Module, linearise, module_of, where
+from gpw_cli.targets.vta.isa.tokens import Clock, linearise, where
 
 MIN_GEMM_DISTANCE = 4  # micro-ops between two uses of an accumulator, where the shape allows it
 

@@ -9,7 +9,7 @@ Source: VTA's ``include/vta/hw_spec.h``; the bits stand in ``fields.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -168,32 +168,46 @@ def _encode_one(spec: VtaSpec, number: int, insn: Insn) -> bytes:
     return words[0].to_bytes(8, "little") + words[1].to_bytes(8, "little")
 
 
-def decode(spec: VtaSpec, stream: bytes) -> list[Insn]:
-    """The instructions of ``stream``. Raises ProgramError if it is truncated or not VTA's."""
+def decode_columns(spec: VtaSpec, stream: bytes) -> dict[str, Index]:
+    """Field name -> one value an instruction, 0 where the instruction has no such field.
+
+    Raises ProgramError for a truncated stream and an unknown opcode.
+    """
     if len(stream) % INSN_BYTES:
         raise ProgramError(
             f"the instruction stream of {len(stream)} bytes is truncated: instruction "
             f"{len(stream) // INSN_BYTES} has {len(stream) % INSN_BYTES} of {INSN_BYTES} bytes"
         )
-    words = np.frombuffer(stream, "<u8").reshape(-1, 2).tolist()
-    return [_decode_one(spec, number, pair) for number, pair in enumerate(words)]
+    words = np.frombuffer(stream, "<u8").reshape(-1, 2)
+    opcode = (words[:, 0] & 7).astype(np.int64)
+    unknown = np.flatnonzero(opcode >= len(Opcode))
+    if len(unknown):
+        raise ProgramError(
+            f"instruction {unknown[0]}: opcode {opcode[unknown[0]]} is unknown, allowed are 0 to "
+            f"{len(Opcode) - 1}"
+        )
+    names = {field.name for _, layout in _LAYOUT.values() for field in layout}
+    columns = {name: np.zeros(len(words), np.int64) for name in names}
+    for code in Opcode:
+        mine = opcode == code
+        for field, word, shift, width in _placed(spec, code):
+            value = (words[mine, word] >> np.uint64(shift)) & np.uint64((1 << width) - 1)
+            sign = 1 << (width - 1) if field.signed else 0
+            columns[field.name][mine] = (value.astype(np.int64) ^ sign) - sign
+    return columns
 
 
-def _decode_one(spec: VtaSpec, number: int, words: Sequence[int]) -> Insn:
-    code = words[0] & 7
-    if code not in _LAYOUT:
-        raise ProgramError(f"instruction {number}: opcode {code} is unknown, allowed are 0 to 4")
-    kind = _LAYOUT[Opcode(code)][0]
-    values: dict[str, Any] = {}
-    for field, word, shift, width in _placed(spec, Opcode(code)):
-        bits = words[word] >> shift & ((1 << width) - 1)
-        if field.signed and bits >> (width - 1):
-            bits -= 1 << width
-        values[field.name] = bits
-    if kind is not MemInsn:
-        del values["opcode"]
+def decode(spec: VtaSpec, stream: bytes) -> list[Insn]:
+    """The instructions of ``stream``. Raises ProgramError if it is truncated or not VTA's."""
+    columns = {name: values.tolist() for name, values in decode_columns(spec, stream).items()}
+    return [_insn(number, code, columns) for number, code in enumerate(columns["opcode"])]
+
+
+def _insn(number: int, code: int, columns: dict[str, list[int]]) -> Insn:
+    kind, layout = _LAYOUT[Opcode(code)]
+    names = [f.name for f in layout if f.name != "opcode" or kind is MemInsn]
     try:
-        return kind(**{name: _CONVERT.get(name, int)(bits) for name, bits in values.items()})  # type: ignore[no-any-return]
+        return kind(**{name: _CONVERT.get(name, int)(columns[name][number]) for name in names})  # type: ignore[no-any-return]
     except ValueError as error:
         raise ProgramError(f"instruction {number} ({Opcode(code).name}): {error}") from error
 

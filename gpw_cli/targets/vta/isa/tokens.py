@@ -3,9 +3,7 @@
     order = linearise(insns)       # raises ProgramError on a deadlock or a token left over
     for number in order.sequence: ...
 
-Fetch hands the instructions in stream order to three modules, each with its own in-order queue:
-LOAD (inp, wgt), COMPUTE (uop and acc loads, GEMM, ALU, FINISH) and STORE. Four token queues link
-neighbours. An instruction waits for the tokens it pops and pushes when it completes.
+Each module (modules.py) has an in-order queue of its own that Fetch fills in stream order.
 Source: VTA's ``hardware/chisel`` (``core/Semaphore.scala``: 8-bit counters; ``core/Configs.scala``:
 512 instructions a queue).
 """
@@ -16,42 +14,27 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 from gpw_cli.errors import ProgramError
-from gpw_cli.targets.vta.isa.instructions import FinishInsn, Insn, MemInsn, MemType, Opcode
+from gpw_cli.targets.vta.isa.instructions import FinishInsn, Insn
+from gpw_cli.targets.vta.isa.modules import (
+    POPS,
+    PUSHES,
+    QUEUES,
+    Module,
+    TokenQueue,
+    module_of,
+    queue_of,
+)
 
 QUEUE_DEPTH = 512  # instructions a module's queue holds
 MAX_TOKENS = 255  # what an 8-bit token counter holds
 
 
-class Module(IntEnum):
-    """The three modules that run instructions."""
-
-    LOAD = 0
-    COMPUTE = 1
-    STORE = 2
-
-
 Clock = tuple[int, int, int]
 
-#: (flag, the module that has it) -> token queue, named by its two ends.
-_POPS = {
-    Module.LOAD: (("pop_prev", None), ("pop_next", "compute->load")),
-    Module.COMPUTE: (("pop_prev", "load->compute"), ("pop_next", "store->compute")),
-    Module.STORE: (("pop_prev", "compute->store"), ("pop_next", None)),
-}
-_PUSHES = {
-    Module.LOAD: (("push_prev", None), ("push_next", "load->compute")),
-    Module.COMPUTE: (("push_prev", "compute->load"), ("push_next", "compute->store")),
-    Module.STORE: (("push_prev", "store->compute"), ("push_next", None)),
-}
-_READER = {
-    "load->compute": Module.COMPUTE,
-    "store->compute": Module.COMPUTE,
-    "compute->load": Module.LOAD,
-    "compute->store": Module.STORE,
-}
+_POPS = {m: tuple((flag, queue_of(m, flag)) for flag in POPS) for m in Module}
+_PUSHES = {m: tuple((flag, queue_of(m, flag)) for flag in PUSHES) for m in Module}
 
 
 @dataclass(frozen=True)
@@ -66,15 +49,6 @@ class Order:
     sequence: tuple[int, ...]
     clock: tuple[Clock, ...]
     index: tuple[int, ...]
-
-
-def module_of(insn: Insn) -> Module:
-    """The module that runs ``insn``."""
-    if insn.opcode == Opcode.STORE:
-        return Module.STORE
-    if isinstance(insn, MemInsn) and insn.memory_type in (MemType.INP, MemType.WGT):
-        return Module.LOAD
-    return Module.COMPUTE
 
 
 def where(number: int, insn: Insn) -> str:
@@ -101,9 +75,9 @@ class _Tokens:
         self.modules = [module_of(insn) for insn in insns]
         self.waiting: dict[Module, deque[int]] = {module: deque() for module in Module}
         self.fetched = 0
-        self.tokens: dict[str, deque[tuple[int, Clock]]] = {name: deque() for name in _READER}
-        self.pushed = dict.fromkeys(_READER, 0)
-        self.popped: dict[str, list[int]] = {name: [] for name in _READER}  # index of each popper
+        self.tokens: dict[TokenQueue, deque[tuple[int, Clock]]] = {q: deque() for q in QUEUES}
+        self.pushed = dict.fromkeys(QUEUES, 0)
+        self.popped: dict[TokenQueue, list[int]] = {q: [] for q in QUEUES}  # index of each popper
         self.now: dict[Module, Clock] = dict.fromkeys(Module, (0, 0, 0))
         self.clock: list[Clock] = [(0, 0, 0)] * len(insns)
         self.index = [0] * len(insns)
@@ -141,7 +115,7 @@ class _Tokens:
             queue.append(self.fetched)
             self.fetched += 1
 
-    def _missing(self, number: int) -> str | None:
+    def _missing(self, number: int) -> TokenQueue | None:
         """The token queue that instruction ``number`` waits for; None if it can start."""
         for flag, queue in _POPS[self.modules[number]]:
             if queue is not None and getattr(self.insns[number], flag) and not self.tokens[queue]:
@@ -166,10 +140,10 @@ class _Tokens:
                 self._push(queue, number, start, done)
         return number
 
-    def _push(self, queue: str, number: int, start: Clock, done: Clock) -> None:
+    def _push(self, queue: TokenQueue, number: int, start: Clock, done: Clock) -> None:
         self.tokens[queue].append((number, done))
         self.pushed[queue] += 1
-        surely_popped = bisect_left(self.popped[queue], start[_READER[queue]])
+        surely_popped = bisect_left(self.popped[queue], start[queue.to])
         if self.pushed[queue] - surely_popped > MAX_TOKENS:
             raise ProgramError(
                 f"{where(number, self.insns[number])}: may push token "

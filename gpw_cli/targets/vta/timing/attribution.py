@@ -19,18 +19,16 @@ from numpy.typing import NDArray
 
 from gpw_cli.targets.base import LayerCycles
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES
+from gpw_cli.targets.vta.isa.instructions import Index
+from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.timing.occupancy import (
     ALU,
-    COMPUTE,
     GEMM,
     KINDS,
-    LOAD,
     OUT,
-    STORE,
     SYNC,
     UOP,
-    Ints,
     Work,
 )
 from gpw_cli.targets.vta.timing.pipeline import Schedule
@@ -79,13 +77,13 @@ def layer_timings(program: Program, work: Work, schedule: Schedule) -> tuple[Lay
     )
 
 
-def traffic(work: Work, numbers: Ints) -> dict[str, int]:
+def traffic(work: Work, numbers: Index) -> dict[str, int]:
     """Bytes between DRAM and VTA for the instructions ``numbers``, by kind."""
     moved = np.bincount(work.kind[numbers], weights=work.bytes[numbers], minlength=len(KINDS))
     return {KINDS[kind]: int(moved[kind]) for kind in _MOVES} | {"insn": len(numbers) * INSN_BYTES}
 
 
-def _layer(name: str, work: Work, mine: Ints, cycles: int, split: Ints) -> LayerTiming:
+def _layer(name: str, work: Work, mine: Index, cycles: int, split: Index) -> LayerTiming:
     took = np.bincount(work.kind[mine], weights=work.cycles[mine], minlength=len(KINDS))
     return LayerTiming(
         name=name,
@@ -98,12 +96,11 @@ def _layer(name: str, work: Work, mine: Ints, cycles: int, split: Ints) -> Layer
     )
 
 
-def _split(work: Work, schedule: Schedule, ends: Ints) -> Ints:
+def _split(work: Work, schedule: Schedule, ends: Index) -> Index:
     """int64 [layers, SPLIT]: between any two events the modules' states are constant."""
     events = np.unique(np.concatenate([[0], schedule.start, schedule.end, ends]))
     times, lengths = events[:-1], np.diff(events)
-    kinds = [_running(work, schedule, unit, times) for unit in (COMPUTE, LOAD, STORE)]
-    compute, load, store = kinds
+    load, compute, store = (_running(work, schedule, module, times) for module in Module)
     moving = (load >= 0) & (load != SYNC) | (compute >= 0) & (compute <= UOP)
     what = np.select(
         [compute == GEMM, compute == ALU, moving, store == OUT], [0, 1, 2, 3], default=4
@@ -114,7 +111,7 @@ def _split(work: Work, schedule: Schedule, ends: Ints) -> Ints:
     return found
 
 
-def _running(work: Work, schedule: Schedule, unit: int, times: Ints) -> NDArray[np.int64]:
+def _running(work: Work, schedule: Schedule, unit: int, times: Index) -> NDArray[np.int64]:
     """The kind of instruction that ``unit`` executes at each of ``times``, -1 for none."""
     mine = np.flatnonzero(work.unit == unit)
     if not len(mine):

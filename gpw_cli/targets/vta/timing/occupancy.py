@@ -19,16 +19,14 @@ from numpy.typing import NDArray
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa import fields
-from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
-from gpw_cli.targets.vta.isa.instructions import MemType, Opcode
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import Index, MemType, Opcode, decode_columns
+from gpw_cli.targets.vta.isa.modules import FLAGS, modules_of
 from gpw_cli.targets.vta.isa.program import Program
 
-Ints = NDArray[np.int64]
 Bursts = tuple[int, ...]  # beats of each
 Padding = tuple[int, int, int]  # zero tiles, rows that are passed over, zero tiles after these
 
-LOAD, COMPUTE, STORE = range(3)
-UNITS = ("LOAD", "COMPUTE", "STORE")
 KINDS = ("inp", "wgt", "acc", "uop", "gemm", "alu", "out", "sync")
 INP, WGT, ACC, UOP, GEMM, ALU, OUT, SYNC = range(8)
 #: Read clients by priority, as the memory port numbers them; instruction fetch is 0.
@@ -36,14 +34,13 @@ FETCH_CLIENT = 0
 CLIENT = {UOP: 1, INP: 2, WGT: 3, ACC: 4}
 LOAD_QUEUED = 3  # cycles from a load's start until its first burst lies in the memory's queue
 _LOADS = {MemType.UOP: UOP, MemType.WGT: WGT, MemType.INP: INP, MemType.ACC: ACC}
-_FLAGS = ("pop_prev", "pop_next", "push_prev", "push_next")
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
     """One row an instruction, int64.
 
-    ``unit``, ``kind``: indices of UNITS and KINDS. ``cycles``: uncontended occupancy. ``uops``:
+    ``unit``: a Module; ``kind``: an index of KINDS. ``cycles``: uncontended occupancy. ``uops``:
     executed micro-ops, ``macs``: those that multiply. ``bytes``: between DRAM and scratchpad.
     A load further has ``bursts``, its requests, and ``beats``, their sum; ``delay``, cycles before
     the first; ``tail``, cycles after the last beat; ``padding``, what ``padding_end`` takes.
@@ -51,24 +48,24 @@ class Work:
     ``finish``: number of the first FINISH, -1 if there is none.
     """
 
-    unit: Ints
-    kind: Ints
-    cycles: Ints
-    uops: Ints
-    macs: Ints
-    bytes: Ints
+    unit: Index
+    kind: Index
+    cycles: Index
+    uops: Index
+    macs: Index
+    bytes: Index
     bursts: list[Bursts]
-    beats: Ints
-    delay: Ints
-    tail: Ints
+    beats: Index
+    delay: Index
+    tail: Index
     padding: list[Padding]
-    flags: dict[str, Ints]
+    flags: dict[str, Index]
     finish: int
 
 
 def work_of(program: Program, timing: VtaTiming) -> Work:
     """Raises ProgramError, with the instruction's number, for what no unit can execute."""
-    columns = read_columns(program.spec, program.insn)
+    columns = decode_columns(program.spec, program.insn)
     unit, kind = _dispatch(columns)
     uops = _uops(columns, kind)
     count, spec = len(unit), program.spec
@@ -85,7 +82,7 @@ def work_of(program: Program, timing: VtaTiming) -> Work:
         delay=empty[2],
         tail=empty[3],
         padding=[(0, 0, 0)] * count,
-        flags={name: columns[name] for name in _FLAGS},
+        flags={name: columns[name] for name in FLAGS},
         finish=next(iter(np.flatnonzero(columns["opcode"] == Opcode.FINISH).tolist()), -1),
     )
     gemm, alu = kind == GEMM, kind == ALU
@@ -99,55 +96,20 @@ def work_of(program: Program, timing: VtaTiming) -> Work:
     return work
 
 
-def read_columns(spec: VtaSpec, stream: bytes) -> dict[str, Ints]:
-    """Field name -> one value an instruction, 0 where the instruction has no such field.
-
-    Raises ProgramError for a truncated stream and an unknown opcode.
-    """
-    if len(stream) % INSN_BYTES:
-        raise ProgramError(
-            f"the instruction stream of {len(stream)} bytes is truncated: not a multiple of "
-            f"{INSN_BYTES}"
-        )
-    words = np.frombuffer(stream, "<u8").reshape(-1, 2)
-    opcode = (words[:, 0] & 7).astype(np.int64)
-    names = {field.name for layout in _LAYOUTS.values() for field in layout}
-    columns = {name: np.zeros(len(words), np.int64) for name in names}
-    for codes, layout in _LAYOUTS.items():
-        mine = np.isin(opcode, codes)
-        for field, word, shift, width in fields.place(codes[0].name, layout, spec, 2, 64):
-            value = (words[mine, word] >> np.uint64(shift)) & np.uint64((1 << width) - 1)
-            columns[field.name][mine] = value.astype(np.int64)
-    _refuse(opcode > Opcode.ALU, lambda i: f"opcode {opcode[i]} is unknown, allowed are 0 to 4")
-    columns["opcode"] = opcode
-    return columns
-
-
-_LAYOUTS = {
-    (Opcode.LOAD, Opcode.STORE): fields.MEM,
-    (Opcode.GEMM,): fields.GEMM,
-    (Opcode.ALU,): fields.ALU,
-    (Opcode.FINISH,): fields.FINISH,
-}
-
-
 def _refuse(bad: NDArray[np.bool_], why: Callable[[int], str]) -> None:
     if bad.any():
         number = int(np.argmax(bad))
         raise ProgramError(f"instruction {number}: {why(number)}")
 
 
-def _dispatch(columns: dict[str, Ints]) -> tuple[Ints, Ints]:
+def _dispatch(columns: dict[str, Index]) -> tuple[Index, Index]:
     """(unit, kind) of every instruction."""
     opcode, memory = columns["opcode"], columns["memory_type"]
     kind = np.full(len(opcode), SYNC)
-    unit = np.full(len(opcode), COMPUTE)
-    unit[opcode == Opcode.STORE] = STORE
     load, moves = opcode == Opcode.LOAD, columns["x_size"] > 0
     for memory_type, name in _LOADS.items():
         kind[load & (memory == memory_type) & moves] = name
     kind[load & (memory == MemType.ACC_8BIT) & moves] = ACC
-    unit[load & ((memory == MemType.INP) | (memory == MemType.WGT))] = LOAD
     kind[(opcode == Opcode.STORE) & moves] = OUT
     kind[opcode == Opcode.GEMM], kind[opcode == Opcode.ALU] = GEMM, ALU
     wrong = (load & ((memory == MemType.OUT) | (memory > MemType.ACC_8BIT))) | (
@@ -158,10 +120,10 @@ def _dispatch(columns: dict[str, Ints]) -> tuple[Ints, Ints]:
         (load | (opcode == Opcode.STORE)) & moves & (columns["y_size"] == 0),
         lambda i: "y_size=0 moves nothing; write x_size=0 to carry tokens only",
     )
-    return unit, kind
+    return modules_of(opcode, memory), kind
 
 
-def _uops(columns: dict[str, Ints], kind: Ints) -> Ints:
+def _uops(columns: dict[str, Index], kind: Index) -> Index:
     length = columns["uop_end"] - columns["uop_bgn"]
     uops = columns["iter_out"] * columns["iter_in"] * length
     computes = (kind == GEMM) | (kind == ALU)
@@ -173,7 +135,7 @@ def _uops(columns: dict[str, Ints], kind: Ints) -> Ints:
 
 
 def _load(
-    work: Work, columns: dict[str, Ints], number: int, spec: VtaSpec, timing: VtaTiming
+    work: Work, columns: dict[str, Index], number: int, spec: VtaSpec, timing: VtaTiming
 ) -> None:
     row = {name: int(columns[name][number]) for name in _MEMORY}
     kind = int(work.kind[number])
@@ -232,7 +194,7 @@ _MEMORY = tuple(field.name for field in fields.MEM)
 
 
 def _store(
-    work: Work, columns: dict[str, Ints], number: int, spec: VtaSpec, timing: VtaTiming
+    work: Work, columns: dict[str, Index], number: int, spec: VtaSpec, timing: VtaTiming
 ) -> None:
     row = {name: int(columns[name][number]) for name in _MEMORY}
     size = spec.out_elem_bytes

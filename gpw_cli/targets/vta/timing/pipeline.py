@@ -24,29 +24,22 @@ import numpy as np
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES
+from gpw_cli.targets.vta.isa.instructions import Index
+from gpw_cli.targets.vta.isa.modules import POPS, PUSHES, QUEUES, Module, queue_of
 from gpw_cli.targets.vta.timing.memory_port import ReadPort
 from gpw_cli.targets.vta.timing.occupancy import (
     CLIENT,
-    COMPUTE,
     FETCH_CLIENT,
     KINDS,
-    LOAD,
     LOAD_QUEUED,
-    STORE,
-    UNITS,
-    Ints,
     Work,
     padding_end,
 )
 
-_FETCH = len(UNITS)
+_FETCH = len(Module)
 _FETCH_QUEUED = 2  # as LOAD_QUEUED
 _START, _END = 0, 1  # an instruction may start, has ended
 _FOREVER = 1 << 60
-#: Token queues as (from, to), and which of them the flags of each unit mean.
-_EDGES = ((LOAD, COMPUTE), (COMPUTE, LOAD), (COMPUTE, STORE), (STORE, COMPUTE))
-_POPS = {(LOAD, "next"): 1, (COMPUTE, "prev"): 0, (COMPUTE, "next"): 3, (STORE, "prev"): 2}
-_PUSHES = {(LOAD, "next"): 0, (COMPUTE, "prev"): 1, (COMPUTE, "next"): 2, (STORE, "prev"): 3}
 
 
 @dataclass(frozen=True)
@@ -73,9 +66,9 @@ class Schedule:
     ``read_beats``: delivered by the memory.
     """
 
-    arrive: Ints
-    start: Ints
-    end: Ints
+    arrive: Index
+    start: Index
+    end: Index
     batches: tuple[Batch, ...]
     read_beats: int
 
@@ -109,12 +102,12 @@ class _Simulation:
         self.count = len(work.unit)
         self.unit, self.kind = work.unit.tolist(), work.kind.tolist()
         self.cycles = work.cycles.tolist()
-        self.pops, self.pushes = _edges(work, "pop", _POPS), _edges(work, "push", _PUSHES)
-        self.queue = [np.flatnonzero(work.unit == unit).tolist() for unit in range(len(UNITS))]
-        self.sent = [0] * len(UNITS)  # instructions that FETCH has put into the queue
-        self.done = [0] * len(UNITS)  # of these have ended: the position of the unit's next
-        self.busy = [False] * len(UNITS)
-        self.tokens = [0] * len(_EDGES)
+        self.pops, self.pushes = _queues(work, POPS), _queues(work, PUSHES)
+        self.queue = [np.flatnonzero(work.unit == unit).tolist() for unit in Module]
+        self.sent = [0] * len(Module)  # instructions that FETCH has put into the queue
+        self.done = [0] * len(Module)  # of these have ended: the position of the unit's next
+        self.busy = [False] * len(Module)
+        self.tokens = [0] * len(QUEUES)
         self.open: dict[int, int] = {}  # read client -> the load whose request is open
         self.arrive, self.start, self.end = ([0] * self.count for _ in range(3))
         self.events: list[tuple[int, int, int]] = []  # (cycle, unit, _START or _END)
@@ -219,10 +212,10 @@ class _Simulation:
         if self.arrive[number] > cycle:
             heapq.heappush(self.events, (self.arrive[number], unit, _START))
             return
-        if not all(self.tokens[edge] for edge in self.pops[number]):
+        if not all(self.tokens[queue] for queue in self.pops[number]):
             return
-        for edge in self.pops[number]:
-            self.tokens[edge] -= 1
+        for queue in self.pops[number]:
+            self.tokens[queue] -= 1
         self.busy[unit], self.start[number] = True, cycle
         bursts = self.work.bursts[number]
         if bursts:
@@ -237,39 +230,38 @@ class _Simulation:
         number = self.queue[unit][self.done[unit]]
         self.end[number], self.busy[unit] = cycle, False
         self.done[unit] += 1
-        for edge in self.pushes[number]:
-            self.tokens[edge] = min(self.tokens[edge] + 1, self.timing.max_tokens)
-            self._try_start(cycle, _EDGES[edge][1])
+        for queue in self.pushes[number]:
+            self.tokens[queue] = min(self.tokens[queue] + 1, self.timing.max_tokens)
+            self._try_start(cycle, QUEUES[queue].to)
         self._try_start(cycle, unit)
         if self.blocked == unit:
             self._dispatch(cycle)
 
     def _deadlock(self) -> str:
         waits = []
-        for unit, name in enumerate(UNITS):
+        for unit in Module:
             position = self.done[unit]
             if position < self.sent[unit]:
                 number = self.queue[unit][position]
-                missing = [UNITS[_EDGES[e][0]] for e in self.pops[number] if not self.tokens[e]]
-                what = f"{KINDS[self.kind[number]]} in {name}"
+                missing = [QUEUES[q].source.name for q in self.pops[number] if not self.tokens[q]]
+                what = f"{KINDS[self.kind[number]]} in {unit.name}"
                 waits.append((number, f"{number} ({what}) for a token of {' and '.join(missing)}"))
         text = "; ".join(f"instruction {wait}" for _, wait in sorted(waits))
         if self.blocked is not None:
-            text += f"; FETCH for room in the queue of {UNITS[self.blocked]}"
+            text += f"; FETCH for room in the queue of {Module(self.blocked).name}"
         return f"deadlock in cycle {max(self.end)}, waiting for ever: {text}"
 
 
-def _edges(work: Work, action: str, meaning: dict[tuple[int, str], int]) -> list[tuple[int, ...]]:
-    """The token queues that each instruction pops from, or pushes to."""
-    sides = ("prev", "next")
+def _queues(work: Work, flags: tuple[str, str]) -> list[tuple[int, ...]]:
+    """Which of QUEUES each instruction pops from, or pushes to, by ``flags``."""
     table = [
         tuple(
-            meaning[unit, side]
-            for bit, side in enumerate(sides)
-            if code >> bit & 1 and (unit, side) in meaning
+            QUEUES.index(queue)
+            for bit, flag in enumerate(flags)
+            if code >> bit & 1 and (queue := queue_of(module, flag)) is not None
         )
-        for unit in range(len(UNITS))
+        for module in Module
         for code in range(4)
     ]
-    prev, after = (work.flags[f"{action}_{side}"] for side in sides)
+    prev, after = (work.flags[flag] for flag in flags)
     return [table[code] for code in (4 * work.unit + prev + 2 * after).tolist()]

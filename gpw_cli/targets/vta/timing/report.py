@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from gpw_cli.targets.base import Timing, UnitWork
 from gpw_cli.targets.vta.config import VtaTiming
+from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.timing.attribution import (
     LayerTiming,
@@ -33,10 +34,10 @@ from gpw_cli.targets.vta.timing.attribution import (
     layer_timings,
     traffic,
 )
-from gpw_cli.targets.vta.timing.occupancy import UNITS, Work, work_of
+from gpw_cli.targets.vta.timing.occupancy import Work, work_of
 from gpw_cli.targets.vta.timing.pipeline import Schedule, run
 
-MODULES = ("FETCH", *UNITS)
+MODULES = ("FETCH", *(module.name for module in Module))
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,13 @@ def time_program(program: Program, timing: VtaTiming) -> TimingReport:
     work = work_of(program, timing)
     schedule = run(work, timing)
     cycles = int(schedule.end.max(initial=0))
-    modules = {"FETCH": _fetch_module(schedule, cycles)} | {
-        name: _module(work, schedule, unit, cycles) for unit, name in enumerate(UNITS)
-    }
+    own = {module.name: _module(work, schedule, module, cycles) for module in Module}
     return TimingReport(
         cycles=cycles,
         clock_mhz=timing.clock_mhz,
         layers=layer_timings(program, work, schedule),
-        modules=modules,
-        bound={name: modules[name].busy for name in UNITS} | {"PORT": schedule.read_beats},
+        modules={"FETCH": _fetch_module(schedule, cycles)} | own,
+        bound={n: m.busy for n, m in own.items()} | {"PORT": schedule.read_beats},
         dram_bytes=traffic(work, np.arange(program.length)),
         names=layer_names(program),
         units={"gemm": _gemm(work, cycles)},

@@ -1,0 +1,70 @@
+"""VTA's modules, which of them runs an instruction, and the token queues between neighbours.
+
+    module_of(insn)                            # Module.COMPUTE
+    queue_of(Module.COMPUTE, "push_next")      # TokenQueue(source=COMPUTE, to=STORE)
+
+Fetch hands the instructions in stream order to three modules: LOAD (inp, wgt), COMPUTE (uop and acc
+loads, GEMM, ALU, FINISH) and STORE. Each is linked to its neighbours by two token queues, one a
+direction; an instruction waits for the tokens that it pops and pushes when it completes.
+Source: VTA's ``hardware/chisel`` (``core/Decode.scala``, ``core/Semaphore.scala``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from gpw_cli.targets.vta.isa.instructions import Index, Insn, MemInsn, MemType, Opcode
+
+
+class Module(IntEnum):
+    """The modules in pipeline order."""
+
+    LOAD = 0
+    COMPUTE = 1
+    STORE = 2
+
+
+@dataclass(frozen=True)
+class TokenQueue:
+    """Tokens that ``source`` pushes and ``to`` pops."""
+
+    source: Module
+    to: Module
+
+    def __str__(self) -> str:
+        return f"{self.source.name.lower()}->{self.to.name.lower()}"
+
+
+QUEUES = tuple(TokenQueue(Module(a), Module(b)) for a in Module for b in Module if abs(a - b) == 1)
+POPS, PUSHES = ("pop_prev", "pop_next"), ("push_prev", "push_next")
+FLAGS = (*POPS, *PUSHES)
+_NEIGHBOUR = {"prev": -1, "next": 1}
+
+_MODULE = np.full((len(Opcode), 8), Module.COMPUTE)  # [opcode, memory type]
+_MODULE[Opcode.STORE] = Module.STORE
+_MODULE[Opcode.LOAD, [MemType.INP, MemType.WGT]] = Module.LOAD
+
+
+def queue_of(module: Module, flag: str) -> TokenQueue | None:
+    """The queue that ``flag`` means to ``module``; None where it has no such neighbour."""
+    action, _, side = flag.partition("_")
+    other = module + _NEIGHBOUR[side]
+    if other not in tuple(Module):
+        return None
+    ends = (Module(other), module) if action == "pop" else (module, Module(other))
+    return TokenQueue(*ends)
+
+
+def module_of(insn: Insn) -> Module:
+    """The module that runs ``insn``."""
+    memory = insn.memory_type if isinstance(insn, MemInsn) else 0
+    return Module(_MODULE[insn.opcode, memory])
+
+
+def modules_of(opcode: Index, memory_type: Index) -> Index:
+    """The same for columns of decoded fields (``instructions.decode_columns``)."""
+    found: Index = _MODULE[opcode, memory_type].astype(np.int64)
+    return found

@@ -1,4 +1,7 @@
-"""Cycles that VTA's RTL took: 55 random programs of tests/data/rtl_random, each to the cycle.
+"""Cycles that VTA's RTL took, each to the cycle.
+
+55 random programs (tests/data/rtl_random), and 13 networks that gpw exported at commit efc6058
+(rtl_networks): digits and ResNet-20, dense and pruned, with several quantizers.
 
 The numbers are the value of the core's cycle counter (register 0x04) after a run of the Chisel
 sources of apache/tvm-vta at d4a15f6 under Verilator, for the DE10 shell (64-bit bus, bursts of at
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +27,20 @@ from gpw_cli.targets.vta.isa.instructions import decode
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.timing.report import time_program
 
-FOLDER = Path(__file__).parent / "data" / "rtl_random"
+DATA = Path(__file__).parent / "data"
+FOLDER, NETWORKS = DATA / "rtl_random", DATA / "rtl_networks"
 RUNS: list[dict[str, Any]] = json.loads((FOLDER / "rtl.json").read_text())
+NETWORK_RUNS: list[dict[str, Any]] = json.loads((NETWORKS / "rtl.json").read_text())
 
 
 def timing_of(run: dict[str, Any]) -> VtaTiming:
     return replace(load_target(run["target"], VtaConfig).timing, bus_bits=run["bus_bits"])
 
 
-def program_of(run: dict[str, Any]) -> Program:
+def program_of(run: dict[str, Any], folder: Path = FOLDER) -> Program:
     return Program(
         spec=VtaSpec(),
-        insn=(FOLDER / f"{run['name']}.insn").read_bytes(),
+        insn=(folder / f"{run['name']}.insn").read_bytes(),
         dram=np.zeros(0, np.uint8),
         regions=(),
         input="",
@@ -61,6 +67,13 @@ def test_cycles_equal_the_rtl(run: dict[str, Any]) -> None:
     assert report.cycles == run["rtl_cycles"]
     assert len(report.work.unit) == run["instructions"]
     assert sum(layer.cycles for layer in report.layers) == report.cycles
+
+
+@pytest.mark.parametrize(
+    "run", json.loads((NETWORKS / "rtl.json").read_text()), ids=itemgetter("name")
+)
+def test_cycles_of_networks_equal_the_rtl(run: dict[str, Any]) -> None:
+    assert time_program(program_of(run, NETWORKS), timing_of(run)).cycles == run["rtl_cycles"]
 
 
 @pytest.mark.parametrize("bus", [64, 256])

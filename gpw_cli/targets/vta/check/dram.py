@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpw_cli.errors import ProgramError
-from gpw_cli.targets.vta.check.hazards import Stamps
+from gpw_cli.targets.vta.check.hazards import Hazards
 from gpw_cli.targets.vta.isa.access import Transfer
 from gpw_cli.targets.vta.isa.instructions import Index
 from gpw_cli.targets.vta.isa.modules import Module
@@ -24,7 +24,7 @@ class DramState:
         self.granule = min(spec.uop_elem_bytes, spec.inp_elem_bytes, spec.out_elem_bytes)
         count = -(-len(program.dram) // self.granule)
         self.region = np.full(count, -1, np.int32)
-        self.stamps = Stamps(count, f"DRAM ({self.granule}-byte)")
+        self.stamps = Hazards(count, f"DRAM ({self.granule}-byte)")
         for number, region in enumerate(program.regions):
             self._add(number, region)
         laid = program.input_layout.shape(program.input_shape)

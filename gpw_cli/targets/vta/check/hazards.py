@@ -16,7 +16,7 @@ from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.tokens import Clock
 
 
-class Stamps:
+class Hazards:
     """Last write and last read of each of ``depth`` elements of the memory ``name``, by module."""
 
     def __init__(self, depth: int, name: str) -> None:

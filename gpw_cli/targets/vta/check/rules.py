@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.check.dram import DramState
-from gpw_cli.targets.vta.check.hazards import Stamps
+from gpw_cli.targets.vta.check.hazards import Hazards
 from gpw_cli.targets.vta.check.shifts import Amounts
 from gpw_cli.targets.vta.isa.access import dram_elem_bytes, dst_indices, src_indices, wgt_indices
 from gpw_cli.targets.vta.isa.access import transfer as moved_by
@@ -84,10 +84,10 @@ class _Checker:
     def __init__(self, program: Program) -> None:
         spec = self.spec = program.spec
         self.dram, self.amounts = DramState(program), Amounts(program)
-        self.inp = Stamps(spec.inp_depth, "INP")
-        self.wgt = Stamps(spec.wgt_depth, "WGT")
-        self.acc = Stamps(spec.acc_depth, "ACC")
-        self.uop = Stamps(spec.uop_limit, "UOP")
+        self.inp = Hazards(spec.inp_depth, "INP")
+        self.wgt = Hazards(spec.wgt_depth, "WGT")
+        self.acc = Hazards(spec.acc_depth, "ACC")
+        self.uop = Hazards(spec.uop_limit, "UOP")
         self.uops: NDArray[np.uint32] = np.zeros(spec.uop_limit, np.uint32)
         self.distance = self.uops_used = self.gemm_uops = 0
         self.place, self.clock, self.stamp, self.module = "", (0, 0, 0), 0, Module.LOAD
@@ -106,10 +106,10 @@ class _Checker:
         if not condition:
             raise ProgramError(f"{self.place}: {problem}")
 
-    def _read(self, pad: Stamps, index: Index) -> None:
+    def _read(self, pad: Hazards, index: Index) -> None:
         pad.read(self.place, index, self.module, self.stamp, self.clock)
 
-    def _write(self, pad: Stamps, index: Index) -> None:
+    def _write(self, pad: Hazards, index: Index) -> None:
         pad.write(self.place, index, self.module, self.stamp, self.clock)
 
     # LOAD and STORE

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.targets.vta.functional.gemm_groups import Product, products
+from gpw_cli.targets.vta.functional.gemm_groups import MatrixProduct, matrix_products
 from gpw_cli.targets.vta.functional.matmul import Block, Matmul
-from gpw_cli.targets.vta.functional.steps import Lanes, SetAccumulators, Step
+from gpw_cli.targets.vta.functional.steps import Lanes, PlanStep, SetAccumulators
 from gpw_cli.targets.vta.functional.strided import Rows
 from gpw_cli.targets.vta.isa.access import Mask
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
@@ -25,7 +25,7 @@ from gpw_cli.targets.vta.isa.program import Bytes
 Int8 = NDArray[np.int8]
 
 
-class Known:
+class Constants:
     """``mask``: which of ``depth`` elements are known; ``value`` [depth, lanes]: what they hold."""
 
     def __init__(self, depth: int, lanes: int, dtype: type[np.int8] | type[np.int32]) -> None:
@@ -53,10 +53,10 @@ class Known:
 class Scratchpads:
     """Input and accumulator scratchpads; plan steps are appended to ``steps``."""
 
-    def __init__(self, spec: VtaSpec, dram: Bytes, steps: list[Step]) -> None:
+    def __init__(self, spec: VtaSpec, dram: Bytes, steps: list[PlanStep]) -> None:
         self.spec, self.dram, self.steps = spec, dram, steps
-        self.inputs = Known(spec.inp_depth, spec.batch * spec.block_in, np.int8)
-        self.accumulators = Known(spec.acc_depth, spec.batch * spec.block_out, np.int32)
+        self.inputs = Constants(spec.inp_depth, spec.batch * spec.block_in, np.int8)
+        self.accumulators = Constants(spec.acc_depth, spec.batch * spec.block_out, np.int32)
         self._pending: list[tuple[Index, Index, Index]] = []
         self._pending_dst: Mask = np.zeros(spec.acc_depth, np.bool_)
         self._pending_src: Mask = np.zeros(spec.inp_depth, np.bool_)
@@ -93,10 +93,10 @@ class Scratchpads:
         dst, src, tile = (np.concatenate(part) for part in zip(*self._pending, strict=True))
         self._pending.clear()
         self._pending_dst[:], self._pending_src[:] = False, False
-        for product in products(dst, src, tile):
+        for product in matrix_products(dst, src, tile):
             self._plan(product)
 
-    def _plan(self, product: Product) -> None:
+    def _plan(self, product: MatrixProduct) -> None:
         weight = np.concatenate([self._weight(tiles) for _, tiles in product.blocks], axis=2)
         starts = [self.accumulators.uniform(dst) for dst, _ in product.blocks]
         src = product.src

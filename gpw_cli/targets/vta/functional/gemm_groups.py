@@ -17,7 +17,7 @@ from gpw_cli.targets.vta.isa.instructions import Index
 
 
 @dataclass(frozen=True, eq=False)
-class Product:
+class MatrixProduct:
     """acc[dst[b]] += inp[src] x tiles[b]^T for each output block b.
 
     ``src``: int64 [positions, K] input elements. ``blocks``: (dst int64 [positions], tiles int64
@@ -28,7 +28,7 @@ class Product:
     blocks: tuple[tuple[Index, Index], ...]
 
 
-def products(dst: Index, src: Index, tile: Index) -> list[Product]:
+def matrix_products(dst: Index, src: Index, tile: Index) -> list[MatrixProduct]:
     """The matrix products that the micro-ops (dst, src, tile), each int64 [n], amount to."""
     shared: dict[bytes, list[tuple[Index, Index, Index]]] = {}
     for accumulators, inputs, tiles in _by_tiles(dst, src, tile):
@@ -37,7 +37,7 @@ def products(dst: Index, src: Index, tile: Index) -> list[Product]:
         key = inputs.tobytes() + repr(inputs.shape).encode()
         shared.setdefault(key, []).append((inputs, accumulators, tiles[order]))
     return [
-        Product(group[0][0], tuple((accumulators, tiles) for _, accumulators, tiles in group))
+        MatrixProduct(group[0][0], tuple((accumulators, tiles) for _, accumulators, tiles in group))
         for group in shared.values()
     ]
 

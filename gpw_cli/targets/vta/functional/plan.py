@@ -1,6 +1,6 @@
 """From encoded instructions to a plan: everything that does not depend on the pictures, done once.
 
-    plan = make_plan(program)
+    plan = execution_plan(program)
     machine = Machine(program.spec, plan.pages, program.dram, images)
     operations = [op for step in plan.steps for op in step.bind(machine)]
 
@@ -19,10 +19,10 @@ from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.functional.alu import fold, waves
 from gpw_cli.targets.vta.functional.constants import Scratchpads
 from gpw_cli.targets.vta.functional.machine import Pages, granule_bytes
-from gpw_cli.targets.vta.functional.steps import Alu, Clamp, SetInputs, Step, Transfer, Zero
+from gpw_cli.targets.vta.functional.steps import Alu, Clamp, Move, PlanStep, SetInputs, Zero
 from gpw_cli.targets.vta.functional.strided import Rows
-from gpw_cli.targets.vta.isa.access import Transfer as Moved
 from gpw_cli.targets.vta.isa.access import (
+    Transfer,
     dram_elem_bytes,
     dst_indices,
     src_indices,
@@ -46,15 +46,15 @@ from gpw_cli.targets.vta.isa.tokens import linearise, where
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class ExecutionPlan:
     """``steps`` in order; ``pages``: the DRAM held per image; ``uops``: GEMM micro-ops a run."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlanStep, ...]
     pages: Pages
     uops: int
 
 
-def make_plan(program: Program) -> Plan:
+def execution_plan(program: Program) -> ExecutionPlan:
     """The plan of a program that the checker has passed.
 
     Raises ProgramError where weights or micro-ops are loaded from bytes that the program writes.
@@ -63,7 +63,7 @@ def make_plan(program: Program) -> Plan:
     planner = _Planner(program, varying_pages(program, insns))
     for number in linearise(insns).sequence:
         planner.run(number, insns[number])
-    return Plan(tuple(planner.steps), planner.pages, planner.uop_count)
+    return ExecutionPlan(tuple(planner.steps), planner.pages, planner.uop_count)
 
 
 def varying_pages(program: Program, insns: list[Insn]) -> Pages:
@@ -98,7 +98,7 @@ class _Planner:
     def __init__(self, program: Program, pages: Pages) -> None:
         spec = self.spec = program.spec
         self.dram, self.pages = program.dram, pages
-        self.steps: list[Step] = []
+        self.steps: list[PlanStep] = []
         self.uop_count = 0
         self.uops = np.zeros(spec.uop_depth, np.uint32)
         self.tile = np.zeros(spec.wgt_depth, np.int64)  # DRAM element that each weight came from
@@ -134,7 +134,7 @@ class _Planner:
         else:
             self.uops[moved.sram] = self._constant(moved).view("<u4").reshape(-1)
 
-    def _load_inputs(self, insn: MemInsn, moved: Moved, varies: bool) -> None:
+    def _load_inputs(self, insn: MemInsn, moved: Transfer, varies: bool) -> None:
         """Padding is zeroed by one fill that may cover the data too, which is loaded after it."""
         pads = self.pads
         pads.before_loading(np.concatenate([moved.sram, moved.pads]))
@@ -150,7 +150,7 @@ class _Planner:
             pads.inputs.set(moved.sram, value)
             self.steps.append(SetInputs(_inside(insn), value))
 
-    def _load_accumulators(self, insn: MemInsn, moved: Moved, varies: bool) -> None:
+    def _load_accumulators(self, insn: MemInsn, moved: Transfer, varies: bool) -> None:
         pads = self.pads
         pads.before_reading(np.concatenate([moved.sram, moved.pads]))
         pads.accumulators.set(moved.pads, np.int32(0))
@@ -162,19 +162,19 @@ class _Planner:
             value = self._constant(moved).view(np.int8 if narrow else "<i4")
             pads.accumulators.set(moved.sram, value.reshape(len(moved.sram), -1))
 
-    def _constant(self, moved: Moved) -> Bytes:
+    def _constant(self, moved: Transfer) -> Bytes:
         """The bytes that a LOAD from DRAM without pictures moves."""
         data: Bytes = self.dram[moved.rows[:, None] + np.arange(moved.row_bytes)].reshape(-1)
         return data
 
-    def _transfer(self, insn: MemInsn) -> Transfer:
+    def _transfer(self, insn: MemInsn) -> Move:
         granule = granule_bytes(self.spec)
         size = dram_elem_bytes(self.spec, insn.memory_type)
         parts = size // granule
         base = self.pages.address(insn.dram_base * size) // granule
         shape = (insn.y_size, insn.x_size, parts)
         dram = Rows.box(base, shape, (insn.x_stride * parts, parts, 1))
-        return Transfer(insn.memory_type, _inside(insn), dram, insn.opcode == Opcode.STORE)
+        return Move(insn.memory_type, _inside(insn), dram, insn.opcode == Opcode.STORE)
 
     def _gemm(self, insn: GemmInsn) -> None:
         dst, src, wgt = decode_uops(self.spec, self.uops[insn.uop_bgn : insn.uop_end])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gpw_cli.errors import DataError
 from gpw_cli.targets.vta.check.rules import check
 from gpw_cli.targets.vta.functional.machine import Machine
-from gpw_cli.targets.vta.functional.plan import Plan, make_plan
+from gpw_cli.targets.vta.functional.plan import ExecutionPlan, execution_plan
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes, Program
 
 Int8 = NDArray[np.int8]
@@ -54,7 +54,7 @@ class Simulator:
     def __init__(self, program: Program, batch: int = _BATCH) -> None:
         self.report = check(program)
         self.program, self.spec = program, program.spec
-        self.plan = make_plan(program)
+        self.plan = execution_plan(program)
         self.images = -(-batch // program.spec.batch)
         self.batch = self.images * program.spec.batch
         self._idle: list[_Bound] = []  # machines of earlier runs
@@ -122,7 +122,7 @@ class Simulator:
 class _Bound:
     """A plan bound to the tensors of one machine."""
 
-    def __init__(self, program: Program, plan: Plan, images: int) -> None:
+    def __init__(self, program: Program, plan: ExecutionPlan, images: int) -> None:
         self.program, self.pages = program, plan.pages
         self.machine = Machine(program.spec, plan.pages, program.dram, images)
         self.operations = [op for step in plan.steps for op in step.bind(self.machine)]

@@ -23,7 +23,7 @@ Operation = Callable[[], object]
 Lanes = NDArray[np.int32]  # [batch * block_out], or [rows, batch * block_out]
 
 
-class Step(Protocol):
+class PlanStep(Protocol):
     """One step of a plan."""
 
     def bind(self, machine: Machine) -> list[Operation]:
@@ -45,7 +45,7 @@ class Zero:
 
 
 @dataclass(frozen=True, eq=False)
-class Transfer:
+class Move:
     """LOAD (or STORE with ``store``) between per-image DRAM and a scratchpad.
 
     ``sram``: elements [y, x]. ``dram``: granules [y, x, parts] of the bytes held per image.

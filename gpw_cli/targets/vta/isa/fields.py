@@ -39,7 +39,9 @@ class Placed(NamedTuple):
     width: int
 
 
-def place(what: str, layout: Layout, spec: object, words: int, bits: int) -> tuple[Placed, ...]:
+def bit_positions(
+    what: str, layout: Layout, spec: object, words: int, bits: int
+) -> tuple[Placed, ...]:
     """The fields of ``layout`` in ``words`` words of ``bits`` bits.
 
     Raises UnsupportedError naming the field that does not fit.

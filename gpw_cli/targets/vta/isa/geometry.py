@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.targets.vta.isa.fields import ENCODINGS, place
+from gpw_cli.targets.vta.isa.fields import ENCODINGS, bit_positions
 
 UOP_BYTES = 4
 INSN_BYTES = 16
@@ -60,7 +60,7 @@ class VtaSpec:
         for buffer in _BUFFERS:
             self._check_buffer(buffer)
         for what, layout, words, bits in ENCODINGS:
-            place(what, layout, self, words, bits)
+            bit_positions(what, layout, self, words, bits)
 
     def _check_buffer(self, buffer: str) -> None:
         size = getattr(self, f"log_{buffer}_buff_size")

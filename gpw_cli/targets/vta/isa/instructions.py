@@ -151,7 +151,7 @@ def encode(spec: VtaSpec, insns: Iterable[Insn]) -> bytes:
 
 @cache
 def _placed(spec: VtaSpec, opcode: Opcode) -> tuple[fields.Placed, ...]:
-    return fields.place(opcode.name, _LAYOUT[opcode][1], spec, 2, 64)
+    return fields.bit_positions(opcode.name, _LAYOUT[opcode][1], spec, 2, 64)
 
 
 def _encode_one(spec: VtaSpec, number: int, insn: Insn) -> bytes:

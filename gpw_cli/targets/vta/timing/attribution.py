@@ -29,7 +29,7 @@ from gpw_cli.targets.vta.timing.occupancy import (
     OUT,
     SYNC,
     UOP,
-    Work,
+    Occupancy,
 )
 from gpw_cli.targets.vta.timing.pipeline import Schedule
 
@@ -62,7 +62,7 @@ def layer_names(program: Program) -> NDArray[np.object_]:
     return names
 
 
-def layer_timings(program: Program, work: Work, schedule: Schedule) -> tuple[LayerTiming, ...]:
+def layer_timings(program: Program, work: Occupancy, schedule: Schedule) -> tuple[LayerTiming, ...]:
     """One a layer, in the order in which they are over."""
     found: dict[str, list[int]] = {}
     for number, name in enumerate(layer_names(program).tolist()):
@@ -77,13 +77,13 @@ def layer_timings(program: Program, work: Work, schedule: Schedule) -> tuple[Lay
     )
 
 
-def traffic(work: Work, numbers: Index) -> dict[str, int]:
+def traffic(work: Occupancy, numbers: Index) -> dict[str, int]:
     """Bytes between DRAM and VTA for the instructions ``numbers``, by kind."""
     moved = np.bincount(work.kind[numbers], weights=work.bytes[numbers], minlength=len(KINDS))
     return {KINDS[kind]: int(moved[kind]) for kind in _MOVES} | {"insn": len(numbers) * INSN_BYTES}
 
 
-def _layer(name: str, work: Work, mine: Index, cycles: int, split: Index) -> LayerTiming:
+def _layer(name: str, work: Occupancy, mine: Index, cycles: int, split: Index) -> LayerTiming:
     took = np.bincount(work.kind[mine], weights=work.cycles[mine], minlength=len(KINDS))
     return LayerTiming(
         name=name,
@@ -96,7 +96,7 @@ def _layer(name: str, work: Work, mine: Index, cycles: int, split: Index) -> Lay
     )
 
 
-def _split(work: Work, schedule: Schedule, ends: Index) -> Index:
+def _split(work: Occupancy, schedule: Schedule, ends: Index) -> Index:
     """int64 [layers, SPLIT]: between any two events the modules' states are constant."""
     events = np.unique(np.concatenate([[0], schedule.start, schedule.end, ends]))
     times, lengths = events[:-1], np.diff(events)
@@ -111,7 +111,7 @@ def _split(work: Work, schedule: Schedule, ends: Index) -> Index:
     return found
 
 
-def _running(work: Work, schedule: Schedule, unit: int, times: Index) -> NDArray[np.int64]:
+def _running(work: Occupancy, schedule: Schedule, unit: int, times: Index) -> NDArray[np.int64]:
     """The kind of instruction that ``unit`` executes at each of ``times``, -1 for none."""
     mine = np.flatnonzero(work.unit == unit)
     if not len(mine):

@@ -1,6 +1,6 @@
 """What every instruction of a program asks of VTA's units: cycles, memory bursts, tokens.
 
-    work = work_of(program, timing)
+    work = occupancy_of(program, timing)
     work.cycles[3]                     # occupancy of instruction 3, nothing else running
 
 Columns rather than objects: a program has tens of thousands of instructions. Source of the
@@ -37,7 +37,7 @@ _LOADS = {MemType.UOP: UOP, MemType.WGT: WGT, MemType.INP: INP, MemType.ACC: ACC
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class Occupancy:
     """One row an instruction, int64.
 
     ``unit``: a Module; ``kind``: an index of KINDS. ``cycles``: uncontended occupancy. ``uops``:
@@ -63,14 +63,14 @@ class Work:
     finish: int
 
 
-def work_of(program: Program, timing: VtaTiming) -> Work:
+def occupancy_of(program: Program, timing: VtaTiming) -> Occupancy:
     """Raises ProgramError, with the instruction's number, for what no unit can execute."""
     columns = decode_columns(program.spec, program.insn)
     unit, kind = _dispatch(columns)
     uops = _uops(columns, kind)
     count, spec = len(unit), program.spec
     empty = np.zeros((4, count), np.int64)
-    work = Work(
+    work = Occupancy(
         unit=unit,
         kind=kind,
         cycles=np.full(count, timing.sync_cycles),
@@ -135,7 +135,7 @@ def _uops(columns: dict[str, Index], kind: Index) -> Index:
 
 
 def _load(
-    work: Work, columns: dict[str, Index], number: int, spec: VtaSpec, timing: VtaTiming
+    work: Occupancy, columns: dict[str, Index], number: int, spec: VtaSpec, timing: VtaTiming
 ) -> None:
     row = {name: int(columns[name][number]) for name in _MEMORY}
     kind = int(work.kind[number])
@@ -194,7 +194,7 @@ _MEMORY = tuple(field.name for field in fields.MEM)
 
 
 def _store(
-    work: Work, columns: dict[str, Index], number: int, spec: VtaSpec, timing: VtaTiming
+    work: Occupancy, columns: dict[str, Index], number: int, spec: VtaSpec, timing: VtaTiming
 ) -> None:
     row = {name: int(columns[name][number]) for name in _MEMORY}
     size = spec.out_elem_bytes

@@ -32,7 +32,7 @@ from gpw_cli.targets.vta.timing.occupancy import (
     FETCH_CLIENT,
     KINDS,
     LOAD_QUEUED,
-    Work,
+    Occupancy,
     padding_end,
 )
 
@@ -73,7 +73,7 @@ class Schedule:
     read_beats: int
 
 
-def run(work: Work, timing: VtaTiming) -> Schedule:
+def run(work: Occupancy, timing: VtaTiming) -> Schedule:
     """Raises ProgramError for a deadlock, with the instructions that wait."""
     simulation = _Simulation(work, timing)
     simulation.run()
@@ -97,7 +97,7 @@ def _until(batch: Batch, over: int) -> Batch:
 
 
 class _Simulation:
-    def __init__(self, work: Work, timing: VtaTiming) -> None:
+    def __init__(self, work: Occupancy, timing: VtaTiming) -> None:
         self.work, self.timing, self.port = work, timing, ReadPort(timing)
         self.count = len(work.unit)
         self.unit, self.kind = work.unit.tolist(), work.kind.tolist()
@@ -252,7 +252,7 @@ class _Simulation:
         return f"deadlock in cycle {max(self.end)}, waiting for ever: {text}"
 
 
-def _queues(work: Work, flags: tuple[str, str]) -> list[tuple[int, ...]]:
+def _queues(work: Occupancy, flags: tuple[str, str]) -> list[tuple[int, ...]]:
     """Which of QUEUES each instruction pops from, or pushes to, by ``flags``."""
     table = [
         tuple(

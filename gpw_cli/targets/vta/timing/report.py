@@ -34,7 +34,7 @@ from gpw_cli.targets.vta.timing.attribution import (
     layer_timings,
     traffic,
 )
-from gpw_cli.targets.vta.timing.occupancy import Work, work_of
+from gpw_cli.targets.vta.timing.occupancy import Occupancy, occupancy_of
 from gpw_cli.targets.vta.timing.pipeline import Schedule, run
 
 MODULES = ("FETCH", *(module.name for module in Module))
@@ -66,7 +66,7 @@ class TimingReport(Timing):
     layers: tuple[LayerTiming, ...]
     modules: Mapping[str, ModuleTiming]
     names: NDArray[np.object_]
-    work: Work
+    work: Occupancy
     schedule: Schedule
 
     @property
@@ -82,7 +82,7 @@ class TimingReport(Timing):
 
 def time_program(program: Program, timing: VtaTiming) -> TimingReport:
     """Raises ProgramError for what no VTA executes and for a deadlock, naming the instruction."""
-    work = work_of(program, timing)
+    work = occupancy_of(program, timing)
     schedule = run(work, timing)
     cycles = int(schedule.end.max(initial=0))
     own = {module.name: _module(work, schedule, module, cycles) for module in Module}
@@ -101,13 +101,13 @@ def time_program(program: Program, timing: VtaTiming) -> TimingReport:
     )
 
 
-def _gemm(work: Work, cycles: int) -> UnitWork:
+def _gemm(work: Occupancy, cycles: int) -> UnitWork:
     """The array takes one micro-op a cycle at best."""
     uops = int(work.macs.sum())
     return UnitWork("uops", uops, uops / cycles if cycles else 0.0)
 
 
-def _module(work: Work, schedule: Schedule, unit: int, cycles: int) -> ModuleTiming:
+def _module(work: Occupancy, schedule: Schedule, unit: int, cycles: int) -> ModuleTiming:
     mine = work.unit == unit
     arrive, start, end = schedule.arrive[mine], schedule.start[mine], schedule.end[mine]
     free = np.concatenate([[0], end])[:-1]

@@ -54,6 +54,7 @@ def _command(until: str, text: str) -> Callable[..., None]:
             emit({n: {"key": a.key, "metrics": a.metrics} for n, a in artifacts.items()})
             return
         print_metrics(artifacts)
+        print_answer(artifacts)
         say(f"artifacts: {services.store.root}")
 
     command.__doc__ = text
@@ -64,6 +65,22 @@ def print_metrics(artifacts: Mapping[str, Artifact]) -> None:
     """One line a stage on stdout."""
     for name, artifact in artifacts.items():
         print(f"{name:9} {artifact.key}  {_shown(artifact.metrics)}")
+
+
+def print_answer(artifacts: Mapping[str, Artifact]) -> None:
+    """How much faster, for how much accuracy: one line, where a network was simulated."""
+    if "simulate" not in artifacts:
+        return
+    before, here = artifacts["pretrain"].metrics, artifacts["simulate"].metrics
+    dense, own = before["test_accuracy"], here["test_accuracy"]
+    parts = [f"accuracy {own:.2f} % on the NPU, dense {dense:.2f} % in fp32: {own - dense:+.2f}"]
+    time = f"{here['cycles']:,} cycles, {here['milliseconds']:.3f} ms at {here['clock_mhz']:g} MHz"
+    if here.get("dense_cycles"):
+        faster = here["dense_cycles"] / here["cycles"]
+        time += f": {faster:.2f} times faster than dense ({here['dense_cycles']:,})"
+    parts.append(time)
+    parts.append(f"bound {here['bound_cycles']:,}; {here['dram_bytes']:,} DRAM bytes")
+    print("answer    " + "; ".join(parts))
 
 
 def _shown(metrics: dict[str, Any]) -> str:

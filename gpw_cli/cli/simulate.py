@@ -9,7 +9,7 @@ import typer
 
 from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
 from gpw_cli.cli.console import emit, fact, listener, say
-from gpw_cli.cli.pipeline import print_metrics, print_plan
+from gpw_cli.cli.pipeline import print_answer, print_metrics, print_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from gpw_cli.store.store import Artifact
 
 _BUSY = "_utilisation"  # of a unit: stages/simulate.py
-_SHARED = ("n_test", "pictures_per_run", "cycles", "bound_cycles", "dram_bytes", "accuracy_of")
+_SHARED = (
+    "n_test",
+    "pictures_per_run",
+    "cycles",
+    "dense_cycles",
+    "bound_cycles",
+    "dram_bytes",
+    "accuracy_of",
+)
 EPILOG = "example: gpw simulate sparsity=0.7 --images 1000 --trace trace.json"
 
 
@@ -81,6 +89,7 @@ def simulate(
         emit({**found, "files": [str(file) for file in files]})
         return
     print_metrics(artifacts)
+    print_answer(artifacts)
     _print_cycles(config.target.name, artifacts["simulate"].metrics)
     for file in files:
         say(f"wrote {file}")

@@ -77,12 +77,21 @@ def sweep(
         print(
             f"{outcome.ran} points run, {outcome.hits} from the store, {len(outcome.failed)} failed"
         )
+        _print_answer(planned.folder)
         print(f"results: {planned.folder / 'results.csv'}")
         print(f"page:    {planned.folder / 'report.html'}")
     for point, error in outcome.failed.items():
         say(f"failed: {point}: {error}")
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _print_answer(folder: Path) -> None:
+    from gpw_cli.report.answer import answers, table
+    from gpw_cli.report.load import load_sweep
+
+    if rows := answers(load_sweep(folder)):
+        print("\n".join(table(rows)))
 
 
 def _preflight(planned: Sweep, talk: Listener) -> None:

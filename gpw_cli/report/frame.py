@@ -53,6 +53,8 @@ COLUMNS = (
     _metric("act_bits", "quantize", "act_bits", 0, optional=True),
     _metric("cycles", "simulate", "cycles", 0, optional=True),
     _metric("bound_cycles", "simulate", "bound_cycles", 0, optional=True),
+    _metric("milliseconds", "simulate", "milliseconds", 6, optional=True),
+    _metric("dense_cycles", "simulate", "dense_cycles", 0, optional=True),
     _metric("dram_bytes", "simulate", "dram_bytes", 0, optional=True),
     _metric("groups_total", "prune", "groups_total", 0),
     _metric("groups_removed", "prune", "groups_removed", 0),
@@ -80,7 +82,8 @@ IDENTITY = (
     Column("seed", "", 0),
 )
 BUSY = "_utilisation"  # ends the metric of a unit: its name is the target's own
-PER_RUN = ("cycles", "bound_cycles", "dram_bytes")  # counted in a run, shown for one picture
+# counted in a run, shown for one image
+PER_RUN = ("cycles", "bound_cycles", "milliseconds", "dense_cycles", "dram_bytes")
 # What figures need beyond the CSV: number of logged epochs, of listed layers, of drawable masks.
 COUNTS = {
     "pretrain_history": ("pretrain", "history"),
@@ -129,13 +132,20 @@ def _row(
         "status": record["status"],
         "error": record.get("error"),
         "scheme": str(axes.get("scheme") or axes.get("pruning") or "unknown"),
-        "sparsity": axes.get("sparsity"),
+        "sparsity": _sparsity(record, axes),
         "seed": axes.get("seed", 0),
         "variant": ", ".join(f"{name} {axes[name]}" for name in varied if name in axes),
         **values,
         **{name: len(dig(record, f"stages.{s}.{k}") or []) for name, (s, k) in COUNTS.items()},
         "drawable_masks": sum(layer.get("kept") is not None for layer in layers),
     }
+
+
+def _sparsity(record: Mapping[str, Any], axes: Mapping[str, Any]) -> Any:
+    """As asked for; under a budget of cycles as reached."""
+    if dig(record, "config.pruning.scope") == "cycles" and axes.get("scheme") != "dense":
+        return dig(record, "stages.prune.metrics.sparsity_prunable")
+    return axes.get("sparsity")
 
 
 def dig(record: Mapping[str, Any], path: str) -> Any:

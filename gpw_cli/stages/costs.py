@@ -26,6 +26,7 @@ from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose
 from gpw_cli.pruning.masks import PruneResult, masks_of
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
+from gpw_cli.stages.network import load_network, picture_of
 from gpw_cli.targets.registry import npu_of
 
 if TYPE_CHECKING:
@@ -125,8 +126,7 @@ def within_budget(
     Raises UsageError, with the smallest budget that is possible, for one that cannot be met.
     """
     config, pictures = job.config, job.services.pictures(job.config)
-    _, height, width, channels = pictures.train.images.shape
-    graph = trace(model, (channels, height, width), pictures.mean, pictures.std)
+    graph = trace(model, picture_of(job), pictures.mean, pictures.std)
     few = normalise(pictures.train.images[:CALIBRATION], pictures.mean, pictures.std)
     costs = NetworkCosts(graph, few, config)
     dense = costs.compiled({})[1]
@@ -142,6 +142,16 @@ def within_budget(
         f"{result.groups_removed:,} of {result.groups_total:,} groups removed"
     )
     return result, {"budget_cycles": limit, "estimated_cycles": cycles}
+
+
+def dense_cycles(job: Job) -> int:
+    """Cycles of the network before pruning, quantized, compiled and timed like the pruned one."""
+    model, _ = load_network(job.upstream["pretrain"])
+    config, images = job.config, job.services.pictures(job.config)
+    graph = trace(model, picture_of(job), images.mean, images.std)
+    few = images.train.images[: config.quantizer.calibration]
+    calibration = normalise(few, images.mean, images.std)
+    return NetworkCosts(graph, calibration, config).compiled({})[1].cycles
 
 
 def budget_cycles(config: Config, timing: Timing) -> int:

@@ -14,6 +14,7 @@ from gpw_cli.errors import ProgramError
 from gpw_cli.graph.integer import IntGraph
 from gpw_cli.graph.integer_io import load
 from gpw_cli.quantization.reference import accuracy, quantize_input, run
+from gpw_cli.stages.costs import dense_cycles
 from gpw_cli.stages.integers import LAYERS
 from gpw_cli.stages.pipeline import Job
 from gpw_cli.targets.base import Compiled, Simulates, Timing
@@ -41,6 +42,7 @@ def build(job: Job) -> dict[str, Any]:
         **measured,
         **({"pictures_per_run": report.pictures} if report.pictures > 1 else {}),
         "cycles": report.cycles,
+        **({"dense_cycles": dense_cycles(job)} if "finetune" in job.upstream else {}),
         "bound_cycles": report.bound_cycles,
         "bound": dict(report.bound),
         "milliseconds": report.milliseconds,

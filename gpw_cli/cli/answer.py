@@ -1,0 +1,113 @@
+"""``gpw pick`` and ``gpw compare``: the answer of a sweep, and of two."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gpw_cli.cli.arguments import Json
+from gpw_cli.cli.console import emit
+from gpw_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpw_cli.report.answer import Answer
+    from gpw_cli.report.load import Sweep
+
+Folder = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name or folder.")]
+Results = Annotated[Path, typer.Option(help="The folder that holds the sweeps.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands to ``app``."""
+    app.command("pick", epilog="example: gpw pick frontier --max-ms 0.8")(pick)
+    app.command("compare", epilog="example: gpw compare paper_gpw frontier")(compare)
+
+
+def pick(
+    sweep: Folder,
+    max_ms: Annotated[
+        float | None, typer.Option(min=0, help="Milliseconds of one image at the target's clock.")
+    ] = None,
+    max_cycles: Annotated[float | None, typer.Option(min=0, help="Cycles of one image.")] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Percent; the fastest network that reaches it."),
+    ] = None,
+    results: Results = Path("results"),
+    json: Json = False,
+) -> None:
+    """The best network of a sweep within limits, and the command that exports it."""
+    from gpw_cli.report.answer import answers, table
+    from gpw_cli.report.answer import pick as best_of
+
+    loaded = _loaded(sweep, results)
+    rows = answers(loaded)
+    best = best_of(rows, max_ms=max_ms, max_cycles=max_cycles, min_accuracy=min_accuracy)
+    if best is None:
+        raise UsageError(_nothing(loaded, rows))
+    command = export_command(loaded, best)
+    if json:
+        emit({**asdict(best), "export": command})
+        return
+    print("\n".join(table([best])))
+    print(f"export: {command}")
+
+
+def compare(
+    first: Folder, second: Folder, results: Results = Path("results"), json: Json = False
+) -> None:
+    """Two sweeps in one table, and the setting that both have side by side."""
+    from gpw_cli.report.answer import answers, table
+
+    names = (first, second)
+    found = [answers(_loaded(name, results)) for name in names]
+    if json:
+        emit({n: [asdict(row) for row in rows] for n, rows in zip(names, found, strict=True)})
+        return
+    for name, rows in zip(names, found, strict=True):
+        print(f"{name}:")
+        print("\n".join(f"  {line}" for line in table(rows)))
+    before = {row.name: row for row in found[0]}
+    for row in found[1]:
+        if (other := before.get(row.name)) is not None:
+            print(_difference(row, other, second, first))
+
+
+def _difference(row: Answer, other: Answer, here: str, there: str) -> str:
+    text = f"{row.name}: {here} {row.accuracy - other.accuracy:+.2f} points against {there}"
+    if row.cycles and other.cycles:
+        text += f", {row.cycles - other.cycles:+,.0f} cycles"
+    return text
+
+
+def _loaded(name: str, results: Path) -> Sweep:
+    from gpw_cli.report.fresh import sweep_folders
+    from gpw_cli.report.load import load_sweep
+
+    (folder,) = sweep_folders(results, name)
+    return load_sweep(folder)
+
+
+def _nothing(sweep: Sweep, rows: list[Answer]) -> str:
+    timed = [row for row in rows if row.cycles is not None and row.milliseconds is not None]
+    if not timed:
+        return f"{sweep.folder} has no finished network with cycles; run the sweep to its end first"
+    fastest = min(timed, key=lambda row: row.milliseconds or 0.0)
+    best = max(timed, key=lambda row: row.accuracy)
+    return (
+        f"no network of {sweep.folder} is within these limits: the fastest takes "
+        f"{fastest.milliseconds:.3f} ms ({fastest.cycles:,.0f} cycles, {fastest.accuracy:.2f} %), "
+        f"the most accurate has {best.accuracy:.2f} % ({best.milliseconds:.3f} ms)"
+    )
+
+
+def export_command(sweep: Sweep, answer: Answer) -> str:
+    """The command line that makes the first network of ``answer`` again and exports it."""
+    point: Any = next(p for p in sweep.manifest["points"] if p["id"] == answer.ids[0])
+    axes = [f"{key}={value}" for key, value in point["axes"].items()]
+    words = [*sweep.manifest.get("overrides", ()), *axes, "--export", "program/"]
+    return shlex.join(["gpw", "simulate", *words])

@@ -1,1 +1,45 @@
-"""gpw: prune, fine-tune, quantize, compile and time CNNs for a vector-engine NPU."""
+"""gpw: prune, fine-tune, quantize, compile and time CNNs for a vector-engine NPU.
+
+The functions of ``gpw_cli.api`` are here too: ``gpw_cli.prune``, ``gpw_cli.quantize`` and so on.
+They are imported at first use, so that the command line starts without PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpw_cli.api import (
+        Compiled,
+        IntGraph,
+        PruneResult,
+        Timing,
+        compile,
+        cycles,
+        finetune,
+        load_results,
+        prune,
+        quantize,
+        simulate,
+    )
+
+__all__ = [
+    "Compiled",
+    "IntGraph",
+    "PruneResult",
+    "Timing",
+    "compile",
+    "cycles",
+    "finetune",
+    "load_results",
+    "prune",
+    "quantize",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("gpw_cli.api"), name)
+    raise AttributeError(f"module 'gpw_cli' has no attribute {name!r}")

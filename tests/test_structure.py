@@ -12,7 +12,8 @@ from gpw_cli.targets.registry import FAMILIES
 PACKAGE = Path(gpw_cli.__file__).parent
 #: A package may import those of the levels below its own, itself, and ``errors``.
 LEVELS = (
-    {"cli"},
+    {"cli", "__init__"},
+    {"api"},
     {"sweep", "report"},
     {"stages"},
     {"training", "quantization"},

@@ -1,0 +1,243 @@
+"""gpw as a library: the steps of the pipeline as functions on PyTorch modules.
+
+    import gpw_cli as gpw
+
+    result = gpw.prune(model, images, sparsity=0.7)       # model: a traceable nn.Module
+    gpw.finetune(model, result.masks, data, epochs=10)
+    graph = gpw.quantize(model, images)
+    compiled = gpw.compile(graph, target="vta")
+    gpw.cycles(compiled).cycles, gpw.simulate(compiled, graph, images)
+
+Nothing is stored, downloaded or cached. Options have the names and values of the command line
+(``gpw config`` shows them); what is not a parameter here is set with ``overrides``, as
+``overrides=["pruning.keep_shift=true"]``. Errors are those of ``gpw_cli.errors``: every one that
+bad input can cause is a ``UsageError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gpw_cli.config.compose import compose
+from gpw_cli.errors import UsageError
+from gpw_cli.graph.branches import residual_branches
+from gpw_cli.graph.integer import IntGraph
+from gpw_cli.graph.trace import trace
+from gpw_cli.pruning.budget import choose
+from gpw_cli.pruning.criteria import criterion_named
+from gpw_cli.pruning.masks import (
+    PruneResult,
+    apply_masks,
+    candidates,
+    masks_of,
+    prunable_layers,
+    prune_masks,
+)
+from gpw_cli.pruning.norms import shift_masks
+from gpw_cli.quantization.quantize import prepare, quantize_graph
+from gpw_cli.quantization.ranges import calibrate
+from gpw_cli.quantization.reference import quantize_input
+from gpw_cli.quantization.reference import run as run_reference
+from gpw_cli.stages.costs import NetworkCosts, budget_cycles
+from gpw_cli.stages.inputs import pruning_tile
+from gpw_cli.targets.base import Compiled, Simulates, Timing
+from gpw_cli.targets.registry import npu_of
+from gpw_cli.training.loop import EpochRecord, FitOptions, fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from gpw_cli.config.schema import Config
+    from gpw_cli.data.pictures import Pictures
+
+__all__ = [
+    "Compiled",
+    "IntGraph",
+    "PruneResult",
+    "Timing",
+    "compile",
+    "cycles",
+    "finetune",
+    "load_results",
+    "prune",
+    "quantize",
+    "simulate",
+]
+
+
+def prune(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    scheme: str = "gpw",
+    sparsity: float | str = 0.5,
+    budget: int = 0,
+    scope: str = "layer",
+    criterion: str = "l1",
+    labels: Tensor | None = None,
+    target: str = "vta",
+    overrides: Sequence[str] = (),
+) -> PruneResult:
+    """Choose the groups that go, and set their weights to zero in ``model``, in place.
+
+    images: float32 [N, C, H, W] as the model takes them; their shape is what the network is traced
+    for, their values matter for a budget (calibration) and for criteria that take gradients, which
+    also need ``labels`` int64 [N]. budget: cycles on ``target`` in place of a sparsity.
+    Returns the masks (parameter name -> bool, True: kept) and exact counts.
+    """
+    options = [f"scheme={scheme}", f"criterion={criterion}", f"target={target}"]
+    if budget:
+        options += ["scope=cycles", f"pruning.budget={budget}"]
+    else:
+        options += [f"sparsity={sparsity}", f"scope={scope}"]
+    config = compose([*options, *overrides])
+    names = prunable_layers(model, config.pruning.include_first, config.pruning.include_last)
+    products = _products(model, names, images, labels, criterion)
+    if budget:
+        result = _within_budget(model, images, names, products, config)
+    else:
+        result = prune_masks(
+            dict(model.named_parameters()),
+            names,
+            scheme=scheme,
+            sparsity=repr(config.pruning.sparsity),
+            scope=scope,
+            criterion=criterion,
+            tile=pruning_tile(config),
+            rounding=config.pruning.rounding.value,
+            products=products,
+        )
+    if not config.pruning.keep_shift:
+        shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+        result.masks.update(shift_masks(model, result.masks, shape))
+    apply_masks(model, result.masks)
+    return result
+
+
+def _products(
+    model: nn.Module, names: Sequence[str], images: Tensor, labels: Tensor | None, criterion: str
+) -> dict[str, list[Tensor]] | None:
+    if not criterion_named(criterion).gradients:
+        return None
+    if labels is None:
+        raise UsageError(f"criterion={criterion} takes gradients: give labels int64 [N]")
+    own = dict(model.named_parameters())
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    was_training = model.training
+    model.eval()
+    for x, y in zip(torch.split(images, 128), torch.split(labels, 128), strict=True):
+        loss = nn.functional.cross_entropy(model(x), y)
+        gradients = torch.autograd.grad(loss, [own[name] for name in names])
+        for name, gradient in zip(names, gradients, strict=True):
+            found[name].append(gradient * own[name].detach())
+    model.train(was_training)
+    return found
+
+
+def _within_budget(
+    model: nn.Module,
+    images: Tensor,
+    names: Sequence[str],
+    products: Mapping[str, Sequence[Tensor]] | None,
+    config: Config,
+) -> PruneResult:
+    weights = dict(model.named_parameters())
+    layers = candidates(
+        weights,
+        names,
+        scheme=config.pruning.scheme.value,
+        criterion=config.pruning.criterion.value,
+        tile=pruning_tile(config),
+        products=products,
+    )
+    graph = trace(model, (int(images.shape[1]), int(images.shape[2]), int(images.shape[3])))
+    costs = NetworkCosts(graph, images, config)
+    limit = budget_cycles(config, costs.compiled({})[1])
+    return masks_of(weights, layers, choose(costs.problem(layers, residual_branches(graph), limit)))
+
+
+def finetune(
+    model: nn.Module,
+    masks: Mapping[str, Tensor],
+    data: Pictures,
+    *,
+    recipe: str = "restart",
+    epochs: int = 10,
+    seed: int = 0,
+    device: str = "cpu",
+    overrides: Sequence[str] = (),
+) -> list[EpochRecord]:
+    """Train ``model`` in place with ``masks`` held; one record an epoch.
+
+    data: uint8 images and labels with their normalisation (gpw_cli.data.pictures.Pictures; those
+    that gpw knows come from gpw_cli.data.registry.load_pictures). recipe: an option of
+    ``conf/train``. Raises DivergedError when the loss is not finite.
+    """
+    options = [f"finetune.train={recipe}", f"finetune.train.epochs={epochs}", *overrides]
+    train = compose(options).finetune.train
+    where = FitOptions("finetune", seed, torch.device(device))
+    return fit(model, data, train, where, masks=dict(masks))
+
+
+def quantize(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    quantizer: str = "best",
+    bits: int = 8,
+    fused: bool = True,
+    overrides: Sequence[str] = (),
+) -> IntGraph:
+    """The network on integers, with ranges calibrated on ``images`` float32 [N, C, H, W].
+
+    Raises UnsupportedError for an operator that the graph cannot express.
+    """
+    cfg = compose([f"quantizer={quantizer}", f"bits={bits}", *overrides]).quantizer
+    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+    graph = prepare(trace(model, shape), cfg)
+    return quantize_graph(graph, calibrate(graph, [images], cfg), cfg, fused=fused)
+
+
+def compile(graph: IntGraph, target: str = "vta", overrides: Sequence[str] = ()) -> Compiled:
+    """The network for an NPU, an option of ``conf/target``.
+
+    Raises UnsupportedError for what the NPU lacks.
+    """
+    return npu_of(compose([f"target={target}", *overrides]).target).compile(graph)
+
+
+def cycles(compiled: Compiled) -> Timing:
+    """Cycles, milliseconds, bound and DRAM bytes, in all and by layer."""
+    return compiled.time()
+
+
+def simulate(
+    compiled: Compiled, graph: IntGraph, images: Tensor | NDArray[np.float32]
+) -> NDArray[np.int32]:
+    """Logits int32 [N, classes] for ``images`` float32 [N, C, H, W] as the model takes them.
+
+    By the compiled program where the NPU has a functional simulation, else by the integer
+    reference executor of ``graph``. Raises ProgramError for a program that breaks a rule of the
+    hardware.
+    """
+    x = quantize_input(graph, images)
+    if isinstance(compiled, Simulates):
+        return compiled.simulator()(x)
+    return run_reference(graph, x)
+
+
+def load_results(folder: str | Path) -> pd.DataFrame:
+    """One row a point of a sweep's folder: what its results.csv has, unrounded.
+
+    Raises UsageError for a folder that is no sweep.
+    """
+    from gpw_cli.report.load import load_sweep
+
+    return load_sweep(Path(folder)).frame

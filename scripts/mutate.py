@@ -1,0 +1,288 @@
+"""Mutation testing: what one changed operator, number or branch does to the tests.
+
+    python scripts/mutate.py --count 60 --seed 0 --out mutants.jsonl    # goes on where it stopped
+    python scripts/mutate.py --out mutants.jsonl --report               # counts, survivors' changes
+    python scripts/mutate.py --only gpw_cli/pruning/masks.py --count 20 --out masks.jsonl
+
+Draws ``--count`` mutants of the packages in TESTS at random. Each is made in a copy of the checkout
+and gets the tests of its package, the cheapest first, up to the first failure. ``--out`` has one
+JSON object a mutant; a mutant of a file that has changed since is tried again.
+
+Why a driver of our own: cosmic-ray (8.7) starts an interpreter a mutant, with one test command for
+all, and importing torch alone takes seconds; mutmut (3.8) passes over decorated functions, such as
+every property here, and learns which tests matter from a run of the whole suite, a quarter of an
+hour. Neither draws a sample from a seed. Here one process has imported the libraries and forks a
+child a mutant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypothesis  # noqa: F401 - imported once, before the forks
+import numpy as np  # noqa: F401
+import omegaconf  # noqa: F401
+import pandas as pd  # noqa: F401
+import pytest
+import torch  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU_SECONDS = 600  # of one mutant's tests; a mutant that takes more loops for ever
+#: Of each file or folder the tests that are about it, the cheapest first; the first match counts.
+TESTS = {
+    "gpw_cli/pruning": ("pruning", "budget", "cycles"),
+    "gpw_cli/quantization": ("quantization", "integer", "multiplier"),
+    "gpw_cli/graph": ("graph", "integer", "multiplier", "operators", "quantization"),
+    "gpw_cli/store": ("store",),
+    "gpw_cli/targets/eie": ("eie_compression", "eie_cycles", "eie_network"),
+    "gpw_cli/targets/engine": ("engine",),
+    "gpw_cli/targets/vta/isa": ("vta_isa", "vta_checker", "vta_timing", "vta_lowering"),
+    "gpw_cli/targets/vta/check": ("vta_checker", "vta_random", "vta_lowering"),
+    "gpw_cli/targets/vta/functional": ("vta_functional", "vta_random", "vta_lowering"),
+    "gpw_cli/targets/vta/timing": ("vta_timing", "vta_rtl", "vta_random"),
+    "gpw_cli/targets/vta/lowering": ("vta_lowering_parts", "vta_lowering"),
+    "gpw_cli/targets/vta": ("vta_export", "vta_timing", "vta_lowering"),
+    "gpw_cli/targets": ("targets", "engine"),
+}
+SWAPS: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.FloorDiv,
+    ast.FloorDiv: ast.Mult,
+    ast.Div: ast.Mult,
+    ast.Mod: ast.FloorDiv,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+}
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+SKIPPED = (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr)
+NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"}
+NAMES |= {"floor": "ceil", "ceil": "floor", "any": "all", "all": "any", "argmin": "argmax"}
+NAMES |= {"zeros": "ones", "ones": "zeros", "zeros_like": "ones_like", "sorted": "list"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``place``: the mutated node is the ``place``-th that ``_changes`` finds in ``file``."""
+
+    file: str
+    place: int
+    line: int
+    what: str
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others."""
+        return f"{self.file}:{self.line} #{self.place} {self.what}"
+
+
+def mutants_of(file: str) -> list[Mutant]:
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    return [
+        Mutant(file, place, getattr(node, "lineno", 0), what)
+        for place, (node, what) in enumerate(_changes(tree))
+    ]
+
+
+def mutated(mutant: Mutant) -> str:
+    """The source of the mutant's file with the one change."""
+    tree = ast.parse((ROOT / mutant.file).read_text(encoding="utf-8"))
+    list(_changes(tree, mutant.place))
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+Change = Callable[[], None]
+
+
+def _changes(tree: ast.Module, apply: int = -1) -> Iterator[tuple[ast.AST, str]]:
+    """(node, what would change) of every place; the ``apply``-th is changed as it is yielded."""
+    places = [(node, what, change) for node in _code(tree) for what, change in _of(node)]
+    for place, (node, what, change) in enumerate(places):
+        if place == apply:
+            change()
+        yield node, what
+
+
+def _code(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but annotations, messages, decorators and imports."""
+    for name, value in ast.iter_fields(tree):
+        if name in ("annotation", "returns", "decorator_list", "msg"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or isinstance(child, SKIPPED):
+                continue
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            yield child
+            yield from _code(child)
+
+
+def _of(node: ast.AST) -> Iterator[tuple[str, Change]]:
+    """What may be changed in ``node`` itself."""
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        yield _put(node, "ops", [SWAPS[type(node.ops[0])](), *node.ops[1:]])
+    elif isinstance(node, ast.BoolOp | ast.BinOp | ast.AugAssign) and type(node.op) in SWAPS:
+        yield _put(node, "op", SWAPS[type(node.op)]())
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        yield _put(node, "op", ast.UAdd())
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield _put(node, "operand", ast.UnaryOp(ast.Not(), node.operand))
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+        yield _put(
+            node, "value", not node.value if isinstance(node.value, bool) else node.value + 1
+        )
+    elif isinstance(node, ast.If | ast.IfExp | ast.While):
+        yield _put(node, "test", ast.UnaryOp(ast.Not(), node.test))
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield _put(node, "value", ast.Constant(None))
+    elif isinstance(node, ast.Name) and node.id in NAMES:
+        yield _put(node, "id", NAMES[node.id])
+    elif isinstance(node, ast.Attribute) and node.attr in NAMES:
+        yield _put(node, "attr", NAMES[node.attr])
+
+
+def _put(node: ast.AST, field: str, value: object) -> tuple[str, Change]:
+    return f"{type(node).__name__}.{field}", lambda: setattr(node, field, value)
+
+
+def tests_of(file: str) -> list[str]:
+    """Names of test files, the cheapest first."""
+    prefix = next(prefix for prefix in TESTS if file.startswith(prefix))
+    return [f"tests/test_{name}.py" for name in TESTS[prefix]]
+
+
+def run_tests(copy: Path, tests: list[str], log: Path) -> str:
+    """What the tests say of the package in ``copy``: survived, killed or timeout."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+            os.chdir(copy)
+            sys.path[:0] = [str(copy), str(copy / "tests")]
+            os.environ |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+            sys.dont_write_bytecode = True
+            with log.open("w") as out:
+                os.dup2(out.fileno(), 1)
+                os.dup2(out.fileno(), 2)
+            code = int(pytest.main([*tests, *OPTIONS]))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return "timeout" if os.WTERMSIG(status) == signal.SIGXCPU else "killed"
+    return "survived" if os.WEXITSTATUS(status) == 0 else "killed"
+
+
+def difference(mutant: Mutant) -> str:
+    """The changed lines, as ``ast.unparse`` writes them."""
+    before = ast.unparse(ast.parse((ROOT / mutant.file).read_text(encoding="utf-8")))
+    lines = difflib.unified_diff(
+        before.splitlines(), mutated(mutant).splitlines(), n=0, lineterm=""
+    )
+    return "\n".join(line for line in list(lines)[2:] if not line.startswith("@@"))
+
+
+def sources(only: str | None) -> list[str]:
+    """Paths of the modules to mutate, from ROOT."""
+    found = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "gpw_cli").rglob("*.py"))
+    return [f for f in found if f.startswith(only or tuple(TESTS)) and f.startswith(tuple(TESTS))]
+
+
+def digest(file: str) -> str:
+    return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()[:16]
+
+
+def tried(out: Path) -> dict[str, dict[str, object]]:
+    """Rows of ``out`` by the mutant's name, of files that are still the same."""
+    if not out.exists():
+        return {}
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    return {row["name"]: row for row in rows if row["digest"] == digest(row["file"])}
+
+
+def attempt(mutants: list[Mutant], out: Path) -> None:
+    """Run the tests of each mutant that ``out`` does not have, one line each."""
+    done = tried(out)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        copy, log = Path(name) / "gpw", Path(name) / "log"
+        left_out = shutil.ignore_patterns(".git", ".gpw", "results", "__pycache__", ".*_cache")
+        shutil.copytree(ROOT, copy, ignore=left_out)
+        for tests in {
+            tuple(tests_of(mutant.file)) for mutant in mutants if mutant.name not in done
+        }:
+            if run_tests(copy, list(tests), log) != "survived":
+                sys.exit(f"{' '.join(tests)}: fail without a mutant\n{log.read_text()[-2000:]}")
+        for mutant in left:
+            (copy / mutant.file).write_text(mutated(mutant), encoding="utf-8")
+            result = run_tests(copy, tests_of(mutant.file), log)
+            shutil.copy(ROOT / mutant.file, copy / mutant.file)
+            row = {"name": mutant.name, "file": mutant.file, "digest": digest(mutant.file)}
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row | {"result": result}) + "\n")
+            print(f"{result:8} {mutant.name}", flush=True)
+
+
+def report(mutants: list[Mutant], out: Path) -> None:
+    """Counts, and each survivor with its change."""
+    done = tried(out)
+    known = {mutant.name: mutant for mutant in mutants}
+    results = Counter(str(row["result"]) for row in done.values())
+    total = sum(results.values())
+    print(", ".join(f"{count} {what}" for what, count in results.most_common()), f"of {total}")
+    for name, row in done.items():
+        if row["result"] == "survived" and name in known:
+            print(f"\n{name}\n{difference(known[name])}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Mutation testing of a random sample.")
+    parser.add_argument("--count", type=int, default=60, help="mutants to draw")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="a file or folder of gpw_cli, from the checkout")
+    parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
+    parser.add_argument("--report", action="store_true", help="read --out and run nothing")
+    arguments = parser.parse_args()
+    every = [mutant for file in sources(arguments.only) for mutant in mutants_of(file)]
+    if not arguments.report:
+        drawn = random.Random(arguments.seed).sample(every, min(arguments.count, len(every)))
+        attempt(sorted(drawn, key=lambda mutant: tests_of(mutant.file)), arguments.out)
+    report(every, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

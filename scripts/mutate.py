@@ -43,7 +43,8 @@ import pytest
 import torch  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
-CPU_SECONDS = 600  # of one mutant's tests; a mutant that takes more loops for ever
+CPU_SECONDS, SECONDS = 300, 3600  # of one mutant's tests; a mutant that takes more loops for ever
+BYTES = 12 << 30  # of address space, for mutants that allocate without end
 #: Of each file or folder the tests that are about it, the cheapest first; the first match counts.
 TESTS = {
     "gpw_cli/pruning": ("pruning", "budget", "cycles"),
@@ -188,6 +189,8 @@ def run_tests(copy: Path, tests: list[str], log: Path) -> str:
         code = 70
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+            resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+            signal.alarm(SECONDS)
             os.chdir(copy)
             sys.path[:0] = [str(copy), str(copy / "tests")]
             os.environ |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -204,7 +207,8 @@ def run_tests(copy: Path, tests: list[str], log: Path) -> str:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        return "timeout" if os.WTERMSIG(status) == signal.SIGXCPU else "killed"
+        slow = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM)
+        return "timeout" if slow else "killed"
     return "survived" if os.WEXITSTATUS(status) == 0 else "killed"
 
 
@@ -242,11 +246,10 @@ def attempt(mutants: list[Mutant], out: Path) -> None:
         copy, log = Path(name) / "gpw", Path(name) / "log"
         left_out = shutil.ignore_patterns(".git", ".gpw", "results", "__pycache__", ".*_cache")
         shutil.copytree(ROOT, copy, ignore=left_out)
-        for tests in {
-            tuple(tests_of(mutant.file)) for mutant in mutants if mutant.name not in done
-        }:
-            if run_tests(copy, list(tests), log) != "survived":
-                sys.exit(f"{' '.join(tests)}: fail without a mutant\n{log.read_text()[-2000:]}")
+        left = [mutant for mutant in mutants if mutant.name not in done]
+        for tests in sorted({tests for mutant in left for tests in tests_of(mutant.file)}):
+            if run_tests(copy, [tests], log) != "survived":
+                sys.exit(f"{tests} fails without a mutant\n{log.read_text()[-2000:]}")
         for mutant in left:
             (copy / mutant.file).write_text(mutated(mutant), encoding="utf-8")
             result = run_tests(copy, tests_of(mutant.file), log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -270,6 +271,12 @@ def test_host_lays_the_picture_out(case: str) -> None:
     assert gemm_micro_ops(program) == (passes + second) * rows * cols
 
 
+def test_small_bias_takes_one_constant() -> None:
+    maker = GraphMaker((3, 8, 8))
+    maker.conv("input", 16, bias=60, rescale=Rescale(9, False, 0, 127))
+    assert assert_exact(maker.graph()).input_layout.constants == (1,)
+
+
 def test_layout_of_a_pruned_first_layer_and_of_two_readers() -> None:
     maker = GraphMaker((3, 8, 8))
     first = maker.conv("input", 16)
@@ -282,6 +289,42 @@ def test_layout_of_a_pruned_first_layer_and_of_two_readers() -> None:
     first, second = maker.conv("input", 16), maker.conv("input", 16)
     maker.add(first, second)
     assert assert_exact(maker.graph()).input_layout == InputLayout()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_spare_channels_hold_the_bias_of_the_next_layer(bits: int) -> None:
+    high = 2 ** (bits - 1) - 1
+    maker = GraphMaker((16, 8, 8))
+    rescale = Rescale(13 - bits, True, 0, high)
+    first = maker.conv("input", 20, rescale=rescale)
+    second = maker.conv(first, 12, residual=None, rescale=rescale, bias=1000)
+    last = maker.conv(second, 12, residual=second, residual_shift=5, stride=1, rescale=rescale)
+    maker.conv(last, 10, 1, relu=False, bits=32)
+    program = assert_exact(maker.graph())
+    # two output blocks of nine tiles and a bias, nine tiles on each of two blocks, nine with a
+    # shortcut, one: no bias but the first layer's has a tile, and at 4 bits the last one's, as 7
+    # shifted left by 9 would not fit the constants of the layer before
+    assert gemm_micro_ops(program) == (2 * 9 + 2 + 18 + 9 + 1 + 1 + (bits == 4)) * 64
+
+
+def test_constants_are_read_inside_the_picture_only() -> None:
+    for stride, padding, kernel in [(1, 1, 3), (2, 1, 3), (2, 2, 5), (3, 0, 2), (2, 1, 2)]:
+        maker = GraphMaker((16, 9, 9))
+        first = maker.conv("input", 9, 1)
+        maker.conv(first, 24, kernel, stride, padding)
+        assert_exact(maker.graph())
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_ragged_channels_on_every_geometry(name: str, keep: float) -> None:
+    maker = GraphMaker((5, 9, 9))
+    x = maker.conv("input", 13)
+    x = maker.conv(maker.conv(x, 21, keep=keep), 13, keep=keep, residual=x, residual_shift=8)
+    y = maker.conv(x, 27, stride=2, keep=keep, bias=90_000)
+    y = maker.conv(maker.max_pool(y, 3, 1, 1), 27, keep=keep, rescale=Rescale(-1, True, -5, 100))
+    maker.conv(maker.avg_pool(y, 3, shift=3), 10, 1, relu=False, bits=32)
+    assert_exact(maker.graph(), GEOMETRIES[name])
 
 
 def test_laid_out_picture_in_an_export(tmp_path: Path) -> None:
@@ -356,6 +399,53 @@ def test_pruned_tiles_cost_nothing() -> None:
     assert gemm_micro_ops(program) == kept * 64
     loads = [insn for insn in decode(program.spec, program.insn) if isinstance(insn, MemInsn)]
     assert sum(insn.x_size for insn in loads if insn.memory_type is MemType.WGT) == kept
+
+
+def alu_micro_ops(program: Program) -> dict[AluOp, int]:
+    counts: Counter[AluOp] = Counter()
+    for insn in decode(program.spec, program.insn):
+        if isinstance(insn, AluInsn):
+            uops = (insn.uop_end - insn.uop_bgn) * insn.iter_out * insn.iter_in
+            counts[AluOp(insn.alu_opcode)] += uops
+    return dict(counts)
+
+
+def test_a_block_that_is_always_zero_is_neither_computed_nor_read() -> None:
+    maker = GraphMaker((16, 8, 8))
+    first = maker.conv("input", 48)
+    maker.nodes[-1].weight[16:32] = 0  # type: ignore[union-attr]
+    maker.nodes[-1].bias[16:32] = -500  # type: ignore[union-attr]
+    maker.conv(first, 16, residual=None)
+    program = assert_exact(maker.graph())
+    # two output blocks of nine tiles and a bias; nine tiles on each of them, and a bias
+    assert gemm_micro_ops(program) == (2 * 10 + 18 + 1) * 64
+    assert alu_micro_ops(program) == dict.fromkeys((AluOp.SHR, AluOp.MAX, AluOp.MIN), 3 * 64)
+
+
+@pytest.mark.parametrize("shift", [3, 9])  # before and after the rescale's shift
+def test_constant_shortcut_on_a_constant_block(shift: int) -> None:
+    maker = GraphMaker((16, 8, 8))
+    first = maker.conv("input", 32)
+    maker.nodes[-1].weight[16:] = 0  # type: ignore[union-attr]
+    second = maker.conv(first, 32, residual=first, residual_shift=shift)
+    maker.nodes[-1].weight[16:] = 0  # type: ignore[union-attr]
+    maker.conv(second, 10, 1, relu=False, bits=32)
+    assert_exact(maker.graph())
+
+
+def test_clips_that_a_block_cannot_reach_are_left_out_for_it() -> None:
+    maker = GraphMaker((16, 8, 8))
+    first = maker.conv(maker.relu("input"), 48, 1, bias=0)
+    weight, bias = maker.nodes[-1].weight, maker.nodes[-1].bias  # type: ignore[union-attr]
+    weight[16:32] = 1  # at most 16 * 127 + 256 >> 9 = 4, at least 0: no clip
+    weight[32:] = 0  # the constant 900 + 256 >> 9 = 2: no step at all
+    bias[32:] = 900
+    maker.conv(first, 16, 1, relu=False, bits=32)
+    program = assert_exact(maker.graph())
+    counts = alu_micro_ops(program)
+    # the input's ReLU has one MAX; the first convolution shifts two blocks and clips one; the
+    # logits' four bytes take three shifts
+    assert counts == {AluOp.MAX: 64 + 64, AluOp.MIN: 64, AluOp.SHR: 2 * 64 + 3 * 64}
 
 
 def test_fully_pruned_layer_has_no_product() -> None:

@@ -5,7 +5,7 @@
 
 The rounding term 2^(n-1) joins the bias and ReLU moves behind the shift, as
 ``(max(x, 0) + r) >> n == max((x + r) >> n, 0)``; both only where no accumulator can overflow. A
-clip that no possible value reaches is dropped.
+clip that no possible value reaches is dropped, block by block.
 
 Only an immediate shifts left. Where channels differ and some shift left, all are shifted left by
 the same immediate first, then right by what is too much.
@@ -13,9 +13,10 @@ the same immediate first, then right by what is too much.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import Rescale
@@ -23,6 +24,7 @@ from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.tile_ir import AluStep, Int32, Int64
 
+Mask = NDArray[np.bool_]
 _LOW, _HIGH = -(2**31), 2**31 - 1
 _IMM_LOW, _IMM_HIGH = -(2**15), 2**15 - 1
 
@@ -38,6 +40,12 @@ class Bounds:
     def overflow(self) -> bool:
         """Whether some value may leave int32."""
         return bool((self.low < _LOW).any() or (self.high > _HIGH).any())
+
+    @property
+    def zero(self) -> Mask:
+        """The channels that are always zero, bool [C]."""
+        nothing: Mask = (self.low == 0) & (self.high == 0)
+        return nothing
 
     def wrapped(self) -> Bounds:
         """What an int32 accumulator can hold after it."""
@@ -70,12 +78,12 @@ class Tail:
     bounds: Bounds
 
 
-def step(op: AluOp, values: Int64) -> AluStep:
+def step(op: AluOp, values: Int64, blocks: Mask | None = None) -> AluStep:
     """One step with an immediate where all channels agree and it fits 16 bits."""
     first = int(values.flat[0])
     if _IMM_LOW <= first <= _IMM_HIGH and (values == first).all():
-        return AluStep(op, first)
-    return AluStep(op, values.astype(np.int32))
+        return AluStep(op, first, blocks)
+    return AluStep(op, values.astype(np.int32), blocks)
 
 
 def channels(shift: int | Int32, count: int, where: str) -> Int64:
@@ -111,9 +119,19 @@ def shift_steps(right: Int64, acc: Bounds, where: str, spec: VtaSpec) -> tuple[A
     return tuple(steps)
 
 
-def shorten(acc: Bounds, relu: bool, rescale: Rescale, where: str, spec: VtaSpec) -> Tail:
+def shorten(
+    acc: Bounds,
+    relu: bool,
+    rescale: Rescale,
+    where: str,
+    spec: VtaSpec,
+    *,
+    by_block: bool = False,
+) -> Tail:
     """The shortest exact steps for ReLU (if ``relu``) and ``rescale``; ``where`` is for errors.
 
+    ``by_block``: a step is for the output blocks that need it, and a block whose accumulators are
+    constant needs none, its result is in ``fold``. Otherwise each step is for all.
     Raises UnsupportedError for a rescale with a multiplier: VTA's ALU only shifts.
     """
     if rescale.multiplies:
@@ -124,22 +142,35 @@ def shorten(acc: Bounds, relu: bool, rescale: Rescale, where: str, spec: VtaSpec
     acc = acc.wrapped()
     shift = channels(rescale.shift, len(acc.low), where)
     half = np.where(rescale.rounding & (shift > 0), 1 << np.maximum(shift - 1, 0), 0)
-    fold, steps, floor = half, [], rescale.low
-    moved = acc.plus(half)
+    first: list[AluStep] = []
+    fold, floor, moved = half, rescale.low, acc.plus(half)
     if relu:
         if moved.overflow or moved.shifted(shift).overflow:
-            steps.append(AluStep(AluOp.MAX, 0))
+            first.append(AluStep(AluOp.MAX, 0))
             moved = Bounds(np.maximum(acc.low, 0), np.maximum(acc.high, 0)).plus(half)
             fold = np.zeros_like(half)
             if half.any():
-                steps.append(step(AluOp.ADD, half))
+                first.append(step(AluOp.ADD, half))
         else:
             floor = max(floor, 0)
     moved = moved.wrapped()
-    steps += shift_steps(shift, moved, where, spec)
     result = moved.shifted(shift).wrapped()
-    if (result.low < floor).any():
-        steps.append(step(AluOp.MAX, np.full_like(shift, floor)))
-    if (result.high > rescale.high).any():
-        steps.append(step(AluOp.MIN, np.full_like(shift, rescale.high)))
-    return Tail(fold, tuple(steps), result.clipped(floor, rescale.high))
+    clipped = result.clipped(floor, rescale.high)
+    block = spec.block_out if by_block else len(shift)
+    varies = np.ones(-(-len(shift) // block), np.bool_)
+    if by_block and not first:
+        varies = _by_block(acc.low != acc.high, block)
+        fold = np.where(varies.repeat(block)[: len(shift)], fold, clipped.low - acc.low)
+    low, high = np.full_like(shift, floor), np.full_like(shift, rescale.high)
+    steps = [replace(one, blocks=varies) for one in shift_steps(shift, moved, where, spec)]
+    steps.append(step(AluOp.MAX, low, varies & _by_block(result.low < low, block)))
+    steps.append(step(AluOp.MIN, high, varies & _by_block(result.high > high, block)))
+    steps = [one for one in steps if one.blocks is not None and one.blocks.any()]
+    if not by_block:
+        steps = [replace(one, blocks=None) for one in steps]
+    return Tail(fold, (*first, *steps), clipped)
+
+
+def _by_block(mask: Mask, block: int) -> Mask:
+    """Whether any channel of each block is set, bool [blocks]."""
+    return np.logical_or.reduceat(mask, np.arange(0, len(mask), block))

@@ -43,8 +43,8 @@ def host_layout(graph: IntGraph, node: IntConv, bias: Int64, spec: VtaSpec) -> L
     None unless ``node`` alone reads the picture and some layout has fewer tiles than the plain one,
     pruned ones not counted.
     """
-    readers = list(graph.consumers(graph.input.name))
-    if readers != [node] or node.residual == graph.input.name:
+    readers = [reader.name for reader in graph.consumers(graph.input.name)]
+    if readers != [node.name] or node.residual == graph.input.name:
         return None
     most = _GROWTH * _elements(PLAIN, graph.input.shape, spec)
     fitting = [
@@ -109,7 +109,7 @@ def _constants(bias: Int64, spare: int, rows: int) -> Int8 | None:
         if digits is not None:
             high, low = digits[:-1], digits[-1]
             weight = np.zeros((len(bias), lanes, rows, 1), np.int8)
-            weight[:, :-1, :, 0] = high.reshape(rows, lanes - 1, -1).transpose(2, 1, 0)
+            weight[:, :-1, :, 0] = high.reshape(rows, lanes - 1, len(bias)).transpose(2, 1, 0)
             weight[:, -1, 0, 0] = low
             return weight
     return None

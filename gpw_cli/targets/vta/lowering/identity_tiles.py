@@ -54,6 +54,7 @@ class Copies:
         """
         source, before, stride = self._behind(name)
         values = np.broadcast_to(1 << np.asarray(shift, np.int64), outs)
+        values = np.where(self.bounds[name].zero, 0, values)
         ins = self.graph.node(source).shape[0]
         tiles = diagonal_tiles(values, ins, self.spec, before=before)
         return Term(source, tiles, stride=stride), self.bounds[name]
@@ -82,9 +83,9 @@ class Copies:
 
     def window(self, node: IntAvgPool) -> tuple[tuple[Term, ...], Bounds]:
         """The sum over a window."""
-        ones = np.ones(node.shape[0], np.int64)
-        tiles = diagonal_tiles(ones, len(ones), self.spec, kernel=node.kernel)
         source, taps = self.bounds[node.input], node.kernel[0] * node.kernel[1]
+        ones = np.where(source.zero, 0, 1)
+        tiles = diagonal_tiles(ones, len(ones), self.spec, kernel=node.kernel)
         low = np.minimum(source.low, 0) if any(node.padding) else source.low
         high = np.maximum(source.high, 0) if any(node.padding) else source.high
         term = Term(node.input, tiles, node.kernel, node.stride, node.padding)

@@ -8,6 +8,7 @@ additions becomes shifted diagonal tiles of those and is not computed on its own
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 import numpy as np
@@ -31,12 +32,19 @@ from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluOp
+from gpw_cli.targets.vta.lowering.constant_channels import (
+    inner_taps,
+    offered,
+    producing,
+    riding,
+)
 from gpw_cli.targets.vta.lowering.epilogue import Bounds, Tail, shorten, step
 from gpw_cli.targets.vta.lowering.gathers import Gathers
 from gpw_cli.targets.vta.lowering.host_layout import host_layout
 from gpw_cli.targets.vta.lowering.identity_tiles import Copies
 from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
+    Int8,
     Int64,
     Kernel,
     MaxPoolKernel,
@@ -61,6 +69,19 @@ def legalize(graph: IntGraph, spec: VtaSpec) -> tuple[list[Kernel], InputLayout]
     return _Legalizer(graph, spec).run()
 
 
+@dataclass(frozen=True, eq=False)
+class _Product:
+    """A convolution's ``terms``; ``left``: the bias that they do not add, int64 [O]."""
+
+    terms: tuple[Term, ...]
+    left: Int64
+    layout: InputLayout | None = None
+
+    def left_blocks(self, spec: VtaSpec) -> int:
+        """Output blocks that still need a bias."""
+        return len(np.unique(np.flatnonzero(self.left) // spec.block_out))
+
+
 class _Legalizer:
     """Walks a graph; ``copies.bounds`` holds the values that each tensor can take."""
 
@@ -70,6 +91,7 @@ class _Legalizer:
         self.gathers = Gathers(graph, spec.block_in)
         self.kernels: list[Kernel] = []
         self.layout = PLAIN
+        self.constants: dict[str, tuple[int, ...]] = {}  # what a tensor's spare channels hold
 
     def run(self) -> tuple[list[Kernel], InputLayout]:
         for node in self.graph.nodes:
@@ -107,7 +129,7 @@ class _Legalizer:
         self, node: IntNode, stages: list[Stage], acc: Bounds, relu: bool, rescale: Rescale
     ) -> None:
         """A kernel of ``stages`` whose last one has no steps yet, without bias."""
-        tail = shorten(acc, relu, rescale, node.name, self.spec)
+        tail = shorten(acc, relu, rescale, node.name, self.spec, by_block=True)
         terms, steps = self._biased(stages[-1].terms, tail.fold, tail)
         self._emit(node, [*stages[:-1], Stage(terms, steps)], tail)
 
@@ -136,8 +158,8 @@ class _Legalizer:
         if node.residual is not None:
             before, same, extra = self.copies.shortcut(node, node.residual)
         whole = acc.wrapped().plus(extra)
-        tail = shorten(whole, node.relu, node.rescale, node.name, self.spec)
-        products, bias = self._weights(node, wrap_int32(bias + tail.fold))
+        tail = shorten(whole, node.relu, node.rescale, node.name, self.spec, by_block=True)
+        products, bias = self._weights(node, wrap_int32(bias + tail.fold), tail)
         terms, steps = self._biased((*same, *products), bias, tail)
         late = self._late(node, acc, tail)
         if late is None:
@@ -148,23 +170,51 @@ class _Legalizer:
             stages = [Stage(terms, steps[:cut]), Stage((late,), steps[cut:])]
         self._emit(node, stages, tail)
 
-    def _weights(self, node: IntConv, bias: Int64) -> tuple[list[Term], Int64]:
-        """The convolution as terms, and what of ``bias`` that leaves to add.
+    def _weights(self, node: IntConv, bias: Int64, tail: Tail) -> tuple[tuple[Term, ...], Int64]:
+        """The convolution as terms, and what of ``bias`` that leaves to add."""
+        offer = self._offered(node, tail)
+        found = self._product(node, bias)
+        if offer:
+            full = self._product(
+                _widened(node, len(offer)), np.append(bias, producing(offer, tail))
+            )
+            if full.left_blocks(self.spec) <= found.left_blocks(self.spec):
+                self.constants[node.name] = offer
+                found = full
+        if found.layout is not None:
+            self.layout = found.layout
+        return found.terms, found.left
+
+    def _product(self, node: IntConv, bias: Int64) -> _Product:
+        """``node`` with ``bias`` in constants that its input holds, as far as they take it.
 
         A term a piece of the input (gathers.py) and, if the kernel is large, a band of it.
         """
+        zero = self.copies.bounds[node.input].zero  # inputs whose weights do nothing
+        node = replace(node, weight=node.weight * ~zero[:, None, None])
+        if node.input in self.constants:
+            taps = inner_taps(node, self.graph.node(node.input).shape)
+            weight, left = riding(node.weight, bias, self.constants[node.input], taps, self.spec)
+            return _Product(tuple(self._terms(node, node.input, weight)), left)
         laid = host_layout(self.graph, node, bias, self.spec)
         if laid is not None:
-            self.layout = laid.layout
-            return [laid.term], np.zeros_like(bias) if laid.biased else bias
-        terms = []
+            return _Product((laid.term,), bias * (not laid.biased), laid.layout)
+        terms: list[Term] = []
         for piece in self.gathers.pieces(node.input):
-            channels = self.graph.node(piece.source).shape[0]
-            tiles = weight_tiles(piece.columns(node.weight, channels), self.spec)
-            kernel = (node.weight.shape[2], node.weight.shape[3])
-            term = Term(piece.source, tiles, kernel, node.stride, node.padding)
-            terms += banded(term, self.spec)
-        return terms, bias
+            weight = piece.columns(node.weight, self.graph.node(piece.source).shape[0])
+            terms += self._terms(node, piece.source, weight)
+        return _Product(tuple(terms), bias)
+
+    def _terms(self, node: IntConv, source: str, weight: Int8) -> list[Term]:
+        kernel = (weight.shape[2], weight.shape[3])
+        tiles = weight_tiles(weight, self.spec)
+        return banded(Term(source, tiles, kernel, node.stride, node.padding), self.spec)
+
+    def _offered(self, node: IntConv, tail: Tail) -> tuple[int, ...]:
+        """Constants for ``node``'s spare channels, if a convolution reads its tensor."""
+        readers = self.graph.consumers(node.name)
+        read = any(isinstance(r, IntConv) and r.input == node.name for r in readers)
+        return offered(node, tail, self.spec) if read and node.name != self.graph.output else ()
 
     def _gathered(self, node: IntConcat | IntSelect) -> None:
         """Nothing where only convolutions read it; else a copy."""
@@ -194,10 +244,18 @@ class _Legalizer:
         self.kernels.append(UpsampleKernel(copy, node.factor))
 
     def _late(self, node: IntConv, acc: Bounds, tail: Tail) -> Term | None:
-        """The shortcut as a term after the tail's shift, its first step, where that pays."""
+        """The shortcut as a term after the tail's shift, its first step, where that pays.
+
+        Not where a block has no shift although its shortcut adds something, a constant.
+        """
         shifts_first = bool(tail.steps) and _shifts(tail.steps[0])
         if node.residual is None or not shifts_first:
             return None
+        shifted = tail.steps[0].blocks
+        if shifted is not None:
+            still = ~shifted.repeat(self.spec.block_out)[: node.shape[0]]
+            if not self.copies.bounds[node.residual].zero[still].all():
+                return None
         return self.copies.behind_the_shift(node, node.residual, acc.plus(tail.fold))
 
     def _max_pool(self, node: IntMaxPool) -> None:
@@ -226,6 +284,11 @@ class _Legalizer:
 
 def _shifts(step: AluStep) -> bool:
     return step.op is AluOp.SHR
+
+
+def _widened(node: IntConv, many: int) -> IntConv:
+    """``node`` with ``many`` more output channels, without weights."""
+    return replace(node, weight=np.pad(node.weight, ((0, many), (0, 0), (0, 0), (0, 0))))
 
 
 def _any_int8(count: int) -> Bounds:

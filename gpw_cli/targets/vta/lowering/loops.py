@@ -180,24 +180,36 @@ def immediate(builder: Builder, op: AluOp, value: int, span: Span) -> None:
     builder.stream.alu(insn, uops, span)
 
 
-def by_channel(builder: Builder, op: AluOp, vector: int, acc: AccTile) -> None:
-    """``op`` with the accumulators from ``vector``, one a block, on each pixel of ``acc``."""
-    dst, src = acc.first(acc.blocks), vector + acc.blocks
-    if acc.size == 1:
-        dst, src = np.append(dst, builder.spare), np.append(src, src)
+def on_blocks(builder: Builder, step: AluStep, vector: int, acc: AccTile, blocks: Int64) -> None:
+    """``step`` on each pixel of output ``blocks`` of ``acc``, one micro-op a block.
+
+    ``vector``: the accumulator that holds block 0's operands, where they are one a channel.
+    """
+    dst = acc.first(blocks)
+    src = dst if isinstance(step.operand, int) else vector + blocks
+    if len(dst) * acc.pixels == 1:
+        dst = np.append(dst, builder.spare)
+        src = dst if isinstance(step.operand, int) else np.append(src, src)
+    factor = acc.pixel if acc.pixels > 1 else 0
     insn = AluInsn(
         uop_bgn=0,
         uop_end=0,
         iter_in=acc.pixels,
-        dst_factor_in=acc.pixel if acc.pixels > 1 else 0,
-        alu_opcode=op,
+        dst_factor_in=factor,
+        alu_opcode=step.op,
     )
+    if isinstance(step.operand, int):
+        insn = replace(insn, src_factor_in=factor, use_imm=True, imm=step.operand)
     builder.stream.alu(insn, encode_uops(builder.spec, dst, src, [0]), acc.span)
 
 
 def run_step(builder: Builder, step: AluStep, vector: int, acc: AccTile) -> None:
-    """``step`` on all of ``acc``; ``vector``: where its operand lies if it is one a channel."""
-    if isinstance(step.operand, int):
+    """``step`` on what of ``acc`` needs it; ``vector``: see ``on_blocks``."""
+    blocks = acc.blocks
+    if step.blocks is not None:
+        inside = blocks < len(step.blocks)  # a last group may have blocks without channels
+        blocks = blocks[inside][step.blocks[blocks[inside]]]
+    if isinstance(step.operand, int) and len(blocks) == len(acc.blocks):
         immediate(builder, step.op, step.operand, acc.span)
-    else:
-        by_channel(builder, step.op, vector, acc)
+    elif len(blocks):
+        on_blocks(builder, step, vector, acc, blocks)

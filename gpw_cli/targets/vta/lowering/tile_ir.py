@@ -67,10 +67,14 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class AluStep:
-    """acc = acc ``op`` operand: an immediate (16 bits, signed), or int32 [C], one a channel."""
+    """acc = acc ``op`` operand: an immediate (16 bits, signed), or int32 [C], one a channel.
+
+    ``blocks``: the output blocks that need it, bool [blocks]; None: all.
+    """
 
     op: AluOp
     operand: int | Int32
+    blocks: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,14 +194,14 @@ def constant_input(spec: VtaSpec) -> Int8:
     return element
 
 
-def bias_digits(bias: Int64, many: int) -> Int8 | None:
-    """int8 [many + 1, O]: ``bias`` [O] = 127 * (the sum of all rows but the last) + the last.
+def bias_digits(bias: Int64, many: int, base: int = 127) -> Int8 | None:
+    """int8 [many + 1, O]: ``bias`` [O] = base * (the sum of all rows but the last) + the last.
 
-    None where ``many`` rows do not reach.
+    ``base``: 1 to 127. None where ``many`` rows do not reach.
     """
-    high = np.round(bias / 127).astype(np.int64)
+    high = np.round(bias / base).astype(np.int64)
     digits = np.zeros((many + 1, len(bias)), np.int8)
-    digits[-1] = bias - 127 * high
+    digits[-1] = bias - base * high
     for row in range(many):
         digits[row] = np.clip(high, -127, 127)
         high = high - digits[row]
@@ -218,7 +222,7 @@ def bias_tiles(bias: Int64, spec: VtaSpec) -> TileSet | None:
         return None
     rows = np.zeros((_BIAS_TILES, len(full), spec.block_in), np.int8)
     rows[0, :, -1] = digits[-1]
-    rows[:, :, :-1] = digits[:-1].reshape(_BIAS_TILES, lanes, -1).transpose(0, 2, 1)
+    rows[:, :, :-1] = digits[:-1].reshape(_BIAS_TILES, lanes, len(full)).transpose(0, 2, 1)
     tiles = rows.reshape(_BIAS_TILES, blocks, spec.block_out, spec.block_in)
     kept = tiles.any(axis=(2, 3))
     _, out = np.nonzero(kept)

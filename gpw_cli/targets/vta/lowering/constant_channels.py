@@ -1,0 +1,86 @@
+"""Channels left over in a tensor hold constants, so that its readers' tiles add their bias too.
+
+    values = offered(node, tail, spec)                  # (127, 127, 1) in three spare channels
+    more = producing(values, tail)                      # the producer's accumulators there
+    weight, left = riding(weight, bias, values, taps, spec)
+
+A tensor of 20 channels fills 4 of the 16 of its last group. The producer's bias makes the others
+127, ..., 127, 1 at no cost; a reader's weights for them, at a tap that no padding touches, are the
+digits of its bias, which then needs no tile of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpw_cli.graph.integer import IntConv, Shape
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.instructions import AluOp
+from gpw_cli.targets.vta.lowering.epilogue import Tail
+from gpw_cli.targets.vta.lowering.tile_ir import Int8, Int64, Pair, bias_digits
+
+_MOST = 16  # bits that a constant of 7 may be shifted by on its way
+_FINAL = (AluOp.SHR, AluOp.MAX, AluOp.MIN)
+
+
+def offered(node: IntConv, tail: Tail, spec: VtaSpec) -> tuple[int, ...]:
+    """What the spare channels of ``node``'s tensor can hold; () if there are not two."""
+    spare = -node.shape[0] % min(spec.tile)  # of the last tile, for writer and reader
+    plain = all(step.op in _FINAL for step in tail.steps) and 0 <= _shift(tail) <= _MOST
+    if spare < 2 or not plain or node.rescale.low > 1 or node.out_bits != 8:
+        return ()
+    return (min(127, node.rescale.high),) * (spare - 1) + (1,)
+
+
+def producing(values: Sequence[int], tail: Tail) -> Int64:
+    """Accumulators, before ``tail``, that become ``values``: int64 [channels]."""
+    return np.array(values, np.int64) << _shift(tail)
+
+
+def _shift(tail: Tail) -> int:
+    """The shift of the spare channels; a vector of shifts has zeros for them."""
+    return sum(
+        step.operand
+        for step in tail.steps
+        if step.op is AluOp.SHR
+        and isinstance(step.operand, int)
+        and (step.blocks is None or step.blocks[-1])
+    )
+
+
+def inner_taps(node: IntConv, source: Shape) -> list[Pair]:
+    """The kernel positions that lie inside the picture ``source`` for every output."""
+    rows, cols = (
+        [
+            tap
+            for tap in range(node.weight.shape[2 + axis])
+            if tap >= node.padding[axis]
+            and (node.shape[1 + axis] - 1) * node.stride[axis] - node.padding[axis] + tap
+            < source[1 + axis]
+        ]
+        for axis in (0, 1)
+    )
+    return [(row, col) for row in rows for col in cols]
+
+
+def riding(
+    weight: Int8, bias: Int64, values: Sequence[int], taps: Sequence[Pair], spec: VtaSpec
+) -> tuple[Int8, Int64]:
+    """``weight`` int8 [O, I, KH, KW] with inputs for ``values``; what of ``bias`` [O] is left.
+
+    Only tiles that exist anyway take it: a new one would cost as much as a tile for the bias.
+    """
+    outs, ins, *kernel = weight.shape
+    extra, left = np.zeros((outs, len(values), *kernel), np.int8), bias.copy()
+    last = (ins - 1) // spec.block_in * spec.block_in
+    for begin in range(0, outs, spec.block_out):
+        rows = slice(begin, begin + spec.block_out)
+        digits = bias_digits(bias[rows], len(values) - 1, values[0])
+        alive = [(row, col) for row, col in taps if weight[rows, last:, row, col].any()]
+        if digits is not None and alive:
+            row, col = alive[0]
+            extra[rows, :, row, col] = digits.T
+            left[rows] = 0
+    return np.concatenate([weight, extra], axis=1), left

@@ -30,7 +30,7 @@ from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.integer import IntGraph
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.budget import choose
-from gpw_cli.pruning.criteria import criterion_named
+from gpw_cli.pruning.criteria import Criterion
 from gpw_cli.pruning.masks import (
     PruneResult,
     apply_masks,
@@ -99,19 +99,19 @@ def prune(
         options += [f"sparsity={sparsity}", f"scope={scope}"]
     config = compose([*options, *overrides])
     names = prunable_layers(model, config.pruning.include_first, config.pruning.include_last)
-    products = _products(model, names, images, labels, criterion)
+    products = _products(model, names, images, labels, config.pruning.criterion)
     if budget:
         result = _within_budget(model, images, names, products, config)
     else:
         result = prune_masks(
             dict(model.named_parameters()),
             names,
-            scheme=scheme,
-            sparsity=repr(config.pruning.sparsity),
-            scope=scope,
-            criterion=criterion,
+            scheme=config.pruning.scheme,
+            sparsity=config.pruning.exact_sparsity,
+            scope=config.pruning.scope,
+            criterion=config.pruning.criterion,
             tile=pruning_tile(config),
-            rounding=config.pruning.rounding.value,
+            rounding=config.pruning.rounding,
             products=products,
         )
     if not config.pruning.keep_shift:
@@ -122,12 +122,16 @@ def prune(
 
 
 def _products(
-    model: nn.Module, names: Sequence[str], images: Tensor, labels: Tensor | None, criterion: str
+    model: nn.Module,
+    names: Sequence[str],
+    images: Tensor,
+    labels: Tensor | None,
+    criterion: Criterion,
 ) -> dict[str, list[Tensor]] | None:
-    if not criterion_named(criterion).gradients:
+    if not criterion.gradients:
         return None
     if labels is None:
-        raise UsageError(f"criterion={criterion} takes gradients: give labels int64 [N]")
+        raise UsageError(f"criterion={criterion.value} takes gradients: give labels int64 [N]")
     own = dict(model.named_parameters())
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     was_training = model.training
@@ -152,8 +156,8 @@ def _within_budget(
     layers = candidates(
         weights,
         names,
-        scheme=config.pruning.scheme.value,
-        criterion=config.pruning.criterion.value,
+        scheme=config.pruning.scheme,
+        criterion=config.pruning.criterion,
         tile=pruning_tile(config),
         products=products,
     )

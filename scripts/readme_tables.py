@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from gpw_cli.errors import UsageError
-from gpw_cli.pruning.groups import SCHEMES
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.report.knobs import knobs_table
 from gpw_cli.report.load import Sweep, load_sweep
 from gpw_cli.report.quantization import settings
@@ -110,7 +110,7 @@ def schemes(sweep: Sweep) -> str:
         return ""
     sparsities = sorted(set(pruned["sparsity"]))
     table = []
-    for scheme in SCHEMES:
+    for scheme in Scheme:
         own = pruned[pruned["scheme"] == scheme].groupby("sparsity")
         means = own[["npu_accuracy", "cycles"]].mean()
         cells = {
@@ -119,7 +119,7 @@ def schemes(sweep: Sweep) -> str:
         }
         if cells:
             seeds = str(int(own.size().max()))
-            table.append([f"`{scheme}`", *(cells.get(x, "") for x in sparsities), seeds])
+            table.append([f"`{scheme.value}`", *(cells.get(x, "") for x in sparsities), seeds])
     head = ["on VTA (%), times faster", *(f"{100 * x:.0f} %" for x in sparsities), "seeds"]
     return markdown(head, table)
 

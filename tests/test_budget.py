@@ -14,7 +14,7 @@ from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.registry import build_model
 from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose, measure_costs, smallest
-from gpw_cli.pruning.groups import Bools, group_layout
+from gpw_cli.pruning.groups import Bools, Scheme, group_layout
 
 
 def line(size: int, stream: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -126,14 +126,14 @@ def test_what_the_choice_made_dead_is_spent_on_others() -> None:
 
 
 def test_units_are_the_tiles_that_save_cycles() -> None:
-    fine = group_layout("fine", (32, 48, 3, 3), (16, 16)).units((16, 16))
+    fine = group_layout(Scheme.fine, (32, 48, 3, 3), (16, 16)).units((16, 16))
     assert fine.max() + 1 == 2 * 3 * 9
     assert np.bincount(fine.ravel()).tolist() == [256] * 54
-    gpw = group_layout("gpw", (32, 48, 3, 3), (16, 16)).units((16, 16))
+    gpw = group_layout(Scheme.gpw, (32, 48, 3, 3), (16, 16)).units((16, 16))
     assert np.array_equal(gpw.ravel(), np.arange(54))
-    channel = group_layout("channel", (40, 48, 3, 3), (16, 16)).units((16, 16))
+    channel = group_layout(Scheme.channel, (40, 48, 3, 3), (16, 16)).units((16, 16))
     assert np.bincount(channel.ravel()).tolist() == [16, 16, 8]
-    blocks = group_layout("gpw", (32, 48, 3, 3), (16, 16)).units((16, 16), positions=False)
+    blocks = group_layout(Scheme.gpw, (32, 48, 3, 3), (16, 16)).units((16, 16), positions=False)
     assert np.bincount(blocks.ravel()).tolist() == [9] * 6
 
 

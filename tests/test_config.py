@@ -8,8 +8,9 @@ from omegaconf import OmegaConf
 from gpw_cli.config.compose import compose, to_plain
 from gpw_cli.config.composed import composed
 from gpw_cli.config.paths import conf_dir
-from gpw_cli.config.schema import Scheme, Scope
 from gpw_cli.errors import UsageError
+from gpw_cli.pruning.allocation import Scope
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.stages.names import STAGES
 from gpw_cli.stages.pipeline import plan
 

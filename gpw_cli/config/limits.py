@@ -16,11 +16,11 @@ from gpw_cli.config.schema import (
     DistillConfig,
     FinetuneConfig,
     PruningConfig,
-    Scheme,
-    Scope,
 )
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import check_widths
+from gpw_cli.pruning.allocation import Scope
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.tracking import registry
 
 
@@ -61,8 +61,8 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
         yield f"pruning.branches needs scope=cycles, not scope={pruning.scope.value}"
     if budgets and pruning.scope is not Scope.cycles:
         yield f"a budget needs scope=cycles; scope={pruning.scope.value} goes by sparsity"
-    if pruning.scheme is Scheme.balanced and pruning.scope is not Scope.layer:
-        yield f"scheme=balanced needs scope=layer, not {pruning.scope.value}"
+    if pruning.scheme.sets is not None and pruning.scope is not Scope.layer:
+        yield f"scheme={pruning.scheme.value} needs scope=layer, not {pruning.scope.value}"
     if pruning.gradient_batches < 1:
         yield f"pruning.gradient_batches={pruning.gradient_batches} must be at least 1"
 

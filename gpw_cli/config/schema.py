@@ -9,45 +9,16 @@ A stage's cache key holds only its own part (gpw_cli/stages); ``runtime`` is in 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 
 from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.config.recipe import Recipe
+from gpw_cli.pruning.allocation import CountRounding, Scope
+from gpw_cli.pruning.criteria import Criterion
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.targets.base import TargetConfig
 from gpw_cli.tracking.registry import TrackerName
-
-
-class Scheme(StrEnum):
-    """What one pruning group is (gpw_cli/pruning/groups.py); ``dense`` skips prune and finetune."""
-
-    dense = "dense"
-    fine = "fine"
-    vector = "vector"
-    gpw = "gpw"
-    block = "block"
-    channel = "channel"
-    balanced = "balanced"
-
-
-# Over which set the smallest groups are chosen. Functional form: "global" is a Python keyword, and
-# OmegaConf takes an enum member by its name.
-Scope = StrEnum("Scope", ["layer", "block", "global", "cycles"])
-
-
-class CountRounding(StrEnum):
-    """How sparsity times the number of groups becomes a whole number of groups to remove."""
-
-    nearest = "nearest"  # halves up
-    floor = "floor"  # never a whole layer
-    ceil = "ceil"
-
-
-class Criterion(StrEnum):
-    """What scores a group (gpw_cli/pruning/criteria.py)."""
-
-    l1 = "l1"
-    l2 = "l2"
-    taylor = "taylor"
 
 
 class Device(StrEnum):
@@ -129,6 +100,11 @@ class PruningConfig:
     budget_ms: float = 0.0
     branches: list[str] = field(default_factory=list)
     gradient_batches: int = 50  # taylor: batches of 128 training pictures
+
+    @property
+    def exact_sparsity(self) -> Decimal:
+        """The decimal that was written: 0.7 as a float is a little less."""
+        return Decimal(repr(self.sparsity))
 
 
 @dataclass(frozen=True)

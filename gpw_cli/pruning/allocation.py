@@ -1,6 +1,6 @@
 """How many groups go, and which: sparsity and scope.
 
-    kept = select("layer", [scores_of_layer_1, scores_of_layer_2], parse_sparsity("0.7"))
+    kept = select(Scope.layer, [scored_layer_1, scored_layer_2], Decimal("0.7"))
 
 The sets that lose the same share each: every layer (scope ``layer``), every block of channels the
 size of a tile over all kernel positions (``block``: one reading of papers/000, 2.2.3), or all
@@ -23,54 +23,65 @@ from decimal import (
     ROUND_HALF_UP,
     Context,
     Decimal,
-    InvalidOperation,
     localcontext,
 )
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.errors import UsageError
 from gpw_cli.pruning.groups import Bools, Floats
 
-ROUNDINGS: Mapping[str, str] = {
-    "nearest": ROUND_HALF_UP,
-    "floor": ROUND_FLOOR,
-    "ceil": ROUND_CEILING,
-}
+
+class CountRounding(StrEnum):
+    """How sparsity times the number of groups becomes a whole number of groups to remove.
+
+    ``decimal``: the rounding of Python's decimal arithmetic.
+    """
+
+    decimal: str
+
+    def __new__(cls, name: str, decimal: str) -> CountRounding:
+        """A member, which is its name."""
+        member = str.__new__(cls, name)
+        member._value_, member.decimal = name, decimal
+        return member
+
+    nearest = "nearest", ROUND_HALF_UP
+    floor = "floor", ROUND_FLOOR  # never a whole layer
+    ceil = "ceil", ROUND_CEILING
 
 
-def parse_sparsity(value: str | Decimal) -> Decimal:
-    """The decimal in [0, 1) that ``value`` writes; UsageError for anything else."""
-    try:
-        sparsity = Decimal(value)
-    except InvalidOperation:
-        raise UsageError(f"sparsity {value!r} is not a decimal: try sparsity=0.7") from None
-    if not sparsity.is_finite() or not 0 <= sparsity < 1:
-        raise UsageError(f"sparsity {value} is outside [0, 1): try sparsity=0.7")
-    return sparsity
+# Functional form: "global" is a Python keyword, and OmegaConf takes an enum member by its name.
+Scope = StrEnum("Scope", ["layer", "block", "global", "cycles"])
 
 
-def removed_count(sparsity: Decimal, groups: int, rounding: str = "nearest") -> int:
-    """Number of groups to remove: sparsity * groups, rounded as ``ROUNDINGS`` says, exactly."""
+def removed_count(
+    sparsity: Decimal, groups: int, rounding: CountRounding = CountRounding.nearest
+) -> int:
+    """Number of groups to remove: sparsity * groups, rounded as ``CountRounding`` says, exactly."""
     digits = len(sparsity.as_tuple().digits) + len(str(groups))
     with localcontext(Context(prec=digits)):  # wide enough that the product is not rounded
         product = sparsity * groups
-        return int(product.to_integral_value(ROUNDINGS[rounding]))
+        return int(product.to_integral_value(rounding.decimal))
 
 
-def _keep(scores: Floats, sparsity: Decimal, rounding: str) -> Bools:
+def _keep(scores: Floats, sparsity: Decimal, rounding: CountRounding) -> Bools:
     order = np.argsort(scores, axis=None, kind="stable")
     kept = np.ones(scores.size, np.bool_)
     kept[order[: removed_count(sparsity, scores.size, rounding)]] = False
     return kept.reshape(scores.shape)
 
 
-def _within_layers(layers: Sequence[Scored], sparsity: Decimal, rounding: str) -> list[Bools]:
+def _within_layers(
+    layers: Sequence[Scored], sparsity: Decimal, rounding: CountRounding
+) -> list[Bools]:
     return [_keep(layer.scores, sparsity, rounding) for layer in layers]
 
 
-def _within_blocks(layers: Sequence[Scored], sparsity: Decimal, rounding: str) -> list[Bools]:
+def _within_blocks(
+    layers: Sequence[Scored], sparsity: Decimal, rounding: CountRounding
+) -> list[Bools]:
     kept = []
     for layer in layers:
         own = np.ones(layer.scores.shape, np.bool_)
@@ -82,7 +93,9 @@ def _within_blocks(layers: Sequence[Scored], sparsity: Decimal, rounding: str) -
     return kept
 
 
-def _over_all_layers(layers: Sequence[Scored], sparsity: Decimal, rounding: str) -> list[Bools]:
+def _over_all_layers(
+    layers: Sequence[Scored], sparsity: Decimal, rounding: CountRounding
+) -> list[Bools]:
     scores = [layer.scores for layer in layers]
     kept = _keep(np.concatenate([layer.ravel() for layer in scores]), sparsity, rounding)
     ends = np.cumsum([layer.size for layer in scores])[:-1]
@@ -98,21 +111,21 @@ class Scored:
     blocks: NDArray[np.int64]
 
 
-SCOPES: Mapping[str, Callable[[Sequence[Scored], Decimal, str], list[Bools]]] = {
-    "layer": _within_layers,
-    "block": _within_blocks,
-    "global": _over_all_layers,
+SCOPES: Mapping[Scope, Callable[[Sequence[Scored], Decimal, CountRounding], list[Bools]]] = {
+    Scope.layer: _within_layers,
+    Scope.block: _within_blocks,
+    Scope["global"]: _over_all_layers,
 }
 
 
 def select(
-    scope: str, layers: Sequence[Scored], sparsity: Decimal, rounding: str = "nearest"
+    scope: Scope,
+    layers: Sequence[Scored],
+    sparsity: Decimal,
+    rounding: CountRounding = CountRounding.nearest,
 ) -> list[Bools]:
     """Which groups stay: one bool array for each of ``layers``, of its shape (True: kept).
 
-    Raises UsageError for an unknown scope or rounding.
+    Not for scope ``cycles``, which goes by a budget.
     """
-    for what, value, table in (("scope", scope, SCOPES), ("rounding", rounding, ROUNDINGS)):
-        if value not in table:
-            raise UsageError(f"unknown {what} {value!r}: choose one of {', '.join(table)}")
     return SCOPES[scope](layers, sparsity, rounding)

@@ -1,7 +1,7 @@
 """Group saliency and score: how much a group matters; the smallest scores are pruned first.
 
-    saliency = group_saliency("l1", layout, weight)       # float64, shape layout.grid
-    scores = group_scores("l1", layout, saliency)         # the same shape
+    saliency = group_saliency(Criterion.l1, layout, weight)       # float64, shape layout.grid
+    scores = group_scores(Criterion.l1, layout, saliency)         # the same shape
 
 Saliency adds up over groups: a knapsack weighs it against cycles (budget.py). A score divides it by
 the number n of *real* weights, so that ragged edge groups (and, in scope ``global``, groups of
@@ -17,13 +17,12 @@ On groups of one weight l1 and l2 order alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from gpw_cli.errors import UsageError
 from gpw_cli.pruning.groups import Floats, GroupLayout
 
 
@@ -41,47 +40,52 @@ def _mean_squared_sum(batches: Iterable[Floats]) -> Floats:
     return _sum(np.stack(squares)) / len(squares)
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """``saliency``: from a group's values along axis 0, one array a batch; ``score``: per weight.
+Saliency = Callable[[Iterable[Floats]], Floats]
+Score = Callable[[Floats, npt.NDArray[np.int64]], Floats]
 
+
+class Criterion(StrEnum):
+    """What scores a group; a new criterion is a line here.
+
+    ``saliency``: from a group's values along axis 0, one array a batch; ``score``: per weight.
     ``gradients``: the values are gradient x weight over batches of training pictures; else there is
     one "batch", the weights themselves.
     """
 
-    saliency: Callable[[Iterable[Floats]], Floats]
-    score: Callable[[Floats, npt.NDArray[np.int64]], Floats]
-    gradients: bool = False
+    saliency: Saliency
+    score: Score
+    gradients: bool
 
+    def __new__(
+        cls, name: str, saliency: Saliency, score: Score, gradients: bool = False
+    ) -> Criterion:
+        """A member, which is its name."""
+        member = str.__new__(cls, name)
+        member._value_, member.saliency, member.score = name, saliency, score
+        member.gradients = gradients
+        return member
 
-CRITERIA: Mapping[str, Criterion] = {
-    "l1": Criterion(lambda rows: _sum(np.abs(next(iter(rows)))), np.divide),
-    "l2": Criterion(
-        lambda rows: _sum(np.square(next(iter(rows)))), lambda total, real: np.sqrt(total / real)
-    ),
-    "taylor": Criterion(_mean_squared_sum, np.divide, gradients=True),
-}
-
-
-def criterion_named(name: str) -> Criterion:
-    """The entry of the table; UsageError for an unknown name."""
-    if name not in CRITERIA:
-        raise UsageError(f"unknown criterion {name!r}: choose one of {', '.join(CRITERIA)}")
-    return CRITERIA[name]
+    l1 = "l1", lambda rows: _sum(np.abs(next(iter(rows)))), np.divide
+    l2 = (
+        "l2",
+        lambda rows: _sum(np.square(next(iter(rows)))),
+        lambda total, real: np.sqrt(total / real),
+    )
+    taylor = "taylor", _mean_squared_sum, np.divide, True
 
 
 def group_saliency(
-    criterion: str, layout: GroupLayout, *values: npt.NDArray[np.floating]
+    criterion: Criterion, layout: GroupLayout, *values: npt.NDArray[np.floating]
 ) -> Floats:
     """Saliency of every group: float64 of shape ``layout.grid``.
 
     ``values``: the weight [O, I, KH, KW], or gradient x weight of that shape for each batch where
     the criterion takes gradients. Sums are float64 in one fixed order: the same values give the
-    same bits on every machine. Raises UsageError for an unknown criterion.
+    same bits on every machine.
     """
-    return criterion_named(criterion).saliency(layout.collect(value) for value in values)
+    return criterion.saliency(layout.collect(value) for value in values)
 
 
-def group_scores(criterion: str, layout: GroupLayout, saliency: Floats) -> Floats:
+def group_scores(criterion: Criterion, layout: GroupLayout, saliency: Floats) -> Floats:
     """``saliency`` made comparable between groups of different sizes, in the same shape."""
-    return criterion_named(criterion).score(saliency, layout.real_weights())
+    return criterion.score(saliency, layout.real_weights())

@@ -1,6 +1,6 @@
 """Pruning groups: which weights of a layer go together (papers/000, Fig. 6, for ``gpw``).
 
-    layout = group_layout("gpw", (32, 16, 3, 3), tile=(16, 16))
+    layout = group_layout(Scheme.gpw, (32, 16, 3, 3), tile=(16, 16))
     layout.grid                       # (2, 1, 3, 3): 18 groups of 16 x 16 x 1 x 1 weights
     layout.collect(weight)            # [256, 2, 1, 3, 3]: each group's weights along axis 0
     layout.expand(kept)               # group mask -> weight mask
@@ -12,8 +12,9 @@ hold fewer real weights, and nothing outside the weight is counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +26,40 @@ Tile = tuple[int, int]  # B_out, B_in in weights
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-# A scheme is the shape of one group, from the weight's shape and the target's tile.
-SCHEMES: Mapping[str, Callable[[Shape, Tile], Shape]] = {
-    "fine": lambda shape, tile: (1, 1, 1, 1),
-    "vector": lambda shape, tile: (1, tile[1], 1, 1),
-    "gpw": lambda shape, tile: (tile[0], tile[1], 1, 1),
-    "block": lambda shape, tile: (tile[0], tile[1], shape[2], shape[3]),
-    "channel": lambda shape, tile: (1, shape[1], shape[2], shape[3]),
-    "balanced": lambda shape, tile: (1, 1, 1, 1),
-}
-BALANCED = (
-    "balanced"  # ESE (Han et al. 2017): row o belongs to PE o mod B_out; PEs keep equal shares
-)
+
+class Scheme(StrEnum):
+    """What one pruning group is; a new scheme is a line here and a file in ``conf/pruning``.
+
+    ``group``: its shape, from the weight's and the target's tile. ``sets``: of a scheme that takes
+    the same share of each of several sets of a layer's groups, the set that each group lies in.
+    """
+
+    group: Callable[[Shape, Tile], Shape]
+    sets: Callable[[GroupLayout, Tile], npt.NDArray[np.int64]] | None
+
+    def __new__(
+        cls,
+        name: str,
+        group: Callable[[Shape, Tile], Shape],
+        sets: Callable[[GroupLayout, Tile], npt.NDArray[np.int64]] | None = None,
+    ) -> Scheme:
+        """A member, which is its name."""
+        member = str.__new__(cls, name)
+        member._value_, member.group, member.sets = name, group, sets
+        return member
+
+    dense = "dense", lambda shape, tile: shape  # the whole layer stays: no prune and finetune
+    fine = "fine", lambda shape, tile: (1, 1, 1, 1)
+    vector = "vector", lambda shape, tile: (1, tile[1], 1, 1)
+    gpw = "gpw", lambda shape, tile: (tile[0], tile[1], 1, 1)
+    block = "block", lambda shape, tile: (tile[0], tile[1], shape[2], shape[3])
+    channel = "channel", lambda shape, tile: (1, shape[1], shape[2], shape[3])
+    # ESE (Han et al. 2017): row o belongs to PE o mod B_out; PEs keep equal shares
+    balanced = (
+        "balanced",
+        lambda shape, tile: (1, 1, 1, 1),
+        lambda layout, tile: layout.row_sets(tile[0]),
+    )
 
 
 @dataclass(frozen=True)
@@ -118,14 +141,12 @@ def conv_shape(shape: tuple[int, ...]) -> Shape:
     return o, i, kh, kw
 
 
-def group_layout(scheme: str, shape: tuple[int, ...], tile: Tile) -> GroupLayout:
+def group_layout(scheme: Scheme, shape: tuple[int, ...], tile: Tile) -> GroupLayout:
     """The groups of ``scheme`` in a weight of ``shape`` for a GEMM tile of B_out x B_in weights.
 
-    Raises UsageError for an unknown scheme, a tile below 1, or a shape that is no conv or linear.
+    Raises UsageError for a tile below 1, or a shape that is no conv or linear.
     """
-    if scheme not in SCHEMES:
-        raise UsageError(f"unknown scheme {scheme!r}: choose one of {', '.join(SCHEMES)}")
     if min(tile) < 1:
         raise UsageError(f"tile {tile[0]}x{tile[1]} must be at least 1x1: try pruning.tile_out=16")
     full = conv_shape(shape)
-    return GroupLayout(full, SCHEMES[scheme](full, tile))
+    return GroupLayout(full, scheme.group(full, tile))

@@ -1,8 +1,9 @@
 """Masks of a network: one-shot pruning of pre-trained weights by group score.
 
     names = prunable_layers(model, include_first=False, include_last=False)
-    result = prune_masks(dict(model.named_parameters()), names, scheme="gpw", sparsity="0.7",
-                         scope="layer", criterion="l1", tile=(16, 16))
+    result = prune_masks(dict(model.named_parameters()), names, scheme=Scheme.gpw,
+                         sparsity=Decimal("0.7"), scope=Scope.layer,
+                         criterion=Criterion.l1, tile=(16, 16))
     apply_masks(model, result.masks)
 
 A mask may remove a whole layer. In a residual network the shortcut carries on; without one the
@@ -19,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from gpw_cli.errors import UsageError
-from gpw_cli.pruning.allocation import Scored, parse_sparsity, select
-from gpw_cli.pruning.criteria import criterion_named, group_saliency, group_scores
-from gpw_cli.pruning.groups import BALANCED, Bools, Floats, GroupLayout, Shape, Tile, group_layout
+from gpw_cli.pruning.allocation import CountRounding, Scope, Scored, select
+from gpw_cli.pruning.criteria import Criterion, group_saliency, group_scores
+from gpw_cli.pruning.groups import Bools, Floats, GroupLayout, Scheme, Shape, Tile, group_layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +91,8 @@ def candidates(
     weights: Mapping[str, Tensor],
     names: Sequence[str],
     *,
-    scheme: str,
-    criterion: str,
+    scheme: Scheme,
+    criterion: Criterion,
     tile: Tile,
     products: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> list[Candidate]:
@@ -105,11 +106,11 @@ def candidates(
     for name in names:
         layout = group_layout(scheme, tuple(weights[name].shape), tile)
         values = [weights[name]]
-        if criterion_named(criterion).gradients:
+        if criterion.gradients:
             values = list((products or {}).get(name, ()))
             if not values:
                 raise UsageError(
-                    f"criterion {criterion} needs gradients, and there are none for {name}: "
+                    f"criterion {criterion.value} needs gradients, and there are none for {name}: "
                     "use gpw prune, or pass products to prune_masks"
                 )
         arrays = [_finite(name, value).reshape(layout.shape).numpy() for value in values]
@@ -121,41 +122,36 @@ def prune_masks(
     weights: Mapping[str, Tensor],
     names: Sequence[str],
     *,
-    scheme: str,
-    sparsity: str | Decimal,
-    scope: str,
-    criterion: str,
+    scheme: Scheme,
+    sparsity: Decimal,
+    scope: Scope,
+    criterion: Criterion,
     tile: Tile,
-    rounding: str = "nearest",
+    rounding: CountRounding = CountRounding.nearest,
     products: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> PruneResult:
     """Masks for the layers ``names`` of a network with the parameters ``weights``.
 
     weights: every parameter of the network by name; only those in ``names`` are pruned.
-    sparsity: decimal in [0, 1), as text so that it is exact; 0 keeps everything.
-    tile: (B_out, B_in) of the target's GEMM. Tables: groups.SCHEMES, allocation.SCOPES
-    and ROUNDINGS, criteria.CRITERIA. products: see ``candidates``. The result depends on nothing
-    but these arguments.
-    Raises UsageError for a value outside its table or range, no or unknown or repeated names, and
-    weights that are not finite.
+    sparsity: in [0, 1); 0 keeps everything. tile: (B_out, B_in) of the target's GEMM.
+    scope: not ``cycles`` (budget.py); ``layer`` for a scheme with sets of its own. products: see
+    ``candidates``. The result depends on nothing but these arguments.
+    Raises UsageError for no or unknown or repeated names, and weights that are not finite.
     """
-    wanted = parse_sparsity(sparsity)
     found = candidates(
         weights, names, scheme=scheme, criterion=criterion, tile=tile, products=products
     )
-    if scope == "block" and all(_one_a_block(layer, tile) for layer in found):
+    if scope is Scope.block and all(_one_a_block(layer, tile) for layer in found):
         raise UsageError(
-            f"scope=block with scheme={scheme}: each block of channels is one group, so there is "
-            "nothing to choose; use scheme=gpw, vector or fine, or scope=layer"
+            f"scope=block with scheme={scheme.value}: each block of channels is one group, so "
+            "there is nothing to choose; use scheme=gpw, vector or fine, or scope=layer"
         )
     scored = [_scored(layer, criterion, tile) for layer in found]
-    if scheme == BALANCED:
-        if scope != "layer":
-            raise UsageError(f"scheme=balanced needs scope=layer, not {scope}")
-        sets = [layer.layout.row_sets(tile[0]) for layer in found]
-        scope = "block"  # each set on its own
-        scored = [replace(own, blocks=rows) for own, rows in zip(scored, sets, strict=True)]
-    kept = select(scope, scored, wanted, rounding)
+    if (sets := scheme.sets) is not None:
+        scope = Scope.block  # each set on its own
+        own = [sets(layer.layout, tile) for layer in found]
+        scored = [replace(layer, blocks=rows) for layer, rows in zip(scored, own, strict=True)]
+    kept = select(scope, scored, sparsity, rounding)
     return masks_of(weights, found, kept)
 
 
@@ -202,7 +198,7 @@ def _check_names(weights: Mapping[str, Tensor], names: Sequence[str]) -> None:
         raise UsageError(f"layers to prune {what}; take the names from prunable_layers")
 
 
-def _scored(layer: Candidate, criterion: str, tile: Tile) -> Scored:
+def _scored(layer: Candidate, criterion: Criterion, tile: Tile) -> Scored:
     scores = group_scores(criterion, layer.layout, layer.saliency)
     return Scored(scores, layer.layout.units(tile, positions=False))
 

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from gpw_cli.config.schema import Scope
-from gpw_cli.pruning.allocation import parse_sparsity
-from gpw_cli.pruning.criteria import criterion_named
+from gpw_cli.pruning.allocation import Scope
 from gpw_cli.pruning.masks import PruneResult, candidates, prunable_layers, prune_masks
 from gpw_cli.pruning.norms import shift_masks
 from gpw_cli.stages.costs import within_budget
@@ -52,7 +50,7 @@ def choose_masks(
     weights = weights or dict(model.named_parameters())
     products = _products(job, model, names, weights)
     tile = pruning_tile(job.config)
-    scheme, criterion = pruning.scheme.value, pruning.criterion.value
+    scheme, criterion = pruning.scheme, pruning.criterion
     measured: dict[str, Any] = {}
     if pruning.scope is Scope.cycles:
         layers = candidates(
@@ -60,16 +58,15 @@ def choose_masks(
         )
         result, measured = within_budget(job, model, layers, share)
     else:
-        sparsity = parse_sparsity(repr(pruning.sparsity))
         result = prune_masks(
             weights,
             names,
             scheme=scheme,
-            sparsity=sparsity if share == 1.0 else sparsity * Decimal(f"{share:.6f}"),
-            scope=pruning.scope.value,
+            sparsity=pruning.exact_sparsity * Decimal(f"{share:.6f}"),
+            scope=pruning.scope,
             criterion=criterion,
             tile=tile,
-            rounding=pruning.rounding.value,
+            rounding=pruning.rounding,
             products=products,
         )
     masks = result.masks
@@ -82,7 +79,7 @@ def _products(
     job: Job, model: nn.Module, names: Sequence[str], weights: Mapping[str, Tensor]
 ) -> dict[str, list[Tensor]] | None:
     pruning = job.config.pruning
-    if not criterion_named(pruning.criterion.value).gradients:
+    if not pruning.criterion.gradients:
         return None
     return gradient_products(
         model,

@@ -16,12 +16,12 @@ from gpw_cli.config.schema import (
     DistillConfig,
     ModelConfig,
     PruningConfig,
-    Scope,
 )
 from gpw_cli.data.identity import data_identity
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.bundled import bundled_names, bundled_weights
 from gpw_cli.models.inputs import model_input
+from gpw_cli.pruning.allocation import Scope
 from gpw_cli.store.store import checksum
 from gpw_cli.targets.registry import npu_of
 

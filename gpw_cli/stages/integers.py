@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gpw_cli.config.schema import Scheme
 from gpw_cli.data.pictures import normalise
 from gpw_cli.graph.integer_io import save
 from gpw_cli.graph.trace import trace
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.quantization.quantize import prepare
 from gpw_cli.quantization.reference import accuracy
 from gpw_cli.quantization.summary import summarise

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.compose import to_plain
-from gpw_cli.config.schema import Config, Scheme
+from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.stages import inputs
 from gpw_cli.stages.names import PIPELINE, STAGES, Stage
 from gpw_cli.stages.provenance import git_commit, provenance

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gpw_cli.config.schema import Config, Scheme
+from gpw_cli.config.schema import Config
 from gpw_cli.data.catalog import describe
 from gpw_cli.data.folder import listed
 from gpw_cli.graph.integer import IntConv
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.checkpoint import import_checkpoint
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.pruning.masks import apply_masks, prunable_layers, prune_masks
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
@@ -64,12 +65,12 @@ def prune_untrained(config: Config, model: nn.Module) -> PruneResult | None:
     result = prune_masks(
         dict(model.named_parameters()),
         prunable_layers(model, pruning.include_first, pruning.include_last),
-        scheme=pruning.scheme.value,
-        sparsity=repr(pruning.sparsity),
-        scope=pruning.scope.value,
-        criterion=pruning.criterion.value,
+        scheme=pruning.scheme,
+        sparsity=pruning.exact_sparsity,
+        scope=pruning.scope,
+        criterion=pruning.criterion,
         tile=pruning_tile(config),
-        rounding=pruning.rounding.value,
+        rounding=pruning.rounding,
     )
     apply_masks(model, result.masks)
     return result

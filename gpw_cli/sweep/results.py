@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.config.compose import to_plain
-from gpw_cli.config.schema import Scheme
 from gpw_cli.errors import UsageError
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.store.files import write_json
 from gpw_cli.store.store import Artifact
 from gpw_cli.sweep.plan import Point

@@ -129,10 +129,13 @@ def _name(override: str) -> str:
     return override.partition("=")[0]
 
 
-def product(axes: Mapping[str, list[str]]) -> list[dict[str, str]]:
-    """Every combination, the last axis fastest; the dense network only once for all sparsities."""
+def product(axes: Mapping[str, list[str]], *, quantized: bool = False) -> list[dict[str, str]]:
+    """Every combination, the last axis fastest; the dense network only once for all sparsities.
+
+    quantized: what ``finetune.quantized`` is where no axis sets it.
+    """
     points = [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
-    found = [_without_pruning(point) if _dense(point) else point for point in points]
+    found = [_without_pruning(point, quantized) if _dense(point) else point for point in points]
     return list({tuple(point.items()): point for point in found}.values())
 
 
@@ -140,9 +143,11 @@ def _dense(point: Mapping[str, str]) -> bool:
     return any(settings(key) == SCHEME and value == "dense" for key, value in point.items())
 
 
-def _without_pruning(point: Mapping[str, str]) -> dict[str, str]:
-    """The axes that matter to a network which is neither pruned nor fine-tuned."""
-    unused = ("pruning.", "finetune.", "train@finetune.")
+def _without_pruning(point: Mapping[str, str], quantized: bool) -> dict[str, str]:
+    """The axes that matter to a network which is not pruned, and fine-tuned only as integers."""
+    unused: tuple[str, ...] = ("pruning.", "finetune.", "train@finetune.")
+    if point.get("finetune.quantized", str(quantized)).lower() == "true":
+        unused = ("pruning.",)
     return {
         key: value
         for key, value in point.items()

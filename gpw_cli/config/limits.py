@@ -81,7 +81,16 @@ def _finetuning(config: Config) -> Iterator[str]:
             f"finetune.rewind={own.rewind} must be between 0 and "
             f"pretrain.train.epochs={config.pretrain.train.epochs}"
         )
-
+    if own.quantized and config.quantizer.multiplier_bits:
+        yield (
+            f"finetune.quantized=true trains networks whose rescales only shift; quantizer."
+            f"multiplier_bits={config.quantizer.multiplier_bits} must be 0, as in quantizer=best"
+        )
+    if own.quantized and own.gradual.steps:
+        yield (
+            "finetune.quantized=true holds the masks that it is given; finetune.gradual.steps="
+            f"{own.gradual.steps} must be 0"
+        )
     steps, epochs = own.gradual.steps, own.gradual.epochs
     most = own.rewind or own.train.epochs
     if steps < 0 or epochs < 0 or bool(steps) != bool(epochs) or not steps <= epochs <= most:

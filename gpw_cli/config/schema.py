@@ -124,13 +124,15 @@ class FinetuneConfig:
     """Training with the mask held.
 
     ``rewind`` N > 0: the last N epochs of ``pretrain.train`` again (learning-rate rewinding, Renda
-    et al. 2020), in place of ``train``.
+    et al. 2020), in place of ``train``. ``quantized``: train as the integers that ``quantizer``
+    makes (quantization/trained.py), the dense network too.
     """
 
     train: Recipe = field(default_factory=Recipe)
     distill: DistillConfig = field(default_factory=DistillConfig)
     gradual: GradualConfig = field(default_factory=GradualConfig)
     rewind: int = 0
+    quantized: bool = False
 
 
 @dataclass(frozen=True)

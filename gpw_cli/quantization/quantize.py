@@ -55,19 +55,37 @@ def prepare(graph: Graph, cfg: QuantizerConfig, *, keep_dead: bool = False) -> G
     return equalise(folded) if cfg.equalise else folded
 
 
-def quantize_graph(graph: Graph, ranges: Ranges, cfg: QuantizerConfig, fused: bool) -> IntGraph:
+def quantize_graph(
+    graph: Graph,
+    ranges: Ranges,
+    cfg: QuantizerConfig,
+    fused: bool,
+    scales: Mapping[str, float] | None = None,
+) -> IntGraph:
     """The integer graph of a ``graph`` from ``prepare``; verified.
 
+    scales: what ``tensor_scales`` gives for the same arguments, where it is known already.
     UnsupportedError: an addition whose summands' scales no shift can join.
     """
-    fusion = cfg.fusion if fused else Fusion.none
-    plan = plan_fusion(graph, fusion, wrap=cfg.wrap_last_add)
-    scales = activation_scales(graph, ranges, cfg, plan)
+    plan = _plan(graph, cfg, fused)
+    if scales is None:
+        scales = activation_scales(graph, ranges, cfg, plan)
     builder = _Builder(graph, ranges, cfg, plan, scales, {}, {})
     nodes = tuple(builder.node(node) for node in plan.stored(graph))
     source = graph.input
     result = IntGraph(nodes, builder.names[graph.output], builder.stored, source.mean, source.std)
     return verify_integer(result)
+
+
+def tensor_scales(
+    graph: Graph, ranges: Ranges, cfg: QuantizerConfig, fused: bool
+) -> dict[str, float]:
+    """The scale of every tensor that ``quantize_graph`` stores, by its float name."""
+    return activation_scales(graph, ranges, cfg, _plan(graph, cfg, fused))
+
+
+def _plan(graph: Graph, cfg: QuantizerConfig, fused: bool) -> Plan:
+    return plan_fusion(graph, cfg.fusion if fused else Fusion.none, wrap=cfg.wrap_last_add)
 
 
 @dataclass(frozen=True, eq=False)

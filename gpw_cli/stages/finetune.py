@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gpw_cli.quantization.trained import QuantizedNetwork
 from gpw_cli.stages.choose import choose_masks
 from gpw_cli.stages.network import evaluate, load_masks, load_network, save_network
 from gpw_cli.stages.pipeline import Job
 from gpw_cli.stages.prune import save_choice
+from gpw_cli.stages.quantized import keep, quantized_network
 from gpw_cli.stages.train import train
 from gpw_cli.training.masking import Gradual
 
@@ -21,25 +23,35 @@ CHOICE = "choice.json"
 
 
 def build(job: Job) -> dict[str, Any]:
-    """Fine-tuned weights (exactly zero where the mask is), history and accuracy."""
+    """Fine-tuned weights (exactly zero where the mask is), history and accuracy.
+
+    Trained as integers, the accuracy is that of the integers.
+    """
     own, pretrained = job.config.finetune, job.config.pretrain.train
     gradual = _gradual(job) if own.gradual.steps else None
-    model, described = load_network(job.upstream["pretrain" if gradual else "prune"])
-    masks = {} if gradual else load_masks(job.upstream["prune"])
+    source = (
+        job.upstream["pretrain"] if gradual else job.upstream.get("prune", job.upstream["pretrain"])
+    )
+    model, described = load_network(source)
+    trained = quantized_network(job, model) if own.quantized else model
+    # a gradual run chooses its own masks, and the network of integers holds its zeros itself
+    masks = {} if gradual or own.quantized else load_masks(source)
     rewound = replace(pretrained, epochs=own.rewind) if own.rewind else None
     metrics = train(
         job,
         "finetune",
-        model,
+        trained,
         rewound or own.train,
         masks,
         gradual=gradual,
         distill=own.distill,
         rewind_to=pretrained if rewound else None,
     )
+    if isinstance(trained, QuantizedNetwork):
+        keep(job, model, trained)
     save_network(job.work, model, described)
     last = json.loads((job.work / CHOICE).read_text()) if gradual else {}
-    return {**metrics, **last, **evaluate(job, model)}
+    return {**metrics, **last, **evaluate(job, trained)}
 
 
 def _gradual(job: Job) -> Gradual:

@@ -130,6 +130,8 @@ def finetune(config: Config) -> Mapping[str, Any]:
     rewound: dict[str, Any] = {"train": to_plain(own.train)}
     if own.rewind:
         rewound = {"rewind": own.rewind, "train": to_plain(config.pretrain.train)}
+    if own.quantized:
+        rewound["quantizer"] = {**quantize(config), **fuse(config)}
     gradual = {"gradual": to_plain(own.gradual)} if own.gradual.steps else {}
     return {**rewound, "seed": config.seed, **gradual, **distillation(config, own.distill)}
 

@@ -4,41 +4,64 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from safetensors.numpy import load_file
 
 from gpw_cli.data.pictures import normalise
 from gpw_cli.graph.integer_io import save
+from gpw_cli.graph.parameters import with_parameters
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.quantization.quantize import prepare
+from gpw_cli.quantization.ranges import Ranges, calibrate
 from gpw_cli.quantization.reference import accuracy
 from gpw_cli.quantization.summary import summarise
 from gpw_cli.stages.network import load_network, picture_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from gpw_cli.graph.integer import IntGraph
     from gpw_cli.graph.ir import Graph
-    from gpw_cli.quantization.ranges import Ranges
     from gpw_cli.stages.pipeline import Job
 
 LAYERS = "layers.json"
+TRAINED = "quantized.safetensors"  # folded weights that were trained as integers
 BATCH = 256
 
 
 def float_graph(job: Job) -> Graph:
-    """The fine-tuned (or, dense, the pre-trained) network as a graph ready to be quantized.
+    """The fine-tuned (or, dense, the pre-trained) network as a graph ready to be quantized."""
+    source = job.upstream.get("finetune", job.upstream["pretrain"])
+    model, _ = load_network(source)
+    trained = source.file(TRAINED)
+    if not trained.is_file():
+        return prepared(job, model, equalise=True)
+    return with_parameters(prepared(job, model, equalise=False), load_file(trained))
+
+
+def prepared(job: Job, model: nn.Module, *, equalise: bool) -> Graph:
+    """``model`` traced, folded and, where the quantizer says so and ``equalise``, equalised.
 
     What is dead is taken out, unless ``pruning.keep_shift`` asks for the network as it was before
     that pass existed: a constant channel gone would change other scales, hence roundings.
     """
-    model, _ = load_network(job.upstream.get("finetune", job.upstream["pretrain"]))
     pictures = job.services.pictures(job.config)
     graph = trace(model, picture_of(job), pictures.mean, pictures.std)
-    pruning = job.config.pruning
+    pruning, quantizer = job.config.pruning, job.config.quantizer
     kept = pruning.keep_shift and pruning.scheme is not Scheme.dense
-    return prepare(graph, job.config.quantizer, keep_dead=kept)
+    cfg = replace(quantizer, equalise=quantizer.equalise and equalise)
+    return prepare(graph, cfg, keep_dead=kept)
+
+
+def float_ranges(job: Job, graph: Graph) -> Ranges:
+    """Ranges of ``graph``: those it was trained with as integers, else measured now."""
+    source = job.upstream.get("finetune", job.upstream["pretrain"])
+    if source.file(TRAINED).is_file():
+        return Ranges.load(source.path)
+    return calibrate(graph, calibration_batches(job), job.config.quantizer)
 
 
 def calibration_batches(job: Job) -> Iterator[Tensor]:

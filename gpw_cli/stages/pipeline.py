@@ -61,7 +61,7 @@ def plan(config: Config, until: str = STAGES[-1]) -> list[Step]:
         raise UsageError(f"no stage '{until}': expected one of {', '.join(STAGES)}")
     steps: list[Step] = []
     parent = None
-    skipped = ("prune", "finetune") if config.pruning.scheme is Scheme.dense else ()
+    skipped = _skipped(config)
     for stage in PIPELINE[: STAGES.index(until) + 1]:
         if stage.name in skipped:
             continue
@@ -69,6 +69,13 @@ def plan(config: Config, until: str = STAGES[-1]) -> list[Step]:
         parent_key, parent = parent, stage_key(stage.name, stage.version, own, parent)
         steps.append(Step(stage, parent, parent_key, own))
     return steps
+
+
+def _skipped(config: Config) -> tuple[str, ...]:
+    """Stages that have nothing to do: a dense network is fine-tuned only as integers."""
+    if config.pruning.scheme is not Scheme.dense:
+        return ()
+    return ("prune",) if config.finetune.quantized else ("prune", "finetune")
 
 
 def run(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpw_cli.quantization.quantize import quantize_graph
-from gpw_cli.quantization.ranges import calibrate
-from gpw_cli.stages.integers import calibration_batches, float_graph, leave
+from gpw_cli.stages.integers import float_graph, float_ranges, leave
 from gpw_cli.stages.pipeline import Job
 
 
@@ -14,7 +13,7 @@ def build(job: Job) -> dict[str, Any]:
     """Integer graph, ranges, scales, and the accuracy of the integers (every node stored)."""
     job.services.device()  # sets this process's thread count
     graph, quantizer = float_graph(job), job.config.quantizer
-    ranges = calibrate(graph, calibration_batches(job), quantizer)
+    ranges = float_ranges(job, graph)
     ranges.save(job.work)
     integers = quantize_graph(graph, ranges, quantizer, fused=False)
     metrics = leave(job, graph, ranges, integers, fused=False)

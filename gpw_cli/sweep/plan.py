@@ -76,10 +76,12 @@ class Sweep:
 def plan_sweep(request: Request) -> Sweep:
     """Expand the grids, compose every point and compute every key; nothing runs."""
     fixed, axes = expand(request.overrides)
-    experiment = compose(fixed, request.config_dir).sweep
+    common = compose(fixed, request.config_dir)
+    experiment, quantized = common.sweep, common.finetune.quantized
     grids = overlaid(experiment.grids, fixed, axes) or [axes]
     until = request.until or experiment.until
-    combined = {tuple(sorted(axis.items())): axis for grid in grids for axis in product(grid)}
+    axes_of_points = [axis for grid in grids for axis in product(grid, quantized=quantized)]
+    combined = {tuple(sorted(axis.items())): axis for axis in axes_of_points}
     points = [_point(fixed, axis, request.config_dir, until) for axis in combined.values()]
     first = points[0].config
     shown = [text for text in fixed if not text.startswith(("runtime.", "data.root"))]

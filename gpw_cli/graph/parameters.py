@@ -1,0 +1,50 @@
+"""The weights and biases of a graph's convolutions by name, apart from the graph.
+
+arrays = parameters(graph)                 # {"layer1.0.conv1.weight": [O, I, KH, KW], ...}
+with_parameters(graph, arrays)             # the same graph with those numbers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.graph.ir import Conv, Float, Graph
+
+
+def parameters(graph: Graph) -> dict[str, Float]:
+    """Name and ``weight`` or ``bias`` -> float64 array."""
+    return {
+        f"{node.name}.{what}": value
+        for node in graph.nodes
+        if isinstance(node, Conv)
+        for what, value in (("weight", node.weight), ("bias", node.bias))
+    }
+
+
+def with_parameters(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> Graph:
+    """``graph`` with ``arrays``, of any float type, in place of its own; KeyError if one is absent.
+
+    Raises ValueError for an array of another shape.
+    """
+
+    def taken(name: str, own: Float) -> Float:
+        if arrays[name].shape != own.shape:
+            raise ValueError(f"{name}: shape {arrays[name].shape}, the graph's is {own.shape}")
+        return arrays[name].astype(np.float64)
+
+    nodes = (
+        replace(
+            node,
+            weight=taken(f"{node.name}.weight", node.weight),
+            bias=taken(f"{node.name}.bias", node.bias),
+        )
+        if isinstance(node, Conv)
+        else node
+        for node in graph.nodes
+    )
+    return Graph(tuple(nodes), graph.output)

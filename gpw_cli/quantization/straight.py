@@ -1,0 +1,183 @@
+"""The integer network's arithmetic on floating-point numbers, with gradients straight through.
+
+    acc = convolved(x, coded(weight, codes, step), coded(bias, integers, unit), window, fast=True)
+    x = rescaled(acc, node.rescale, relu=node.relu)
+
+Every tensor holds the integers of graph/integer.py as float32, which is exact below 2^24. A
+rounding passes the gradient on as if it were not there; a clip passes it on where it changes
+nothing (Bengio et al. 2013). A ReLU is a clip at 0 of what is already rounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd import Function
+
+from gpw_cli.graph.integer import (
+    FULL_RANGE,
+    IntAdd,
+    IntAvgPool,
+    IntInput,
+    IntMaxPool,
+    IntNode,
+    IntPad,
+    IntRelu,
+    Pair,
+    Rescale,
+    Shift,
+)
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
+
+Factor = float | Tensor
+
+
+class _Coded(Function):
+    """``codes`` forwards; backwards the gradient of value / unit."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, codes: Tensor, unit: Tensor) -> Tensor:
+        """``codes``, whatever the value."""
+        ctx.save_for_backward(unit)
+        return codes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of the real number."""
+        (unit,) = ctx.saved_tensors
+        return grads[0] / unit, None, None
+
+
+def coded(value: Tensor, codes: NDArray[Any], unit: Tensor) -> Tensor:
+    """The integers ``codes`` that stand for ``value``; its gradient is theirs / ``unit``.
+
+    ``unit`` broadcasts to ``value``: the real number that one code stands for.
+    """
+    made: Tensor = _Coded.apply(value, torch.from_numpy(codes).to(value), unit)  # type: ignore[no-untyped-call]
+    return made
+
+
+def convolved(
+    x: Tensor, weight: Tensor, bias: Tensor, window: tuple[Pair, Pair], *, fast: bool
+) -> Tensor:
+    """The accumulators of a convolution, float32 [N, O, H, W]; ``window``: stride and padding.
+
+    fast: the backward pass computes in bf16, as under autocast. Codes of 8 bits are exact in it, so
+    only the incoming gradient is rounded.
+    """
+    made: Tensor = _Convolved.apply(x, weight, bias, *window, fast)  # type: ignore[no-untyped-call]
+    return made
+
+
+class _Convolved(Function):
+    """A convolution of integers, exact forwards."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: Pair, padding: Pair, fast: bool
+    ) -> Tensor:
+        """[N, O, H, W] in float32."""
+        kept = torch.bfloat16 if fast else x.dtype
+        ctx.save_for_backward(x.to(kept), weight.to(kept))
+        ctx.window = (stride, padding)
+        return F.conv2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, weight and bias."""
+        x, weight = ctx.saved_tensors
+        stride, padding = ctx.window
+        wanted = (ctx.needs_input_grad[0], True, False)
+        dx, dw, _ = torch.ops.aten.convolution_backward(
+            grads[0].to(x.dtype), x, weight, None, stride, padding, (1, 1), False, (0, 0), 1, wanted
+        )
+        bias = grads[0].sum((0, 2, 3))
+        return None if dx is None else dx.float(), dw.float(), bias, None, None, None
+
+
+class _Rescaled(Function):
+    """clip(floor(acc * factor + half), low, high); ``half`` is 0 or 1/2."""
+
+    @staticmethod
+    def forward(ctx: Any, acc: Tensor, half: Factor, factor: Factor, low: int, high: int) -> Tensor:
+        exact = (acc * factor).add_(half).floor_()
+        out = exact.clamp(low, high)
+        ctx.save_for_backward(out == exact)
+        ctx.factor = factor
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (passes,) = ctx.saved_tensors
+        return (grads[0] * ctx.factor).mul_(passes), None, None, None, None
+
+
+def rescaled(acc: Tensor, rescale: Rescale, *, relu: bool = False, bits: int = 8) -> Tensor:
+    """ReLU and ``rescale`` of [N, C, H, W], stored in ``bits`` bits."""
+    shift = np.asarray(rescale.shift)
+    half = np.where(shift > 0, 0.5, 0.0) if rescale.rounding else np.zeros(())
+    low = max(rescale.low, 0) if relu else rescale.low
+    out: Tensor = _Rescaled.apply(  # type: ignore[no-untyped-call]
+        acc, _factor(acc, half), _factor(acc, 2.0**-shift), low, rescale.high
+    )
+    if rescale.clips or bits == 32:
+        return out
+    span = float(2**bits)
+    return out - span * torch.floor((out + span / 2) / span).detach()
+
+
+def shifted_left(x: Tensor, shift: Shift) -> Tensor:
+    """A shortcut at the accumulator's scale: ``x << shift``, rounded where it moves right."""
+    if np.min(shift) >= 0:
+        return x * _factor(x, 2.0 ** np.asarray(shift))
+    return rescaled(x, Rescale(-np.asarray(shift), True, *FULL_RANGE), bits=32)
+
+
+def _factor(x: Tensor, values: Any) -> Factor:
+    """One number, or one a channel against [N, C, H, W]."""
+    if values.ndim == 0:
+        return float(values)
+    return torch.as_tensor(values).to(x)[:, None, None]
+
+
+def input_codes(node: IntInput, x: Tensor) -> Tensor:
+    """The picture [N, C, H, W] as the host quantizes it (quantization/reference.py)."""
+    scaled = x * (1.0 / node.scale)
+    return (torch.sign(scaled) * torch.floor(scaled.abs() + 0.5)).clamp(node.low, node.high)
+
+
+def step(node: IntNode, tensors: dict[str, Tensor]) -> Tensor:
+    """What a node without weights makes of ``tensors`` [N, C, H, W]."""
+    if isinstance(node, IntAdd):
+        acc = shifted_left(tensors[node.a], node.shift_a)
+        return rescaled(
+            acc + shifted_left(tensors[node.b], node.shift_b), node.rescale, relu=node.relu
+        )
+    if isinstance(node, IntConcat):
+        return torch.cat([tensors[part] for part in node.parts], 1)
+    x = tensors[node.inputs[0]]
+    if isinstance(node, IntRelu):
+        return rescaled(x, node.rescale, relu=True)
+    if isinstance(node, IntMaxPool):
+        x = F.pad(x, (0, node.after[1], 0, node.after[0]), value=-128.0)
+        return F.max_pool2d(x, node.kernel, node.stride, node.padding)
+    if isinstance(node, IntAvgPool):
+        total = F.avg_pool2d(x, node.kernel, node.stride, node.padding, divisor_override=1)
+        return rescaled(total, node.rescale)
+    return _moved(node, x)
+
+
+def _moved(node: IntNode, x: Tensor) -> Tensor:
+    """Codes that only change their places."""
+    if isinstance(node, IntSelect):
+        return x[:, torch.from_numpy(node.channels).to(x.device)]
+    if isinstance(node, IntUpsample):
+        return x.repeat_interleave(node.factor[0], 2).repeat_interleave(node.factor[1], 3)
+    assert isinstance(node, IntPad)
+    sampled = x[:, :, :: node.stride[0], :: node.stride[1]]
+    return F.pad(sampled, (0, 0, 0, 0, node.before, node.after))

@@ -1,0 +1,97 @@
+"""finetune.quantized: training as the integer network, and what the later stages take from it.
+
+The artifact holds the folded weights and biases as they were trained and the ranges they were
+trained with, so that quantize and fuse make exactly the integers whose accuracy training measured.
+``model.safetensors`` holds the same weights in the network's own layers, behind batch norms that
+pass them on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.ir import BatchNorm, Conv, Graph
+from gpw_cli.graph.parameters import parameters
+from gpw_cli.graph.trace import trace
+from gpw_cli.quantization.ranges import calibrate
+from gpw_cli.quantization.trained import QuantizedNetwork
+from gpw_cli.stages.integers import TRAINED, calibration_batches, prepared
+from gpw_cli.stages.network import picture_of, save_weights
+
+if TYPE_CHECKING:
+    from gpw_cli.stages.pipeline import Job
+
+
+def quantized_network(job: Job, model: nn.Module) -> QuantizedNetwork:
+    """``model`` ready to be trained as integers, calibrated as the stage quantize would.
+
+    Raises UnsupportedError for a convolution that runs more than once.
+    """
+    job.services.device()  # sets this process's thread count
+    graph = prepared(job, model, equalise=True)
+    modules = dict(model.named_modules())
+    for node in graph.nodes:
+        if isinstance(node, Conv) and node.name not in modules:
+            raise UnsupportedError(
+                f"finetune.quantized=true: {node.name} is a layer that runs twice, and its weights "
+                "would part; use finetune.quantized=false"
+            )
+    quantizer = job.config.quantizer
+    return QuantizedNetwork(graph, calibrate(graph, calibration_batches(job), quantizer), quantizer)
+
+
+def keep(job: Job, model: nn.Module, network: QuantizedNetwork) -> None:
+    """Leave what was trained in the artifact, and put it into ``model``."""
+    graph = network.graph()
+    arrays = {name: torch.from_numpy(value).float() for name, value in parameters(graph).items()}
+    save_weights(job.work / TRAINED, arrays)
+    network.ranges.save(job.work)
+    put_into(model, graph, trace(model, picture_of(job)))
+
+
+@torch.no_grad()
+def put_into(model: nn.Module, graph: Graph, traced: Graph) -> None:
+    """The folded weights of ``graph`` in the layers of ``model``; ``traced``: its own graph.
+
+    A batch norm that was folded into a convolution then only adds the bias.
+    """
+    for node in graph.nodes:
+        if not isinstance(node, Conv):
+            continue
+        module = model.get_submodule(node.name)
+        weight, bias = torch.from_numpy(node.weight).float(), torch.from_numpy(node.bias).float()
+        if isinstance(module, nn.BatchNorm2d):  # one that followed no convolution
+            _passing(module, bias, weight.diagonal().reshape(-1))
+            continue
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        if weight.any():
+            module.weight.copy_(_own_groups(module, weight).reshape(module.weight.shape))
+        else:  # its input may be gone, and with it the shape
+            module.weight.zero_()
+        after = traced.only_consumer(node.name)
+        if isinstance(after, BatchNorm):
+            _passing(model.get_submodule(after.name), bias, torch.ones_like(bias))
+            bias = torch.zeros_like(bias)
+        if module.bias is not None:
+            module.bias.copy_(bias)
+
+
+def _own_groups(module: nn.Module, weight: Tensor) -> Tensor:
+    """[O, I / groups, KH, KW] of a grouped convolution's [O, I, KH, KW], zero across groups."""
+    groups = module.groups if isinstance(module, nn.Conv2d) else 1
+    parts = zip(weight.chunk(groups), range(groups), strict=True)
+    return torch.cat([rows.chunk(groups, 1)[index] for rows, index in parts])
+
+
+def _passing(norm: nn.Module, bias: Tensor, scale: Tensor) -> None:
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1.0 - norm.eps)
+    norm.weight.copy_(scale)
+    norm.bias.copy_(bias)

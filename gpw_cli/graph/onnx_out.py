@@ -73,8 +73,9 @@ class _Writer:
         self.nodes: list[Any] = []
         self.arrays: list[Any] = []
 
-    def array(self, name: str, value: Array) -> str:
-        self.arrays.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+    def array(self, name: str, value: Array | np.generic) -> str:
+        whole = np.array(value, order="C")
+        self.arrays.append(self.onnx.numpy_helper.from_array(whole, name))
         return name
 
     def op(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpw_cli.errors import UnsupportedError, UsageError
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect
 from gpw_cli.targets.engine.config import EngineConfig
 from gpw_cli.targets.engine.memory import traffics
 from gpw_cli.targets.engine.product import direct, image, pack, products, weight_bytes
@@ -200,6 +201,16 @@ def test_works_of_a_network() -> None:
     ]
     # two tensors of 32*2*2 bytes in, one out
     assert layer_time(apart[-1], SMALL).cycles == 3 * 128 // 8
+
+
+def test_moves_are_passes_over_what_they_read() -> None:
+    maker = GraphMaker((8, 4, 4))
+    parts = (maker.conv("input", 8), maker.conv("input", 16))
+    maker.nodes.append(IntConcat("both", parts, (24, 4, 4)))
+    maker.nodes.append(IntSelect("few", "both", np.arange(4), (4, 4, 4)))
+    both, few = works_of(maker.graph(), SMALL)[-2:]
+    assert layer_time(both, SMALL).bytes == {"weights": 0, "inputs": 24 * 16, "outputs": 24 * 16}
+    assert layer_time(few, SMALL).bytes == {"weights": 0, "inputs": 4 * 16, "outputs": 4 * 16}
 
 
 def test_settings_out_of_range() -> None:

@@ -9,7 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpw_cli.report import accuracy, frontier, knobs, layers, masks, npu, quantization, training
+from gpw_cli.report import (
+    accuracy,
+    frontier,
+    knobs,
+    layers,
+    masks,
+    npu,
+    quantization,
+    targets,
+    training,
+)
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import drawing, render
 
@@ -75,6 +85,14 @@ FIGURES = (
         npu.draw_cycles,
         npu.cycles_caption,
         compares_sparsities,
+    ),
+    Entry(
+        "targets",
+        "NPUs side by side",
+        ("cycles", "target"),
+        targets.draw_targets,
+        targets.targets_caption,
+        targets.several,
     ),
     Entry(
         "accuracy_vs_cycles",

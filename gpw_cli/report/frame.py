@@ -48,6 +48,7 @@ COLUMNS = (
     _metric("npu_accuracy", "simulate", "test_accuracy", 4, optional=True),
     Column("accuracy_of", "stages.simulate.metrics.accuracy_of", optional=True),
     Column("target", "config.target.name", optional=True),
+    Column("hypothetical", "stages.simulate.metrics.hypothetical", optional=True),
     Column("quantizer", "config.quantizer.name", optional=True),
     _metric("weight_bits", "quantize", "weight_bits", 0, optional=True),
     _metric("act_bits", "quantize", "act_bits", 0, optional=True),

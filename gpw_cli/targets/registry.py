@@ -30,6 +30,7 @@ class Family:
 
 FAMILIES = {
     "vta": Family("gpw_cli.targets.vta", "VtaConfig", "vta_of"),
+    "engine": Family("gpw_cli.targets.engine", "EngineConfig", "Engine"),
 }
 
 

@@ -11,16 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from gpw_cli.errors import UsageError
+from gpw_cli.targets.base import TargetConfig
 
 
 @dataclass(frozen=True)
-class EngineConfig:
+class EngineConfig(TargetConfig):
     """One engine. Buffers in bytes; an array is ``atomic_k`` x ``atomic_c`` multipliers.
 
     Every cycle an array multiplies ``atomic_c`` input channels at one kernel position with
     ``atomic_k`` output channels. Raises UsageError for a number out of range.
     """
 
+    family: str = "engine"
     name: str = ""
     clock_mhz: float = 1000.0
     atomic_k: int = 8

@@ -104,7 +104,7 @@ def _post(work: ConvWork, cfg: EngineConfig) -> int:
 
 def _pass(work: PassWork, cfg: EngineConfig) -> LayerTime:
     """Through memory only, at its speed."""
-    inputs = work.reads * activation_bytes(work.source, cfg)
+    inputs = sum(activation_bytes(shape, cfg) for shape in work.reads)
     outputs = activation_bytes(work.out, cfg, work.out_bytes)
     dram = _dram(inputs + outputs, cfg)
     busy = {"mac": 0, "dram": dram, "post": 0, "pool": 0}

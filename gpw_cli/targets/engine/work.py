@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.graph.integer import (
-    IntAdd,
     IntAvgPool,
     IntConv,
     IntGraph,
@@ -23,6 +22,7 @@ from gpw_cli.graph.integer import (
     IntNode,
     IntPad,
 )
+from gpw_cli.graph.integer_moves import IntSelect
 from gpw_cli.targets.engine.config import EngineConfig
 
 Bools = NDArray[np.bool_]
@@ -80,9 +80,9 @@ class ConvWork(Work):
 
 @dataclass(frozen=True, eq=False)
 class PassWork(Work):
-    """A layer without weights as a pass through memory: ``reads`` tensors of shape ``source``."""
+    """A layer without weights as a pass through memory; ``reads``: the shapes that it reads."""
 
-    reads: int
+    reads: tuple[Shape, ...]
 
 
 def tiles(nonzero: Bools, tile: tuple[int, int]) -> Bools:
@@ -127,15 +127,19 @@ def _conv(node: IntConv, graph: IntGraph, pool: IntNode | None, *, adds: bool) -
 
 def _addition(node: IntConv) -> PassWork:
     """The addition that a convolution's pipeline cannot take."""
-    return PassWork(f"{node.name}+add", node.shape, node.shape, node.out_bits // 8, 2)
+    reads = (node.shape, node.shape)
+    return PassWork(f"{node.name}+add", node.shape, node.shape, node.out_bits // 8, reads)
 
 
 def _pass(node: IntNode, graph: IntGraph) -> PassWork:
-    reads = 2 if isinstance(node, IntAdd) else 1
-    source = graph.node(node.inputs[0]).shape
-    if isinstance(node, IntPad):  # it reads the pixels that it keeps
-        source = (source[0], *node.shape[1:])
-    return PassWork(node.name, source, node.shape, 1, reads)
+    """It reads its inputs; a shortcut the pixels, a selection the channels that it keeps."""
+    sources = tuple(graph.node(name).shape for name in node.inputs)
+    reads = sources
+    if isinstance(node, IntPad):
+        reads = ((sources[0][0], *node.shape[1:]),)
+    if isinstance(node, IntSelect):
+        reads = (node.shape,)
+    return PassWork(node.name, sources[0], node.shape, 1, reads)
 
 
 def _pool_behind(node: IntConv, graph: IntGraph) -> IntNode | None:

@@ -1,0 +1,133 @@
+"""Several NPUs side by side: how much faster pruning makes each, and what it costs in accuracy.
+
+Drawn only for sweeps over ``target``. Each NPU is compared with the dense network on itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from gpw_cli.report.draw import EndLabel, label_ends
+from gpw_cli.report.load import Sweep
+from gpw_cli.report.style import light, panels
+from gpw_cli.report.words import basis, listed, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# as many NPUs as there are colours that the colour-blind tell apart; more share them
+ROLES = ("gpw", "block", "channel", "vector", "fine", "other")
+MARKERS = "osvD^P"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One NPU: ``y`` and ``bound`` at the sparsities ``x`` (0 to 1); ``bound`` may be empty."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    bound: Sequence[float] = ()
+
+
+def several(sweep: Sweep) -> bool:
+    """Whether the finished points are of more than one NPU."""
+    return int(sweep.done["target"].nunique()) > 1
+
+
+def draw_targets(sweep: Sweep) -> Figure:
+    """Times faster than dense above, accuracy of the pruned networks below."""
+    faster = speedups(sweep.done)
+    found = [series for series in accuracies(sweep.done) if series.x]
+    heights = [2.9, 2.3][: 2 if found else 1]
+    figure, grid = panels(len(heights), 1, heights)
+    names = [series.name for series in faster]
+    draw_series(grid[0][0], faster, names)
+    grid[0][0].set(title="Times faster than dense on the same NPU (bound dotted)")
+    grid[0][0].set_ylim(bottom=0)
+    if found:
+        draw_series(grid[1][0], found, names)
+        grid[1][0].set(title="Test accuracy of the integers (%)")
+    grid[-1][0].set_xlabel("Sparsity (%)")
+    figure.draw_without_rendering()
+    for row, drawn in zip(grid, (faster, found), strict=False):
+        name_series(row[0], drawn, names)
+    return figure
+
+
+def speedups(frame: pd.DataFrame) -> list[Series]:
+    """Of every NPU with a dense point; seeds and schemes beside gpw are averaged or left out."""
+    result = []
+    for name, rows in frame.dropna(subset=["cycles"]).groupby("target", sort=False):
+        dense = rows[rows["sparsity"] == 0][["cycles", "bound_cycles"]].mean()
+        gpw = rows[(rows["scheme"] == "gpw") & (rows["sparsity"] > 0)]
+        pruned = gpw.groupby("sparsity")[["cycles", "bound_cycles"]]
+        means = pruned.mean()
+        if pd.isna(dense["cycles"]) or means.empty:
+            continue
+        result.append(
+            Series(
+                str(name),
+                [0.0, *(float(str(x)) for x in means.index)],
+                [1.0, *(float(v) for v in dense["cycles"] / means["cycles"])],
+                [1.0, *(float(v) for v in dense["bound_cycles"] / means["bound_cycles"])],
+            )
+        )
+    return result
+
+
+def accuracies(frame: pd.DataFrame) -> list[Series]:
+    """Of every NPU, the dense network included."""
+    result = []
+    for name, rows in frame.dropna(subset=["npu_accuracy"]).groupby("target", sort=False):
+        own = rows[rows["scheme"].isin(("gpw", "dense"))].groupby("sparsity")["npu_accuracy"]
+        means = own.mean()
+        x = [float(str(value)) for value in means.index]
+        result.append(Series(str(name), x, [float(value) for value in means]))
+    return result
+
+
+def draw_series(axes: Axes, found: Sequence[Series], names: Sequence[str]) -> None:
+    """Lines with markers, in the colour of the NPU's place in ``names``; bounds dotted."""
+    ticks = sorted({100 * x for series in found for x in series.x})
+    for series in found:
+        place = names.index(series.name) if series.name in names else len(names)
+        colour, x = light(ROLES[place % len(ROLES)]), [100 * value for value in series.x]
+        axes.plot(x, series.y, color=colour, marker=MARKERS[place % len(MARKERS)])
+        if series.bound:
+            axes.plot(x, series.bound, color=colour, linewidth=0.9, linestyle=":")
+    width = ticks[-1] - ticks[0] or 10.0
+    axes.set_xlim(ticks[0] - 0.04 * width, ticks[-1] + 0.36 * width)
+    axes.set_xticks(ticks, [f"{tick:.4g}" for tick in ticks])
+
+
+def name_series(axes: Axes, found: Sequence[Series], names: Sequence[str]) -> None:
+    """Each name at the right end of its line; call it when the limits are final."""
+    ends = []
+    for series in found:
+        place = names.index(series.name) if series.name in names else len(names)
+        colour = light(ROLES[place % len(ROLES)])
+        ends.append(EndLabel(100 * series.x[-1], series.y[-1], series.name, colour))
+    label_ends(axes, ends, 8.0)
+
+
+def targets_caption(sweep: Sweep) -> str:
+    """The sparsest point of each NPU, and which of them depend on hardware that there is not."""
+    parts = [
+        f"{s.name}: {s.y[-1]:.2f} times faster at {percent(s.x[-1])} (its bound {s.bound[-1]:.2f})"
+        for s in speedups(sweep.done)
+    ]
+    supposed = dict.fromkeys(sweep.done[sweep.done["hypothetical"].notna()]["target"])
+    names = [name for name in supposed if isinstance(name, str)]
+    remark = ""
+    if names:
+        remark = (
+            f" Hypothetical: the stock hardware of {listed(names)} skips no zero tiles, so its "
+            "cycles stay the dense ones."
+        )
+    return f"{'; '.join(parts)}.{remark} {basis(sweep)}"

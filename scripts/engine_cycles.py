@@ -1,0 +1,199 @@
+"""papers/000 on other vector engines: cycles of pruned networks, each at its own tile.
+
+    python scripts/engine_cycles.py [FOLDER]      # default results/engines; minutes on one core
+
+Writes ``cycles.csv`` and ``speedup.png``/``.svg`` into FOLDER and prints the table of the README.
+No data and no training: ResNet-20 with the shipped weights for CIFAR-10, ResNet-18 and -50 at
+224x224 with random ones, masks by scheme gpw, criterion l1 in each layer, at the tile of the target
+(1 x n for MAERI). Cycles depend on the masks, not on how well the network still classifies.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpw_cli.config.compose import compose
+from gpw_cli.report.style import drawing, panels, render
+from gpw_cli.report.targets import Series, draw_series, name_series
+from gpw_cli.stages.untrained import (
+    integers_untrained,
+    masked,
+    prune_untrained,
+    untrained_network,
+)
+from gpw_cli.targets.registry import npu_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gpw_cli.graph.integer import IntGraph
+    from gpw_cli.targets.base import Timing
+
+NETWORKS = {
+    "resnet20": (),
+    "resnet18": ("model=resnet18", "data=imagefolder", "data.size=224", "data.channels=3"),
+    "resnet50": ("model=resnet50", "data=imagefolder", "data.size=224", "data.channels=3"),
+}
+CLASSES = {"resnet20": 10}
+SPARSITIES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
+# label in the figure: overrides; the first six are drawn
+TARGETS = {
+    "vta": ("target=vta",),
+    "nvdla_small": ("target=nvdla_small",),
+    "nvdla_large": ("target=nvdla_large",),
+    "dnnweaver": ("target=dnnweaver",),
+    "simba": ("target=simba",),
+    "maeri": ("target=maeri",),
+    # the primer gives nv_small 1 GB/s and 2048 multipliers 20 GB/s, at 1 GHz
+    "nvdla_small, 1 GB/s": ("target=nvdla_small", "target.dram_bytes=1"),
+    "nvdla_large, 20 GB/s": ("target=nvdla_large", "target.dram_bytes=20"),
+    "nvdla_large, latency 0": ("target=nvdla_large", "target.dram_latency=0"),
+    "nvdla_full as it is": ("target=nvdla_full",),
+    "nvdla_full as it is, 20 GB/s": ("target=nvdla_full", "target.dram_bytes=20"),
+}
+DRAWN = ("vta", "nvdla_small", "nvdla_large", "dnnweaver", "simba", "maeri")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. ``removed``: share of the weights of the pruned layers that is gone."""
+
+    network: str
+    target: str
+    tile: str
+    sparsity: float
+    removed: float
+    cycles: int
+    bound_cycles: int
+    dense_cycles: int
+    dense_bound: int
+    milliseconds: float
+    dram_bytes: int
+    busiest: str
+    hypothetical: bool
+
+    @property
+    def speedup(self) -> float:
+        """Over the dense network on the same engine."""
+        return self.dense_cycles / self.cycles
+
+    @property
+    def bound_speedup(self) -> float:
+        """What the bounds alone would give."""
+        return self.dense_bound / self.bound_cycles
+
+
+@cache
+def network(name: str) -> tuple[nn.Module, IntGraph]:
+    """The dense network, in float and in integers."""
+    config = compose(list(NETWORKS[name]))
+    model = untrained_network(config, CLASSES.get(name, 1000))
+    return model, integers_untrained(config, model)
+
+
+@cache
+def pruned(name: str, tile: tuple[int, int], sparsity: float) -> tuple[IntGraph, float]:
+    """The integer network with the groups of ``tile`` gone, and the share of weights that is."""
+    model, integers = network(name)
+    size = (f"pruning.tile_out={tile[0]}", f"pruning.tile_in={tile[1]}")
+    config = compose([*NETWORKS[name], f"sparsity={sparsity}", *size])
+    result = prune_untrained(config, copy.deepcopy(model))
+    assert result is not None
+    graph = masked(integers, result)
+    assert graph is not None
+    return graph, result.sparsity_prunable
+
+
+def rows(name: str, label: str) -> Iterator[Row]:
+    """Dense, then every sparsity."""
+    config = compose([*NETWORKS[name], *TARGETS[label]])
+    npu = npu_of(config.target)
+    dense: Timing | None = None
+    for sparsity in SPARSITIES:
+        graph, removed = pruned(name, npu.tile, sparsity) if sparsity else (network(name)[1], 0.0)
+        compiled = npu.compile(graph)
+        timing = compiled.time()
+        dense = dense or timing
+        yield Row(
+            network=name,
+            target=label,
+            tile=f"{npu.tile[0]}x{npu.tile[1]}",
+            sparsity=sparsity,
+            removed=round(removed, 4),
+            cycles=timing.cycles,
+            bound_cycles=timing.bound_cycles,
+            dense_cycles=dense.cycles,
+            dense_bound=dense.bound_cycles,
+            milliseconds=round(timing.milliseconds, 4),
+            dram_bytes=int(sum(timing.dram_bytes.values())),
+            busiest=max(timing.bound, key=lambda unit: timing.bound[unit]),
+            hypothetical="hypothetical" in compiled.facts and sparsity > 0,
+        )
+
+
+def draw(found: Sequence[Row], folder: Path) -> None:
+    """Times faster than dense against sparsity, a panel a network; the bound dotted."""
+    names = list(dict.fromkeys(row.network for row in found))
+    with drawing("engines"):
+        figure, grid = panels(len(names), 1, [2.7] * len(names))
+        shown = [[_series(found, name, target) for target in DRAWN] for name in names]
+        for (axes,), name, series in zip(grid, names, shown, strict=True):
+            draw_series(axes, series, DRAWN)
+            axes.set(title=f"{name}: times faster than dense (bound dotted)", ylim=(0, 10.5))
+        grid[-1][0].set_xlabel("Sparsity of the pruned layers (%)")
+        figure.draw_without_rendering()
+        for (axes,), series in zip(grid, shown, strict=True):
+            name_series(axes, series, DRAWN)
+        png, svg = render(figure)
+    (folder / "speedup.png").write_bytes(png)
+    (folder / "speedup.svg").write_text(svg)
+
+
+def _series(found: Sequence[Row], name: str, target: str) -> Series:
+    own = [row for row in found if (row.network, row.target) == (name, target)]
+    return Series(
+        target,
+        [row.sparsity for row in own],
+        [row.speedup for row in own],
+        [row.bound_speedup for row in own],
+    )
+
+
+def table(found: Sequence[Row]) -> Iterator[str]:
+    """Markdown: a row an engine."""
+    names = list(dict.fromkeys(row.network for row in found))
+    yield "| engine | tile | " + " | ".join(f"{n}, 50 % | 90 %" for n in names) + " |"
+    yield "| --- | --- |" + " --- | --- |" * len(names)
+    for target in TARGETS:
+        own = {(r.network, r.sparsity): r for r in found if r.target == target}
+        cells = []
+        for name in names:
+            for sparsity in (0.5, 0.9):
+                row = own[name, sparsity]
+                cells.append(f"{row.speedup:.2f} ({row.bound_speedup:.2f})")
+        first = next(iter(own.values()))
+        mark = " *" if any(row.hypothetical for row in own.values()) else ""
+        yield f"| {target}{mark} | {first.tile} | " + " | ".join(cells) + " |"
+
+
+def main(folder: Path) -> None:
+    """Everything, into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = [row for name in NETWORKS for label in TARGETS for row in rows(name, label)]
+    with (folder / "cycles.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(found[0])), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in found)
+    draw(found, folder)
+    print("\n".join(table(found)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results/engines"))

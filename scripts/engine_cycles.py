@@ -3,15 +3,19 @@
     python scripts/engine_cycles.py [FOLDER]      # default results/engines; minutes on one core
 
 Writes ``cycles.csv`` and ``speedup.png``/``.svg`` into FOLDER and prints the table of the README.
-No data and no training: ResNet-20 with the shipped weights for CIFAR-10, ResNet-18 and -50 at
+No data and no training here: ResNet-20 with the shipped weights for CIFAR-10, ResNet-18 and -50 at
 224x224 with random ones, masks by scheme gpw, criterion l1 in each layer, at the tile of the target
 (1 x n for MAERI). Cycles depend on the masks, not on how well the network still classifies.
+Accuracy beside them is that of committed sweeps which fine-tuned ResNet-20 with groups of that
+shape: results/paper_gpw (16 x 16; its scheme vector is 1 x 16) and, where it was run,
+results/engines.
 """
 
 from __future__ import annotations
 
 import copy
 import csv
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -58,6 +62,15 @@ TARGETS = {
     "nvdla_full as it is": ("target=nvdla_full",),
     "nvdla_full as it is, 20 GB/s": ("target=nvdla_full", "target.dram_bytes=20"),
 }
+# where groups of a target's shape were fine-tuned: folder, scheme, target
+TRAINED = {
+    "vta": ("paper_gpw", "gpw", "vta"),
+    "maeri": ("paper_gpw", "vector", "vta"),
+    "nvdla_small": ("engines", "gpw", "nvdla_small"),
+    "simba": ("engines", "gpw", "nvdla_small"),
+    "nvdla_large": ("engines", "gpw", "nvdla_large"),
+    "dnnweaver": ("engines", "gpw", "dnnweaver"),
+}
 DRAWN = ("vta", "nvdla_small", "nvdla_large", "dnnweaver", "simba", "maeri")
 
 
@@ -78,6 +91,8 @@ class Row:
     dram_bytes: int
     busiest: str
     hypothetical: bool
+    accuracy: float | None  # fp32, mean over seeds
+    finetune_epochs: int | None
 
     @property
     def speedup(self) -> float:
@@ -111,6 +126,24 @@ def pruned(name: str, tile: tuple[int, int], sparsity: float) -> tuple[IntGraph,
     return graph, result.sparsity_prunable
 
 
+@cache
+def trained(target: str, sparsity: float) -> tuple[float | None, int | None]:
+    """(mean accuracy over seeds, epochs of fine-tuning) of ResNet-20, if a sweep measured it."""
+    folder, scheme, own = TRAINED[target]
+    found = []
+    for file in sorted(Path("results", folder, "points").glob("*.json")):
+        point = json.loads(file.read_text())
+        axes, config = point["axes"], point["config"]
+        plain = (axes.get("scope", "layer"), axes.get("rounding")) == ("layer", None)
+        here = (axes["scheme"], axes["sparsity"], config["target"]["name"])
+        if plain and point["status"] == "done" and here == (scheme, sparsity, own):
+            metrics = point["stages"]["finetune"]["metrics"]
+            found.append((metrics["test_accuracy"], metrics["epochs"]))
+    if not found:
+        return None, None
+    return round(sum(value for value, _ in found) / len(found), 2), found[0][1]
+
+
 def rows(name: str, label: str) -> Iterator[Row]:
     """Dense, then every sparsity."""
     config = compose([*NETWORKS[name], *TARGETS[label]])
@@ -118,6 +151,8 @@ def rows(name: str, label: str) -> Iterator[Row]:
     dense: Timing | None = None
     for sparsity in SPARSITIES:
         graph, removed = pruned(name, npu.tile, sparsity) if sparsity else (network(name)[1], 0.0)
+        own = name == "resnet20" and label in TRAINED and sparsity > 0
+        accuracy, epochs = trained(label, sparsity) if own else (None, None)
         compiled = npu.compile(graph)
         timing = compiled.time()
         dense = dense or timing
@@ -135,18 +170,28 @@ def rows(name: str, label: str) -> Iterator[Row]:
             dram_bytes=int(sum(timing.dram_bytes.values())),
             busiest=max(timing.bound, key=lambda unit: timing.bound[unit]),
             hypothetical="hypothetical" in compiled.facts and sparsity > 0,
+            accuracy=accuracy,
+            finetune_epochs=epochs,
         )
 
 
 def draw(found: Sequence[Row], folder: Path) -> None:
-    """Times faster than dense against sparsity, a panel a network; the bound dotted."""
+    """Times faster than dense, a panel a network, the bound dotted; accuracy of ResNet-20 below."""
     names = list(dict.fromkeys(row.network for row in found))
+    shown = [[_series(found, name, target) for target in DRAWN] for name in names]
+    measured = _accuracies(found)
+    titles = [f"{name}: times faster than dense (bound dotted)" for name in names]
+    if measured:
+        shown.append(measured)
+        titles.append("resnet20: test accuracy, fine-tuned with groups of that shape (%)")
     with drawing("engines"):
-        figure, grid = panels(len(names), 1, [2.7] * len(names))
-        shown = [[_series(found, name, target) for target in DRAWN] for name in names]
-        for (axes,), name, series in zip(grid, names, shown, strict=True):
+        figure, grid = panels(len(shown), 1, [2.5] * len(shown))
+        for (axes,), title, series in zip(grid, titles, shown, strict=True):
             draw_series(axes, series, DRAWN)
-            axes.set(title=f"{name}: times faster than dense (bound dotted)", ylim=(0, 10.5))
+            axes.set(title=title)
+        for (axes,) in grid[: len(names)]:
+            axes.set_ylim(0, max(max(one.y) for group in shown[: len(names)] for one in group) + 1)
+            axes.set_xlim(-3, 122)
         grid[-1][0].set_xlabel("Sparsity of the pruned layers (%)")
         figure.draw_without_rendering()
         for (axes,), series in zip(grid, shown, strict=True):
@@ -154,6 +199,16 @@ def draw(found: Sequence[Row], folder: Path) -> None:
         png, svg = render(figure)
     (folder / "speedup.png").write_bytes(png)
     (folder / "speedup.svg").write_text(svg)
+
+
+def _accuracies(found: Sequence[Row]) -> list[Series]:
+    result = []
+    for target in DRAWN:
+        own = [row for row in found if row.target == target and row.accuracy is not None]
+        if own:
+            x, y = [row.sparsity for row in own], [row.accuracy or 0.0 for row in own]
+            result.append(Series(target, x, y))
+    return result
 
 
 def _series(found: Sequence[Row], name: str, target: str) -> Series:

@@ -10,8 +10,9 @@ import pytest
 from conftest import Gpw
 
 from gpw_cli.errors import StoreError
-from gpw_cli.store.gc import collect, entries, referenced
+from gpw_cli.store.gc import collect, entries
 from gpw_cli.store.keys import digest, stage_key
+from gpw_cli.store.records import referenced
 from gpw_cli.store.store import MANIFEST, Busy, Store
 
 
@@ -100,7 +101,9 @@ def test_a_lock_is_respected_and_dies_with_its_holder(tmp_path: Path) -> None:
         store = Store(tmp_path)
         with pytest.raises(Busy):
             store.make("prune", "k", {}, build, wait=False)
-        assert collect(tmp_path, set(), dry_run=False) == []  # being made: not garbage
+        spared = collect(tmp_path, set(), dry_run=False)  # being made: not garbage
+        assert (spared.removed, spared.processes) == ([], {holder.pid})
+        assert [(entry.key, entry.state) for entry in spared.used] == [("k", "partial")]
         holder.kill()
     assert store.make("prune", "k", {}, build, wait=False).metrics == {"test_accuracy": 90.0}
 
@@ -131,13 +134,15 @@ def test_gc_keeps_what_a_sweep_refers_to(tmp_path: Path) -> None:
     store.make("prune", "loose", {}, build)
     points = tmp_path / "results" / "s" / "points"
     points.mkdir(parents=True)
-    (points / "p.json").write_text(json.dumps({"stages": {"prune": {"key": "kept"}}}))
+    (points / "p.json").write_text(
+        json.dumps({"status": "done", "stages": {"prune": {"key": "kept"}}})
+    )
     sweep = {"points": [{"id": "p", "keys": {"prune": "planned"}}]}
     (points.parent / "sweep.json").write_text(json.dumps(sweep))
     keep = referenced([tmp_path / "results"])
     assert keep == {"kept", "planned"}
     listed = collect(store.root, keep, dry_run=True)
-    assert {entry.key for entry in listed} == {"loose", "gone"}
+    assert {entry.key for entry in listed.removed} == {"loose", "gone"}
     assert len(entries(store.root)) == 4
     collect(store.root, keep, dry_run=False)
     assert {entry.key for entry in entries(store.root)} == {"kept", "planned"}
@@ -155,5 +160,10 @@ def test_gc_removes_nothing_when_it_cannot_know_what_to_keep(gpw: Gpw, tmp_path:
     assert damaged.code == 2
     assert "sweep.json does not read" in damaged.err
     assert len(entries(tmp_path / ".gpw/store")) == 1
-    assert gpw("cache", "gc", "--all").code == 0
+    young = gpw("cache", "gc", "--all", "--json")
+    assert young.json["removed"] == []
+    assert young.json["spared"] == {"young": 1, "in_use": 0}
+    assert "spared 1 younger than 24 h" in gpw("cache", "gc", "--all").out
+    assert len(entries(tmp_path / ".gpw/store")) == 1
+    assert gpw("cache", "gc", "--all", "--min-age", "0").code == 0
     assert entries(tmp_path / ".gpw/store") == []

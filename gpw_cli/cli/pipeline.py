@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gpw_cli.stages.pipeline import Step
     from gpw_cli.store.store import Artifact, Store
 
+STORED = "stored"
 EPILOG = "example: gpw {name} data=digits scheme=gpw sparsity=0.7"
 
 
@@ -103,16 +104,20 @@ def _shown(metrics: dict[str, Any]) -> str:
 
 def print_plan(steps: Sequence[Step], store: Store, json: bool) -> None:
     """Every stage with its key, and whether the store has it."""
-    rows = [
-        {
-            "stage": step.stage.name,
-            "key": step.key,
-            "stored": store.find(step.stage.name, step.key) is not None,
-        }
-        for step in steps
-    ]
+    states = [state_of(store, step) for step in steps]
     if json:
-        emit(rows)
+        rows = zip(steps, states, strict=True)
+        emit(
+            [{"stage": s.stage.name, "key": s.key, "stored": state == STORED} for s, state in rows]
+        )
         return
-    for row in rows:
-        print(f"{row['stage']:9} {row['key']}  {'stored' if row['stored'] else 'to run'}")
+    for step, state in zip(steps, states, strict=True):
+        print(f"{step.stage.name:9} {step.key}  {state}")
+
+
+def state_of(store: Store, step: Step) -> str:
+    """``stored``, ``to run``, or ``to run again`` with what is wrong with it; changes nothing."""
+    reading = store.look(step.stage.name, step.key, step.parent)
+    if reading.complete:
+        return STORED
+    return f"to run again (damaged: {reading.damage})" if reading.there else "to run"

@@ -82,8 +82,9 @@ def simulate(
         from gpw_cli.stages.program import check_offered
 
         check_offered(config, export=export is not None, trace=trace is not None)
-    artifacts = run(config, services)
-    files = _extra(config, services, artifacts, export, trace)
+    with services.store.using(step.key for step in plan(config)):
+        artifacts = run(config, services)
+        files = _extra(config, services, artifacts, export, trace)
     if json:
         found = {n: {"key": a.key, "metrics": a.metrics} for n, a in artifacts.items()}
         emit({**found, "files": [str(file) for file in files]})

@@ -10,13 +10,12 @@ import typer
 
 from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
 from gpw_cli.cli.console import emit, listener, say
+from gpw_cli.cli.pipeline import state_of
 from gpw_cli.errors import UsageError
 from gpw_cli.stages.names import STAGES
 
 if TYPE_CHECKING:
-    from gpw_cli.stages.pipeline import Step
     from gpw_cli.stages.services import Listener
-    from gpw_cli.store.store import Store
     from gpw_cli.sweep.plan import Sweep
     from gpw_cli.sweep.run import Executor
 
@@ -131,7 +130,7 @@ def _write_report(folder: Path, talk: Listener) -> list[str]:
     talk.message("drawing the report")
     from gpw_cli.report.build import build_report
 
-    files = build_report(folder)
+    files = build_report(folder, talk.message)
     mark_fresh(folder)
     return [str(path) for path in files]
 
@@ -141,7 +140,7 @@ def _dry_run(planned: Sweep, talk: Listener, json: bool) -> None:
 
     store = open_services(planned.points[0].config, talk).store
     rows = {
-        point.id: {step.stage.name: _state(store, step) for step in point.steps}
+        point.id: {step.stage.name: state_of(store, step) for step in point.steps}
         for point in planned.points
     }
     if json:
@@ -150,10 +149,6 @@ def _dry_run(planned: Sweep, talk: Listener, json: bool) -> None:
     print(f"{len(rows)} points -> {planned.folder}")
     for point, stages in rows.items():
         print(f"{point}  {'  '.join(f'{stage}: {state}' for stage, state in stages.items())}")
-
-
-def _state(store: Store, step: Step) -> str:
-    return "stored" if store.find(step.stage.name, step.key) is not None else "to run"
 
 
 def report(
@@ -171,7 +166,7 @@ def report(
 
     written: list[str] = []
     for folder in sweep_folders(results, sweep):
-        files = build_report(folder)
+        files = build_report(folder, say)
         mark_fresh(folder)
         written += [str(path) for path in files]
         say(f"{folder}: {len(files)} files")

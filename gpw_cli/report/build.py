@@ -8,8 +8,7 @@ bytes for the same results (figures: with the same matplotlib).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gpw_cli.report.figures import FIGURES, compares_sparsities, draw_all
@@ -29,7 +28,7 @@ from gpw_cli.report.tables import (
     quantization_table,
     results_csv,
 )
-from gpw_cli.store.store import storage_errors
+from gpw_cli.store.files import storage_errors, write_bytes
 
 ReportFiles = list[Path]
 
@@ -50,12 +49,15 @@ TABLES = (
 BY_SPARSITY = (accuracy_table, difference_table, quantization_table, layers_table)
 
 
-def build_report(folder: Path) -> ReportFiles:
+def build_report(folder: Path, warn: Callable[[str], None] = lambda message: None) -> ReportFiles:
     """Regenerate the whole report of a sweep in its folder; returns what was written, sorted.
 
-    Raises UsageError for a folder that is no sweep, StoreError where it cannot be written.
+    warn: is told each point that is left out because its file is damaged. Raises UsageError for a
+    folder that is no sweep, StoreError where it cannot be written.
     """
     sweep = load_sweep(folder)
+    for point, error in sweep.damaged.items():
+        warn(f"{folder}: point {point}: {error}; the same `gpw sweep` writes it again")
     drawn = draw_all(sweep)
     contents: dict[str, bytes] = {"results.csv": results_csv(sweep).encode()}
     if sweep.has("pruned_layers"):
@@ -83,9 +85,7 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
     with storage_errors(folder):
         (folder / "figures").mkdir(exist_ok=True)
         for name, content in contents.items():
-            partial = folder / f".{Path(name).name}.{os.getpid()}.tmp"
-            partial.write_bytes(content)
-            os.replace(partial, folder / name)
+            write_bytes(folder / name, content)
         for name in (f"figures/{e.name}.{kind}" for e in FIGURES for kind in ("png", "svg")):
             if name not in contents:
                 (folder / name).unlink(missing_ok=True)

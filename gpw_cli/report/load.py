@@ -8,7 +8,6 @@ A sweep that is still running, or one with failed or damaged points, loads all t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,17 +17,22 @@ import pandas as pd
 
 from gpw_cli.errors import UsageError
 from gpw_cli.report.frame import build_frame
+from gpw_cli.report.values import check_values
+from gpw_cli.store.records import BadRecord, read_point, read_sweep
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """frame: one row a planned point; records: id -> what its file holds (finished points only)."""
+    """frame: one row a planned point; records: id -> what its file holds (finished points only);
+    damaged: id -> what is wrong with its file (left out of everything but the table of failures).
+    """
 
     folder: Path
     name: str
     manifest: Mapping[str, Any]
     records: Mapping[str, Mapping[str, Any]]
     frame: pd.DataFrame
+    damaged: Mapping[str, str]
 
     @property
     def done(self) -> pd.DataFrame:
@@ -53,20 +57,17 @@ def load_sweep(folder: Path) -> Sweep:
     fixed = dict(text.split("=", 1) for text in manifest.get("overrides", []) if "=" in text)
     records = {point["id"]: point for point in planned if point["status"] == "done"}
     name = str(manifest.get("name") or folder.name)
-    return Sweep(folder, name, manifest, records, build_frame(planned, fixed))
+    damaged = {point["id"]: str(point["error"]) for point in planned if point.get("damaged")}
+    return Sweep(folder, name, manifest, records, build_frame(planned, fixed), damaged)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    file = folder / "sweep.json"
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        if not all(isinstance(point["id"], str) for point in manifest["points"]):
-            raise TypeError
-    except OSError:
-        raise _no_sweep(folder, "it holds no readable sweep.json") from None
-    except (ValueError, KeyError, TypeError):
-        raise _no_sweep(folder, "its sweep.json is not one that `gpw sweep` wrote") from None
-    return dict(manifest)
+        return read_sweep(folder / "sweep.json")
+    except FileNotFoundError:
+        raise _no_sweep(folder, "it holds no sweep.json") from None
+    except BadRecord as error:
+        raise _no_sweep(folder, f"`gpw sweep` did not write its sweep.json ({error})") from None
 
 
 def _no_sweep(folder: Path, reason: str) -> UsageError:
@@ -84,17 +85,17 @@ def _read_point(folder: Path, point: Mapping[str, Any]) -> dict[str, Any]:
     head = {"id": point["id"], "axes": point.get("axes", {}), "error": None}
     file = folder / "points" / f"{point['id']}.json"
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_point(file)
+        check_values(record)
     except FileNotFoundError:
         return {**head, "status": "open"}
-    except (OSError, ValueError) as error:
-        return {**head, "status": "failed", "error": f"unreadable record: {error}"}
-    if not isinstance(record, dict) or record.get("status") not in ("done", "failed"):
-        return {**head, "status": "failed", "error": "not a record that `gpw sweep` wrote"}
+    except BadRecord as error:
+        text = f"left out, {file.name} is damaged or was edited: {error}"
+        return {**head, "status": "failed", "error": text, "damaged": True}
     if record["status"] == "done" and _of_other_settings(record, point):
         return {**head, "status": "open"}
-    axes = {**head["axes"], **record.get("axes", {})}
-    return {**record, "id": point["id"], "axes": axes}
+    axes = {**head["axes"], **(record.get("axes") or {})}
+    return {"error": None, **record, "id": point["id"], "axes": axes}
 
 
 def _of_other_settings(record: Mapping[str, Any], point: Mapping[str, Any]) -> bool:

@@ -84,8 +84,9 @@ def run(
     """Run what is missing, in order; raises store.Busy when not waiting for another process."""
     done: dict[str, Artifact] = {}
     steps = plan(config, until)
-    for index, step in enumerate(steps):
-        done[step.stage.name] = _make(steps[: index + 1], config, services, done, wait)
+    with services.store.using(step.key for step in steps):
+        for index, step in enumerate(steps):
+            done[step.stage.name] = _make(steps[: index + 1], config, services, done, wait)
     return done
 
 

@@ -1,112 +1,192 @@
 """Listing and cleaning a store: what is kept follows from the sweeps in the results folder.
 
 for entry in entries(root): print(entry.stage, entry.key, entry.bytes)
-collect(root, keep=referenced([Path("results")]), dry_run=True)
+collect(root, keep=referenced([Path("results")]), dry_run=True).removed     # records.py
+
+A folder is renamed away (to ``ROOT/.trash``) before anything in it is deleted, so that a cleaning
+that is killed leaves no half of an artifact in its place; the next one empties the trash.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gpw_cli.errors import UsageError
-from gpw_cli.store.store import MANIFEST
+from gpw_cli.store.files import storage_errors
+from gpw_cli.store.manifest import MANIFEST
+from gpw_cli.store.seal import Damaged, opened
+from gpw_cli.store.uses import FOLDER, exclusive, held, living
+
+TRASH = ".trash"
+HOUR = 3600.0
+_SHOWN = (("model", "name"), ("data", "name"), ("pruning", "scheme"), ("pruning", "sparsity"))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One directory of the store. state: complete, partial or damaged; bytes: size on disk."""
+    """One directory of the store. bytes: size on disk; seconds: since its last change.
+
+    state: complete, partial, damaged, or unreadable (not allowed); made_with: network, pictures,
+    scheme and sparsity as far as the stage depends on them; summary: accuracy and recipe.
+    """
 
     stage: str
     key: str
     state: str
     bytes: int
     path: Path
-    summary: str
+    seconds: float = 0.0
+    made_with: str = ""
+    summary: str = ""
+
+
+@dataclass
+class Collected:
+    """removed: what went, or would; young, used: what was spared for its age or its users."""
+
+    removed: list[Entry] = field(default_factory=list)
+    young: list[Entry] = field(default_factory=list)
+    used: list[Entry] = field(default_factory=list)
+    processes: set[int] = field(default_factory=set)
 
 
 def entries(root: Path) -> list[Entry]:
     """Everything in the store, by stage and key."""
-    found = [path for path in root.glob("*/*") if path.is_dir()]
+    found = [path for path in root.glob("*/*") if path.is_dir() and path.parent.name[:1] != "."]
     return [_entry(path) for path in sorted(found)]
 
 
 def _entry(path: Path) -> Entry:
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
     key, _, suffix = path.name.partition(".")
-    if suffix:
-        state = "partial" if suffix == "partial" else "damaged"
-        return Entry(path.parent.name, key, state, size, path, "")
+    state = ("partial" if suffix == "partial" else "damaged") if suffix else "complete"
+    size, changed, content = 0, 0.0, {}
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        return Entry(path.parent.name, key, "complete", size, path, summary(manifest["metrics"]))
-    except (OSError, ValueError, KeyError):
-        return Entry(path.parent.name, key, "damaged", size, path, "")
+        size, changed = _size(path)
+        if state == "complete":
+            content = opened((path / MANIFEST).read_bytes()).content
+    except PermissionError:
+        state = "unreadable"
+    except (OSError, Damaged):
+        state = "damaged"
+    seconds = max(0.0, time.time() - changed) if changed else 0.0
+    stage = path.parent.name
+    made_with, measured = _made_with(stage, content.get("config")), content.get("metrics")
+    return Entry(stage, key, state, size, path, seconds, made_with, summary(measured))
+
+
+def _size(path: Path) -> tuple[int, float]:
+    """(bytes, time of the last change) of a folder."""
+    found = [item.lstat() for item in (path, *path.rglob("*"))]
+    return sum(s.st_size for s in found[1:]), max(s.st_mtime for s in found)
+
+
+def _made_with(stage: str, config: Any) -> str:
+    """``resnet20 cifar10 gpw 0.7``; empty where the manifest does not say it."""
+    shown = _SHOWN[:2] if stage == "pretrain" else _SHOWN
+    values: list[str] = []
+    for group, name in shown:
+        part = config.get(group) if isinstance(config, dict) else None
+        value = part.get(name) if isinstance(part, dict) else None
+        if value is not None and not (name == "sparsity" and values[-1:] == ["dense"]):
+            values.append(str(value))
+    return " ".join(values)
 
 
 def summary(metrics: Any) -> str:
     """Accuracy and recipe of an artifact in a few words."""
-    shown = [("test_accuracy", "{:.2f} %"), ("recipe", "{}"), ("epochs", "{} epochs")]
-    return ", ".join(text.format(metrics[k]) for k, text in shown if metrics.get(k) is not None)
+    if not isinstance(metrics, dict):
+        return ""
+    accuracy, recipe, epochs = (metrics.get(k) for k in ("test_accuracy", "recipe", "epochs"))
+    shown = [f"{accuracy:.2f} %"] if isinstance(accuracy, int | float) else []
+    shown += [str(recipe)] if recipe is not None else []
+    return ", ".join([*shown, *([f"{epochs} epochs"] if epochs is not None else [])])
 
 
-def referenced(folders: Iterable[Path]) -> set[str]:
-    """Keys that any sweep in ``folders`` refers to, by its plan or by a finished point.
+def collect(root: Path, keep: set[str], *, dry_run: bool, min_age: float = 0.0) -> Collected:
+    """Remove (or only list) what no kept sweep refers to.
 
-    Raises UsageError where that cannot be known: no such folder, no sweep in it, a file of a sweep
-    that does not read.
+    Spared are what a living process uses or makes, and what changed less than ``min_age`` seconds
+    ago. Raises StoreError where the store cannot be written.
     """
-    keys: set[str] = set()
-    for folder in folders:
-        sweeps = [*folder.glob("*/sweep.json")]
-        if not sweeps:
-            raise UsageError(
-                f"--results {folder}: no sweep is there, so nothing would be kept; name the folder "
-                "that holds your sweeps, or remove every artifact with --all"
-            )
-        for file in [*sweeps, *folder.glob("*/points/*.json")]:
-            keys.update(_keys(_content(file)))
-    return keys
+    found = Collected()
+    unwanted = [e for e in entries(root) if e.key not in keep or e.state == "damaged"]
+    with storage_errors(root, "; what is there stays as it is"):
+        with nullcontext() if dry_run or not root.is_dir() else _prepared(root):
+            users = living(root)
+            used = {key for keys in users.values() for key in keys}
+            for entry in unwanted:
+                _sort_in(found, entry, root, used, dry_run, min_age)
+            taken = {entry.key for entry in found.used} & used
+            found.processes = {number for number, keys in users.items() if keys & taken}
+            if not dry_run:
+                _remove_locks(root, used)
+        if not dry_run:
+            _empty(root / TRASH)
+    return found
 
 
-def _content(file: Path) -> Any:
+@contextmanager
+def _prepared(root: Path) -> Iterator[None]:
+    (root / FOLDER).mkdir(exist_ok=True)
+    (root / TRASH).mkdir(exist_ok=True)
+    with exclusive(root):
+        yield
+
+
+def _sort_in(
+    found: Collected, entry: Entry, root: Path, used: set[str], dry_run: bool, min_age: float
+) -> None:
+    """Put ``entry`` where it belongs; away with it, if it goes."""
+    lock = _lock_of(entry.path)
+    if entry.key in used or (dry_run and held(lock)):
+        found.used.append(entry)
+    elif entry.seconds < min_age:
+        found.young.append(entry)
+    elif dry_run or _move_away(entry.path, root, lock):
+        found.removed.append(entry)
+    else:
+        found.used.append(entry)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name.partition(".")[0] + ".lock")
+
+
+def _move_away(path: Path, root: Path, lock: Path) -> bool:
+    """False: somebody makes it just now."""
     try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{file} does not read, so what it refers to is not known ({error}); "
-            "remove it, or run its sweep again"
-        ) from error
+        with FileLock(lock).acquire(timeout=0):
+            os.rename(path, root / TRASH / f"{path.name}-{uuid.uuid4().hex[:8]}")
+    except Timeout:
+        return False
+    except FileNotFoundError:  # another cleaning took it
+        return True
+    return True
 
 
-def _keys(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        own = [value["key"]] if isinstance(value.get("key"), str) else []
-        planned = list(value.get("keys", {}).values())
-        return own + planned + [k for inner in value.values() for k in _keys(inner)]
-    if isinstance(value, list):
-        return [k for inner in value for k in _keys(inner)]
-    return []
+def _remove_locks(root: Path, used: set[str]) -> None:
+    """Lock files of keys that nothing is left of.
+
+    Safe: who takes the lock of a key has written it down before, and nobody writes down now.
+    """
+    for lock in root.glob("[!.]*/*.lock"):
+        left = (lock.parent / lock.stem).exists() or any(
+            path != lock for path in lock.parent.glob(f"{lock.stem}.*")
+        )
+        if not left and lock.stem not in used and not held(lock):
+            lock.unlink(missing_ok=True)
 
 
-def collect(root: Path, keep: set[str], *, dry_run: bool) -> list[Entry]:
-    """Remove (or only list) what no kept sweep refers to, except what a process is making now."""
-    removed = []
-    for entry in entries(root):
-        if entry.key in keep and entry.state != "damaged":
-            continue
-        lock = FileLock(entry.path.parent / f"{entry.key}.lock")
-        try:
-            with lock.acquire(timeout=0):
-                if not dry_run:
-                    shutil.rmtree(entry.path)
-        except Timeout:
-            continue
-        removed.append(entry)
-    return removed
+def _empty(trash: Path) -> None:
+    for path in trash.glob("*"):
+        with suppress(FileNotFoundError):  # another cleaning empties it too
+            shutil.rmtree(path)

@@ -1,26 +1,25 @@
 """Content-addressed artifacts: one directory a key, complete exactly when it has a manifest.
 
     store = Store(Path(".gpw/store"))
-    artifact = store.make("prune", key, inputs, build)      # build(work: Path) -> metrics
-    artifact.file("model.safetensors")
+    with store.using([key]):                                    # `gpw cache gc` spares it
+        artifact = store.make("prune", key, inputs, build)      # build(work: Path) -> metrics
+        artifact.file("model.safetensors")
 
 Writing goes to ``<key>.partial``, the manifest comes last, and one ``rename`` commits; a file lock
-per key keeps two processes from doing the same work. A process that dies leaves its ``.partial``
-(with the training checkpoint in it), and the next one goes on from there. Payload checksums are
-verified when an artifact is found; a damaged one is set aside (``<key>.damaged``) and made again.
+per key keeps two processes from doing the same work (``uses.py`` has the order of locks). A process
+that dies leaves its ``.partial`` (with the training checkpoint in it), and the next one goes on
+from there. All checksums, that of the manifest included, are verified when an artifact is found; a
+damaged one is set aside (``<key>.damaged1``), by whoever makes it again and holds its lock.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
-import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gpw_cli.errors import StoreError
+from gpw_cli.store.files import storage_errors
+from gpw_cli.store.manifest import MANIFEST, Reading, checksum, read
+from gpw_cli.store.seal import sealed
+from gpw_cli.store.uses import Uses
 
-MANIFEST = "manifest.json"
+__all__ = ["MANIFEST", "RESUME", "Artifact", "Build", "Busy", "Store", "Warn", "checksum"]
+
 RESUME = "last.safetensors"  # the unfinished run's checkpoint; never part of an artifact
 Build = Callable[[Path], Mapping[str, Any]]
 Warn = Callable[[str], None]
@@ -62,51 +66,76 @@ class Store:
 
     def __init__(self, root: Path, warn: Warn = lambda message: None) -> None:
         self.root, self.warn = root, warn
+        self._uses = Uses(root)
+
+    def using(self, keys: Iterable[str]) -> AbstractContextManager[None]:
+        """Within the block, no ``gpw cache gc`` takes the artifacts of ``keys``."""
+        return self._uses.of(keys)
 
     def path(self, stage: str, key: str) -> Path:
         """Where the artifact of ``key`` lies once it is complete."""
         return self.root / stage / key
 
-    def find(self, stage: str, key: str) -> Artifact | None:
-        """The complete, undamaged artifact, or None. A damaged one is set aside with a warning."""
-        path = self.path(stage, key)
-        try:
-            manifest = json.loads((path / MANIFEST).read_text())
-            damage = _damage(path, manifest)
-        except (FileNotFoundError, NotADirectoryError):
+    def look(self, stage: str, key: str, parent: str | None = None) -> Reading:
+        """What lies there, all checksums verified; changes nothing.
+
+        Raises StoreError where reading is not allowed.
+        """
+        return read(self.path(stage, key), stage, key, parent)
+
+    def find(self, stage: str, key: str, parent: str | None = None) -> Artifact | None:
+        """The complete, undamaged artifact, or None.
+
+        parent: the key of the stage before. A manifest from before there were checksums in it is
+        written again with one. Raises StoreError where reading is not allowed.
+        """
+        reading = self.look(stage, key, parent)
+        if not reading.complete:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            manifest, damage = {}, f"unreadable manifest ({type(error).__name__})"
-        if damage is None:
-            return Artifact(key, path, manifest)
-        self._set_aside(path, damage)
-        return None
+        if not reading.sealed:
+            self._seal(stage, key, reading.manifest)
+        return Artifact(key, self.path(stage, key), reading.manifest)
 
     def make(
         self, stage: str, key: str, inputs: Mapping[str, Any], build: Build, *, wait: bool = True
     ) -> Artifact:
         """The artifact of ``key``: found, or built by ``build(work)`` and committed.
 
-        inputs: everything that the key was made from, for the manifest.
-        Raises Busy when another process is building it and ``wait`` is False; StoreError when the
-        store cannot be written. Whatever ``build`` raises passes through; its work directory stays.
+        inputs: everything that the key was made from, for the manifest; its ``parent`` must be that
+        of an artifact that is found. Raises Busy when another process is building it and ``wait``
+        is False; StoreError when the store cannot be written. Whatever ``build`` raises passes
+        through; its work directory stays.
         """
-        found = self.find(stage, key)
-        if found is not None:
-            return found
-        with storage_errors(self.root), self._locked(stage, key, wait):
-            found = self.find(stage, key)  # another process may have finished it meanwhile
+        parent = inputs.get("parent")
+        with self.using([key]):
+            found = self.find(stage, key, parent)
             if found is not None:
                 return found
-            work = self.path(stage, key).with_suffix(".partial")
-            work.mkdir(parents=True, exist_ok=True)
-            started = time.time()
-            metrics = build(work)
-            return self._commit(stage, key, {**inputs, "metrics": dict(metrics)}, work, started)
+            with storage_errors(self.root), self._locked(stage, key, wait):
+                return self._made(stage, key, inputs, build)
+
+    def _made(self, stage: str, key: str, inputs: Mapping[str, Any], build: Build) -> Artifact:
+        """``make`` for who holds the lock of ``key``."""
+        parent, final = inputs.get("parent"), self.path(stage, key)
+        reading = self.look(stage, key, parent)  # another process may have finished it meanwhile
+        if reading.complete:
+            return Artifact(key, final, reading.manifest)
+        if reading.damage is not None:
+            self._set_aside(final, reading.damage)
+        work = final.with_suffix(".partial")
+        left = read(work, stage, key, parent)
+        if left.complete:  # a process was killed between the manifest and the rename
+            return self._moved(stage, key, work, left.manifest)
+        work.mkdir(parents=True, exist_ok=True)
+        (work / MANIFEST).unlink(missing_ok=True)
+        started = time.time()
+        content = {"metrics": dict(build(work))}
+        manifest = self._described(stage, key, {**inputs, **content}, work, started)
+        return self._moved(stage, key, work, manifest)
 
     @contextmanager
     def _locked(self, stage: str, key: str, wait: bool) -> Iterator[None]:
-        path = self.path(stage, key).with_suffix(".lock")
+        path = self._lock_file(stage, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
@@ -121,11 +150,15 @@ class Store:
         finally:
             lock.release()
 
-    def _commit(
+    def _lock_file(self, stage: str, key: str) -> Path:
+        return self.path(stage, key).with_suffix(".lock")
+
+    def _described(
         self, stage: str, key: str, content: Mapping[str, Any], work: Path, started: float
-    ) -> Artifact:
-        (work / RESUME).unlink(missing_ok=True)
-        files = sorted(p for p in work.rglob("*") if p.is_file() and p.name != MANIFEST)
+    ) -> Mapping[str, Any]:
+        """Write the manifest of what lies in ``work``; from here on the work is complete."""
+        kept_out = (MANIFEST, _partial(MANIFEST), RESUME)
+        files = sorted(p for p in work.rglob("*") if p.is_file() and p.name not in kept_out)
         manifest = {
             "stage": stage,
             "key": key,
@@ -134,19 +167,36 @@ class Store:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "seconds": round(time.time() - started, 3),
         }
-        text = json.dumps(manifest, indent=1, allow_nan=False)
-        partial = work / (MANIFEST + ".tmp")
-        partial.write_text(text)
-        os.replace(partial, work / MANIFEST)
+        _write_manifest(work, manifest, files)
+        return manifest
+
+    def _moved(self, stage: str, key: str, work: Path, manifest: Mapping[str, Any]) -> Artifact:
+        """Put the complete ``work`` in its place."""
+        (work / RESUME).unlink(missing_ok=True)
         final = self.path(stage, key)
         try:
             os.rename(work, final)
         except OSError as error:
-            # Two builders on a file system without locks: the first one's artifact is as good.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            shutil.rmtree(work)
-        return Artifact(key, final, json.loads(text))
+            # Two builders on a file system without locks: an artifact that is complete is as good.
+            other = self.look(stage, key, manifest.get("parent"))
+            if other.complete:
+                shutil.rmtree(work)
+                return Artifact(key, final, other.manifest)
+            self._set_aside(final, other.damage or "it was not there before")
+            os.rename(work, final)
+        return Artifact(key, final, manifest)
+
+    def _seal(self, stage: str, key: str, manifest: Mapping[str, Any]) -> None:
+        """Write an old manifest again, with a checksum; another time, if that is not possible."""
+        folder = self.path(stage, key)
+        with (
+            suppress(OSError, Timeout),
+            FileLock(self._lock_file(stage, key)).acquire(timeout=0),
+        ):
+            if read(folder, stage, key, manifest.get("parent")).complete:
+                _write_manifest(folder, manifest, [folder / name for name in manifest["files"]])
 
     def _set_aside(self, path: Path, damage: str) -> None:
         number = 1
@@ -161,48 +211,16 @@ class Store:
         )
 
 
-def checksum(path: Path) -> str:
-    """sha256 of a file's bytes, hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _partial(name: str) -> str:
+    return name + ".tmp"
 
 
-def _damage(path: Path, manifest: Mapping[str, Any]) -> str | None:
-    for name, expected in manifest["files"].items():
-        try:
-            if checksum(path / name) != expected:
-                return f"{name} does not match its checksum"
-        except FileNotFoundError:
-            return f"{name} is missing"
-    return None
-
-
-@contextmanager
-def storage_errors(where: Path) -> Iterator[None]:
-    """Turn the operating system's storage errors into one line that says what to do."""
-    reasons = {
-        errno.ENOSPC: "the disk is full: free space (`gpw cache gc`)",
-        errno.EDQUOT: "the disk quota is used up: free space (`gpw cache gc`)",
-        errno.EROFS: "the file system is read-only",
-        errno.EACCES: "no permission to write",
-        errno.EPERM: "no permission to write",
-        errno.ENOTDIR: "a part of the path is a file",
-    }
-    try:
-        yield
-    except Exception as error:
-        reason = reasons.get(_errno(error))
-        if reason is None:
-            raise
-        raise StoreError(
-            f"cannot write below {where}: {reason}, or name another folder with "
-            "runtime.root=FOLDER; run the same command again to go on from here"
-        ) from error
-
-
-def _errno(error: Exception) -> int:
-    """The system's error number; safetensors reports it only in its text, as ``(os error 28)``."""
-    if isinstance(error, OSError):
-        return error.errno or 0
-    told = re.search(r"os error (\d+)", str(error))
-    return int(told[1]) if told else 0
+def _write_manifest(folder: Path, manifest: Mapping[str, Any], files: Iterable[Path]) -> None:
+    """Last of all; gives ``files`` the permissions of a new file (safetensors writes 0600)."""
+    partial = folder / _partial(MANIFEST)
+    partial.write_text(sealed(manifest), newline="\n")
+    mode = partial.stat().st_mode & 0o777
+    for file in files:
+        if file.stat().st_mode & 0o777 != mode:
+            file.chmod(mode)
+    os.replace(partial, folder / MANIFEST)

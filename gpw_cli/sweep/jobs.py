@@ -79,8 +79,8 @@ def _training(points: Sequence[Point]) -> Training | None:
         for point in points:
             if stage == "pretrain" and weights_file(point.config) is not None:
                 continue
-            keys = [step.key for step in point.steps if step.stage.name == stage]
-            if keys and store.find(stage, keys[0]) is None:
+            steps = [step for step in point.steps if step.stage.name == stage]
+            if steps and store.find(stage, steps[0].key, steps[0].parent) is None:
                 part = point.config.finetune if stage == "finetune" else point.config.pretrain
                 if part.train.epochs:
                     return Training(point.config, part.train)

@@ -6,7 +6,6 @@ sweep.folder            # results/resnet20-cifar10-3f2a9c01: named by its conten
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from gpw_cli.config.grid import expand, in_order, overlaid, product
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.stages.pipeline import Step, plan
+from gpw_cli.store.files import clear_partials, write_json
 from gpw_cli.store.keys import digest
+from gpw_cli.store.records import BadRecord, read_sweep
 
 VERSION = 1
 
@@ -111,18 +112,18 @@ def claim_folder(sweep: Sweep) -> None:
     The same sweep, one that only adds points, and the same command with a newer gpw may use the
     folder again; what has other keys then counts as not finished (``report/load.py``).
     """
-    from gpw_cli.store.files import write_json
-
     file = sweep.folder / "sweep.json"
     try:
-        old = json.loads(file.read_text())
+        old = read_sweep(file)
         before, commanded = _keys(old), old["overrides"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         before, commanded = {}, sweep.overrides
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"{file} is no sweep of ours; choose another --name") from None
+    except (BadRecord, KeyError) as error:
+        raise UsageError(f"{file} is no sweep of ours ({error}); choose another --name") from None
     _refuse_others(sweep, before, commanded)
     write_json(file, sweep.manifest())
+    for folder in (sweep.folder, sweep.folder / "points"):
+        clear_partials(folder)
 
 
 def _refuse_others(sweep: Sweep, before: dict[str, dict[str, str]], commanded: list[str]) -> None:

@@ -1,6 +1,7 @@
 """What a finished point leaves in ``results/<sweep>/points``: all that the report needs, no clock.
 
-The same point always gives the same bytes: timings stay in the store's manifests.
+The same point always gives the same bytes: timings stay in the store's manifests. Each file carries
+a checksum of its own content (``store/seal.py``); one that was edited counts as not there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 from gpw_cli.config.compose import to_plain
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.groups import Scheme
-from gpw_cli.store.files import write_json
+from gpw_cli.store.files import write_text
+from gpw_cli.store.records import BadRecord, read_point
+from gpw_cli.store.seal import sealed
 from gpw_cli.store.store import Artifact
 from gpw_cli.sweep.plan import Point
 
@@ -44,7 +47,7 @@ def failed_record(point: Point, error: str, exit_code: int) -> dict[str, Any]:
 
 def write_record(folder: Path, point: Point, record: Mapping[str, Any]) -> None:
     """Write the record of ``point`` where the report looks for it."""
-    write_json(point_file(folder, point), record)
+    write_text(point_file(folder, point), sealed(record))
 
 
 def last_accuracy(artifacts: Mapping[str, Artifact]) -> float | None:
@@ -56,15 +59,15 @@ def last_accuracy(artifacts: Mapping[str, Artifact]) -> float | None:
 def status(folder: Path, point: Point) -> tuple[str, str | None]:
     """("done" | "failed" | "open", error) of a point's record."""
     try:
-        record = json.loads(point_file(folder, point).read_text())
-        return str(record["status"]), record["error"]
-    except (OSError, ValueError, KeyError):
+        record = read_point(point_file(folder, point))
+    except (FileNotFoundError, BadRecord):
         return "open", None
+    return str(record["status"]), record.get("error")
 
 
 def bad_input(folder: Path, point: Point) -> bool:
     """Whether a failed point failed for its input, which the same command always will."""
-    record = json.loads(point_file(folder, point).read_text())
+    record = read_point(point_file(folder, point))
     return bool(record.get("exit_code") == UsageError.exit_code)
 
 

@@ -52,6 +52,11 @@ def run_sweep(sweep: Sweep, send: Send, executor: Executor) -> Outcome:
         Path(sweep.points[0].config.runtime.root) / "store",
         lambda text: send(Event("", Kind.message, text=text)),
     )
+    with store.using(step.key for point in sweep.points for step in point.steps):
+        return _run(sweep, store, send, executor)
+
+
+def _run(sweep: Sweep, store: Store, send: Send, executor: Executor) -> Outcome:
     stored = _stored(store, sweep.points)
     missing = [point for point in sweep.points if point.id not in stored]
     if not missing:
@@ -78,7 +83,7 @@ def _stored(store: Store, points: Sequence[Point]) -> dict[str, dict[str, Artifa
         artifacts = {}
         for step in point.steps:
             if step.key not in looked:
-                looked[step.key] = store.find(step.stage.name, step.key)
+                looked[step.key] = store.find(step.stage.name, step.key, step.parent)
             if (artifact := looked[step.key]) is None:
                 break
             artifacts[step.stage.name] = artifact

@@ -11,7 +11,6 @@ that loads ``dram.bin`` at a 4096-aligned base B adds B / element size to each `
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.errors import ProgramError, UsageError
+from gpw_cli.store.files import partial_of, write_folder
 from gpw_cli.targets.vta.functional.simulator import Simulator, pack_input, unpack_input
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
@@ -62,11 +62,7 @@ def export_program(program: Program, picture: NDArray[np.int8], folder: str | Pa
         (json.dumps(manifest, indent=1) + "\n").encode(),
     )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in zip(_FILES, contents, strict=True):
-            partial = folder / f".{name}.partial"
-            partial.write_bytes(data)
-            os.replace(partial, folder / name)
+        write_folder(folder, dict(zip(_FILES, contents, strict=True)))
     except OSError as error:
         raise UsageError(f"--export {folder}: {error}") from error
 
@@ -104,7 +100,9 @@ def load_exported(folder: str | Path) -> Exported:
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--export {folder}: is a file, give a folder")
-    if folder.is_dir() and any(folder.iterdir()) and _read_manifest(folder) is None:
+    left = set(_FILES[:-1]) | set(map(partial_of, _FILES))  # by an export that found the disk full
+    others = folder.is_dir() and any(item.name not in left for item in folder.iterdir())
+    if others and _read_manifest(folder) is None:
         raise UsageError(
             f"--export {folder}: exists and holds no exported program; give a new or empty folder"
         )

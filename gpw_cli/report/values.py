@@ -1,0 +1,57 @@
+"""Types of the values in a point's record: what an old one, without a checksum, may have wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gpw_cli.report.frame import COLUMNS, dig, unit_columns
+from gpw_cli.store.records import BadRecord
+
+# In the rows of layers and epochs, beside names: numbers, where they are present.
+ROW_NUMBERS = (
+    "cycles",
+    "gemm",
+    "alu",
+    "load",
+    "store",
+    "stall",
+    "groups",
+    "removed",
+    "sparsity",
+    "epoch",
+    "loss",
+    "train_accuracy",
+    "test_accuracy",
+    "lr",
+    "min",
+    "max",
+    "scale",
+    "exponent",
+    "clipped",
+    "zero_weights",
+)
+
+
+def check_values(record: Mapping[str, Any]) -> None:
+    """Raises BadRecord for a value of another type than the columns and figures need."""
+    for column in (*COLUMNS, *unit_columns([record])):
+        value = dig(record, column.path)
+        if column.digits is not None and not _is_number(value):
+            raise BadRecord(f"{column.path} is no number")
+    axes = record.get("axes") or {}
+    try:
+        if not math.isfinite(float(axes.get("sparsity") or 0) + float(axes.get("seed") or 0)):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise BadRecord("axes.sparsity or axes.seed is no number") from None
+    for name, stage in (record.get("stages") or {}).items():
+        for row in [*(stage.get("layers") or []), *(stage.get("history") or [])]:
+            wrong = next((k for k in ROW_NUMBERS if not _is_number(row.get(k))), None)
+            if wrong is not None or not isinstance(row.get("name", ""), str):
+                raise BadRecord(f"stages.{name}: {wrong or 'name'} of a row is of another type")
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))

@@ -235,7 +235,8 @@ def test_failed_damaged_and_open_points(tmp_path: Path) -> None:
     assert progress(sweep) == "3 of 6 points are done, 2 failed, 1 have not finished yet."
     table = failures_table(sweep)
     assert table.rows[0] == [ids[0], "finetune: the loss is not <finite>"]
-    assert table.rows[1][1].startswith("unreadable record: ")
+    damage = f"left out, {ids[1]}.json is damaged or was edited: no JSON"
+    assert table.rows[1][1] == damage
     page = (folder / "report.html").read_text()
     assert "3 of 6 points are done" in page
     assert "not &lt;finite&gt;" in page

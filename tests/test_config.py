@@ -58,7 +58,7 @@ def test_digits_bring_their_network_and_explicit_choices_win() -> None:
         ("finetune.train.lr=-0.1", ["finetune.train.lr=-0.1 must be at least 0"]),
         ("pretrain.train.lr=nan", ["pretrain.train.lr=nan must be at least 0"]),
         ("finetune.train.label_smoothing=1.5", ["label_smoothing=1.5 must be between 0 and 1"]),
-        ("data.size=-3", ["data.size=-3 must be at least 0"]),
+        ("data.size=-3", ["data.size=-3 must be between 0 and 4096"]),
         ("hydra.run.dir=x", ["no effect"]),
         ("scope=cycles", ["pruning.budget=72000", "pruning.budget_ms=0.72"]),
         ("pruning.budget=72000", ["needs scope=cycles", "scope=layer"]),

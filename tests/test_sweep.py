@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY, Gpw
 
 TRAINED = ("sweep", *TINY, "--until", "finetune")
@@ -76,10 +77,11 @@ def test_a_sweep_whose_only_point_fails_is_no_bad_input(gpw: Gpw, tmp_path: Path
     assert (tmp_path / "results/f/report.html").is_file()
 
 
-def test_points_that_all_refuse_the_same_input_are_one_error(gpw: Gpw) -> None:
-    ran = gpw(*TRAINED, "scheme=gpw", "sparsity=0.5,0.9", "pruning.tile_out=-3")
+def test_points_that_all_refuse_the_same_input_are_one_error(gpw: Gpw, tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(3, 3)}, tmp_path / "other.pt")
+    ran = gpw(*TRAINED, "scheme=gpw", "sparsity=0.5,0.9", "pretrain.source=other.pt")
     assert ran.code == 2
-    assert "every point failed: tile -3x16 must be at least 1x1" in ran.err.splitlines()[-1]
+    assert "every point failed: other.pt: weights of another" in ran.err.splitlines()[-1]
 
 
 def test_another_grid_may_not_take_the_folder(gpw: Gpw) -> None:

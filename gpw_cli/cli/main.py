@@ -1,20 +1,29 @@
 """The ``gpw`` command: registers one file a command group, and maps errors to exit codes.
 
-0 done; 1 a stage or a point failed; 2 usage or configuration; 130 interrupted.
+0 done; 1 a stage or a point failed; 2 usage or configuration; 130 interrupted, 143 terminated
+(``entry.py``); 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
-from typing import Annotated, NoReturn
+from contextlib import suppress
+from typing import Annotated
 
 import typer
 
 from gpw_cli.cli import answer, cache, cycles, data, export, inspect, pipeline, simulate, sweep
 from gpw_cli.cli.console import say
+from gpw_cli.cli.entry import MESSAGE
 from gpw_cli.errors import GpwError
 
-INTERRUPTED = 130
+FAILED, USAGE, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
+# the base of all usage errors, wherever this version of Typer keeps it
+TYPER_ERRORS: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,24 +55,72 @@ def callback(
     """Options of every command."""
 
 
-def _interrupted() -> NoReturn:
-    say("gpw: interrupted; the same command goes on from the last finished epoch")
-    sys.exit(INTERRUPTED)
+def run() -> int:
+    """Do what ``sys.argv`` says; the exit code. KeyboardInterrupt passes through."""
+    output = sys.stdout
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit:
+        if sys.stdout is output:
+            raise
+        return _deaf()  # Typer has met a closed pipe and put something else in its place
+    except GpwError as error:
+        return _refused(str(error), error.exit_code)
+    except TYPER_ERRORS as error:
+        return _described(error)
+    except BrokenPipeError:
+        return _deaf()
+    except OSError as error:
+        if not _is_output(error):
+            raise
+        _deaf()
+        return _refused(f"cannot write the output: {error.strerror}", FAILED)
+    if code == INTERRUPTED:  # how Typer passes on a Ctrl-C
+        raise KeyboardInterrupt
+    return int(code or 0) if isinstance(code, int) else 0
 
 
 def main() -> None:
-    """The console script."""
+    """``run`` and exit; a Ctrl-C is 130."""
     try:
-        app()
-    except GpwError as error:
-        say(f"gpw: {error}")
-        sys.exit(error.exit_code)
+        sys.exit(run())
     except KeyboardInterrupt:
-        _interrupted()
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # Typer's own answer to Ctrl-C says nothing
-            _interrupted()
-        raise
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        sys.exit(_refused(MESSAGE.removeprefix("gpw: "), INTERRUPTED))
+
+
+def _refused(message: str, code: int) -> int:
+    """One line on stderr, whatever the message holds."""
+    say("gpw: " + " ".join(message.split("\n")))
+    return code
+
+
+def _described(error: Exception) -> int:
+    """What Typer would say in a box, in one line, and where to read more."""
+    shown = getattr(error, "format_message", lambda: str(error))().strip().rstrip(".")
+    if not shown:  # no arguments at all: Typer has printed the help
+        return USAGE
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "gpw"
+    return _refused(f"{shown} (`{path} --help` shows what is allowed)", USAGE)
+
+
+def _is_output(error: OSError) -> bool:
+    """Whether it was stdout that could not be written: our own files say so in other words."""
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        return again.errno == error.errno
+    return error.filename is None and error.errno == errno.ENOSPC
+
+
+def _deaf() -> int:
+    """Nobody reads our output any more: what is still in its buffer goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    return CLOSED_PIPE

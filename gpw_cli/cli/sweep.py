@@ -60,7 +60,7 @@ def sweep(
 
     executor, several = _executor(cluster, jobs)
     talk = listener()
-    planned = plan_sweep(Request(overrides or [], name, config_dir, until))
+    planned = plan_sweep(Request(overrides or [], name, config_dir, until), talk.progress)
     if dry_run:
         _dry_run(planned, talk, json)
     _preflight(planned, talk)
@@ -107,9 +107,9 @@ def _executor(cluster: str | None, jobs: str | None) -> tuple[Executor, bool]:
     from gpw_cli.sweep.jobs import parse_jobs
     from gpw_cli.sweep.processes import processes
 
-    count = parse_jobs(jobs or "1")
+    count = parse_jobs("1" if jobs is None else jobs)
     known = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    address = cluster or (known if jobs is None else None)
+    address = (known if jobs is None else None) if cluster is None else cluster
     if address is None:
         if known:
             say(f"--jobs {jobs}: on this machine, not on DASK_SCHEDULER_ADDRESS={known}")

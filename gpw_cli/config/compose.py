@@ -9,14 +9,21 @@ activations, ``train=`` for both recipes, and ``pretrain.train=`` / ``finetune.t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from gpw_cli.config import limits
-from gpw_cli.config.composed import GROUPS, composed, is_value, keys
+from gpw_cli.config.composed import composed
+from gpw_cli.config.explain import (
+    check_form,
+    check_keys,
+    explained,
+    in_yaml,
+    searchpath,
+    unconvertible,
+)
 from gpw_cli.config.paths import options
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
@@ -63,17 +70,22 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     full = [part for override in overrides for part in expanded(override)]
     for override in full:
-        _check_form(override)
+        check_form(override)
     if config_dir is not None:
-        full.append(f"hydra.searchpath=[file://{config_dir.resolve()}]")
+        full.append(searchpath(config_dir))
     try:
-        _check_keys(full)
+        check_keys(full, tuple(SHORT))
         config = cast(Config, OmegaConf.to_object(composed(full)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_explain(error, full, config_dir)) from error
+        raise UsageError(explained(error, full, config_dir)) from error
+    except YAMLError as error:
+        raise UsageError(f"--config-dir {config_dir}: {in_yaml(error)}") from error
+    except (ValueError, TypeError, OverflowError, RecursionError, UnicodeError) as error:
+        raise UsageError(unconvertible(error, overrides)) from error
     return validate(config)
 
 
@@ -92,53 +104,3 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     return getattr(value, "value", value)
-
-
-def _check_form(override: str) -> None:
-    name, sign, value = override.partition("=")
-    if not sign and not override.startswith("~"):
-        raise UsageError(
-            f"'{override}' is no override: write key=value; `gpw config` shows the keys"
-        )
-    name = name.lstrip("+~")
-    if name.startswith("hydra"):
-        raise UsageError(f"'{override}': hydra's own settings have no effect here")
-    if name == "runtime.trackers" and value[:1] != "[":
-        raise UsageError(f"'{override}': trackers are a list, runtime.trackers=[{value}]")
-    if ("," in value and value[:1] not in "[{'\"") or value.startswith(("choice(", "range(")):
-        raise UsageError(f"'{override}' has several values: use `gpw sweep {override}`")
-    if name == "target.family":
-        raise UsageError(f"'{override}': an NPU's family comes with its option, target=NAME")
-
-
-def _check_keys(overrides: Sequence[str]) -> None:
-    """Raises UsageError for a value of a key that the options in ``overrides`` do not have."""
-    known = keys(overrides)
-    for override in filter(is_value, overrides):
-        name = override.partition("=")[0]
-        if name not in known:
-            close = difflib.get_close_matches(name, [*SHORT, *GROUPS, *known], 1, 0.5)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise UsageError(
-                f"unknown key '{name}' in '{override}'{hint} `gpw config` shows all keys"
-            )
-
-
-def _explain(error: Exception, overrides: Sequence[str], config_dir: Path | None) -> str:
-    """The first lines of the error and its cause; for an unknown option the ones there are."""
-    for override in overrides:
-        group, _, value = override.partition("=")
-        name = group.lstrip("+").split("@")[0]
-        found = options(name, config_dir)
-        if name in GROUPS and name != "runtime" and value not in found:
-            also = TORCHVISION if name == "model" else ()
-            close = difflib.get_close_matches(value, [*found, *also], 1, 0.4)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            more = " or a torchvision network" if also else ""
-            return f"no {name} '{value}': expected one of {', '.join(found)}{more}{hint}"
-    lines = [str(error).strip().splitlines()[0]]
-    if (refused := getattr(error, "override", None)) is not None:  # a parser error names no key
-        lines.insert(0, f"'{refused}'")
-    if error.__cause__ is not None and str(error.__cause__).strip():
-        lines.append(str(error.__cause__).strip().splitlines()[0])
-    return ": ".join(dict.fromkeys(lines)) + " (`gpw config` shows the keys and their values)"

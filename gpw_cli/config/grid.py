@@ -19,7 +19,8 @@ from gpw_cli.errors import UsageError
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"({NUMBER}):({NUMBER})(?::({NUMBER}))?")
 DEFAULT_GRID: Mapping[str, list[str]] = {"scheme": ["dense", "block", "gpw"]}
-MAX_POINTS = 10_000
+MAX_POINTS = 10_000  # of one range
+MAX_DIGITS = 12
 SCHEME = settings("scheme")
 EXPERIMENT_KEYS = ("experiment", "+experiment")
 
@@ -32,6 +33,8 @@ def decimal_range(text: str) -> list[str]:
     match = RANGE.fullmatch(text)
     if match is None:
         raise UsageError(f"'{text}' is no range: write lo:hi or lo:hi:step, as in 0.5:0.9:0.1")
+    if any(_is_extreme(number) for number in match.groups() if number):
+        raise UsageError(f"'{text[:60]}': a number of a range has at most {MAX_DIGITS} digits")
     low, high = Decimal(match[1]), Decimal(match[2])
     digits = min(_exponent(low), _exponent(high))
     step = Decimal(match[3]) if match[3] else Decimal(1).scaleb(digits)
@@ -46,6 +49,15 @@ def decimal_range(text: str) -> list[str]:
     if count >= MAX_POINTS:
         raise UsageError(f"'{text}' has {count + 1} points; at most {MAX_POINTS} are allowed")
     return [plain(low + index * step) for index in range(int(count) + 1)]
+
+
+def _is_extreme(number: str) -> bool:
+    """Whether it takes more digits than decimal arithmetic keeps exactly."""
+    _, _, exponent = number.lower().partition("e")
+    if len(number) > 2 * MAX_DIGITS or len(exponent) > 3:
+        return True
+    value = Decimal(number)
+    return value.adjusted() > MAX_DIGITS or _exponent(value) < -MAX_DIGITS
 
 
 def _exponent(value: Decimal) -> int:

@@ -16,12 +16,17 @@ from gpw_cli.config.schema import (
     DistillConfig,
     FinetuneConfig,
     PruningConfig,
+    RuntimeConfig,
 )
 from gpw_cli.errors import UsageError
-from gpw_cli.models.inputs import check_widths
+from gpw_cli.models.inputs import check_widths, model_input
 from gpw_cli.pruning.allocation import Scope
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.tracking import registry
+
+MAX_TILE = 4096  # weights
+MAX_PICTURE = 4096  # pixels
+MAX_THREADS = 4096
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -41,8 +46,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from _model(config)
     if config.simulate.images < 0:
         yield f"simulate.images={config.simulate.images} must be at least 0 (0: all)"
-    if config.runtime.threads < 0:
-        yield f"runtime.threads={config.runtime.threads} must be at least 0 (0: automatic)"
+    yield from _runtime(config.runtime)
     yield from registry.problems(config.runtime.trackers, config.runtime.tracking)
 
 
@@ -67,6 +71,11 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
         yield f"scheme={pruning.scheme.value} needs scope=layer, not {pruning.scope.value}"
     if pruning.gradient_batches < 1:
         yield f"pruning.gradient_batches={pruning.gradient_batches} must be at least 1"
+
+    for name in ("tile_out", "tile_in"):
+        if not 0 <= getattr(pruning, name) <= MAX_TILE:
+            value = getattr(pruning, name)
+            yield f"pruning.{name}={value} must be between 0 and {MAX_TILE} (0: the target's)"
 
 
 def _distillation(distill: DistillConfig, name: str) -> Iterator[str]:
@@ -103,11 +112,39 @@ def _finetuning(config: Config) -> Iterator[str]:
 
 
 def _data(config: Config) -> Iterator[str]:
-    for name, own in (("size", config.data.size), ("channels", config.data.channels)):
-        if own < 0:
-            yield f"data.{name}={own} must be at least 0 (0: what the network takes)"
-    if config.data.validation < 0:
-        yield f"data.validation={config.data.validation} must be at least 0 (0: no split)"
+    data = config.data
+    if not 0 <= data.size <= MAX_PICTURE:
+        yield f"data.size={data.size} must be between 0 and {MAX_PICTURE} (0: the network's)"
+    if data.channels not in (0, 1, 3):
+        yield f"data.channels={data.channels} must be 1, 3 or 0 (0: what the network takes)"
+    if data.validation < 0:
+        yield f"data.validation={data.validation} must be at least 0 (0: no split)"
+    if data.name == "digits" and data.root is not None:
+        yield f"data.root={data.root}: digits come with scikit-learn, they lie in no folder"
+    yield from _crops(config)
+
+
+def _crops(config: Config) -> Iterator[str]:
+    """The padding of a random crop must be smaller than the picture."""
+    try:
+        size = config.data.size or model_input(config.model.name)[1]
+    except UsageError:  # no such network, which is said elsewhere
+        return
+    for name, train in (("pretrain", config.pretrain.train), ("finetune", config.finetune.train)):
+        if train.crop >= size > 0:
+            yield f"{name}.train.crop={train.crop} must be below the {size} pixels of a picture"
+
+
+def _runtime(runtime: RuntimeConfig) -> Iterator[str]:
+    if not 0 <= runtime.threads <= MAX_THREADS:
+        value = runtime.threads
+        yield f"runtime.threads={value} must be between 0 and {MAX_THREADS} (0: automatic)"
+    for name in ("root", "results"):
+        if not getattr(runtime, name).strip():
+            yield f"runtime.{name}= is empty: name a folder, or leave it out"
+    for name in ("root", "results", "tracking"):
+        if "\0" in (getattr(runtime, name) or ""):
+            yield f"runtime.{name}: a folder's name holds no NUL"
 
 
 def _model(config: Config) -> Iterator[str]:

@@ -58,7 +58,7 @@ class Recipe:
     eval_every: int = 5  # epochs between evaluations; the last epoch is always evaluated
 
 
-_RANGES = {  # both ends included
+_RANGES = {  # both ends included; none is infinite
     "epochs": (0, math.inf),
     "batch_size": (1, math.inf),
     "lr": (0, math.inf),
@@ -76,8 +76,11 @@ def problems(recipe: Recipe, name: str) -> Iterator[str]:
     """What is wrong with the values of ``recipe``, a line each; ``name``: the key of the recipe."""
     for field_, (low, high) in _RANGES.items():
         value = getattr(recipe, field_)
-        if not low <= value <= high:  # nan too
+        if not low <= value <= high or value == math.inf:  # nan too
             allowed = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-            yield f"{name}.{field_}={value} must be {allowed}"
+            finite = " and finite" if value == math.inf else ""
+            yield f"{name}.{field_}={value} must be {allowed}{finite}"
+    if (first := min(recipe.milestones, default=1)) < 1:
+        yield f"{name}.milestones={recipe.milestones}: {first} is no epoch, they count from 1"
     if recipe.nesterov and recipe.momentum == 0:
         yield f"{name}.momentum=0 needs {name}.nesterov=false"

@@ -15,15 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gpw_cli.errors import CheckpointError
+from gpw_cli.models.files import MAX_BYTES, require_regular
 from gpw_cli.models.inputs import CIFAR_DEPTHS, DIGITS_CNN
 from gpw_cli.models.registry import build_model
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+_DEEPEST = 8  # wrappers within wrappers
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 # Other names for the same network, tried on keys that the model does not have. Not here on purpose:
 # the stage_1.0.conv_a family, whose parameter-free shortcut pads on one side only.
@@ -49,22 +50,46 @@ def load_state(path: Path) -> dict[str, Tensor]:
     """The state dict in ``path``, on the CPU, without wrappers and without common key prefixes.
 
     Raises:
-        CheckpointError: unreadable, truncated, pickled code, no state dict, quantized or sparse
-            tensors, or weights that are not finite.
+        CheckpointError: no regular file, unreadable, truncated, pickled code, no state dict, or
+            tensors that are quantized, sparse, complex, too large or not finite in fp32.
     """
+    require_regular(path)
     content = _read(path)
     state = _unwrapped(content, path)
     for prefix in _PREFIXES * 2:  # twice: they nest in any order
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    _check_size(state, path)
     for key, tensor in state.items():
-        if tensor.is_quantized or tensor.layout != torch.strided:
-            raise CheckpointError(f"{path}: {key} is quantized or sparse; save it as plain floats")
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"{path}: {key} holds values that are not finite (NaN or infinite)"
-            )
+        if (wrong := _unusable(tensor)) is not None:
+            raise CheckpointError(f"{path}: {key} {wrong}")
     return state
+
+
+def _check_size(state: Mapping[str, Tensor], path: Path) -> None:
+    """A view may claim any size, however small its file is."""
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if claimed > MAX_BYTES:
+        raise CheckpointError(f"{path}: its tensors take {claimed:,} bytes; no network here does")
+
+
+def _unusable(tensor: Tensor) -> str | None:
+    """Why ``tensor`` cannot be a weight; no copy of it is made for what is refused."""
+    if tensor.is_quantized or tensor.layout != torch.strided:
+        return "is quantized or sparse; save it as plain floats"
+    if tensor.is_meta or tensor.is_complex():
+        return f"holds no real numbers ({_kind(tensor)}); save it as plain floats"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return "repeats its numbers in memory (an expanded view); save it with .contiguous()"
+    try:
+        finite = bool(torch.isfinite(tensor.float()).all())
+    except (RuntimeError, NotImplementedError):
+        return f"is of a type that cannot be converted ({_kind(tensor)}); save it as plain floats"
+    return None if finite else "holds values that are not finite (NaN or infinite) in fp32"
+
+
+def _kind(tensor: Tensor) -> str:
+    return "meta" if tensor.is_meta else str(tensor.dtype).removeprefix("torch.")
 
 
 def _read(path: Path) -> object:
@@ -76,7 +101,7 @@ def _read(path: Path) -> object:
     if path.suffix == ".safetensors" or start[8:] == b"{":
         try:
             return load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
+        except Exception as error:  # a header may hold anything
             raise CheckpointError(f"{path}: damaged or not safetensors ({error})") from None
     try:
         with warnings.catch_warnings():
@@ -99,7 +124,9 @@ def _refused(path: Path, message: str) -> CheckpointError:
 
 
 def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
+    for _ in range(_DEEPEST):  # it may contain itself
+        if not isinstance(content, Mapping):
+            break
         tensors = {k: v for k, v in content.items() if isinstance(k, str) and torch.is_tensor(v)}
         if tensors and len(tensors) == len(content):
             return tensors
@@ -109,7 +136,7 @@ def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
         content = content[inner]
     held = type(content).__name__
     if isinstance(content, Mapping):
-        held = ", ".join(str(key) for key in list(content)[:5]) or "nothing"
+        held = ", ".join(str(key)[:80] for key in list(content)[:5]) or "nothing"
     raise CheckpointError(f"{path}: no state dict (a mapping of names to tensors); it holds {held}")
 
 
@@ -121,13 +148,16 @@ def adapt_state(
     Batch-norm counters that old files lack become 0.
 
     Raises:
-        CheckpointError: another network; names ``origin``, the first key at fault and, where it is
-            known, the network that the file holds.
+        CheckpointError: another network, or values that it cannot have; names ``origin``, the first
+            key at fault and, where it is known, the network that the file holds.
     """
     wanted = model.state_dict()
     adapted = _renamed(state, wanted)
     fault = _first_fault(adapted, wanted)
     if fault is None:
+        for key, tensor in adapted.items():
+            if (wrong := _meaningless(key, tensor, wanted[key])) is not None:
+                raise CheckpointError(f"{origin}: {key} {wrong}")
         return adapted
     try:
         name, shortcut = detect_model(state)
@@ -169,6 +199,17 @@ def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[
         if key.endswith("num_batches_tracked"):
             adapted.setdefault(key, torch.zeros((), dtype=tensor.dtype))
     return adapted
+
+
+def _meaningless(key: str, tensor: Tensor, wanted: Tensor) -> str | None:
+    """Why ``tensor`` cannot stand where the model has ``wanted``."""
+    if wanted.is_floating_point() and not tensor.is_floating_point():
+        return f"is {_kind(tensor)} instead of {_kind(wanted)}"
+    if not wanted.is_floating_point() and tensor.dtype is torch.bool:
+        return f"is bool instead of {_kind(wanted)}"
+    if key.endswith("running_var") and bool((tensor < 0).any()):
+        return "is a variance and holds negative values"
+    return None
 
 
 def _first_fault(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:

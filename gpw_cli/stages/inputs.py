@@ -20,6 +20,7 @@ from gpw_cli.config.schema import (
 from gpw_cli.data.identity import data_identity
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.bundled import bundled_names, bundled_weights
+from gpw_cli.models.files import require_regular
 from gpw_cli.models.inputs import model_input
 from gpw_cli.pruning.allocation import Scope
 from gpw_cli.store.store import checksum
@@ -66,7 +67,10 @@ def _source(config: Config) -> Mapping[str, Any]:
 
 def _file_checksum(file: Path, what: str, expected: str) -> str:
     try:
+        require_regular(file, what)
         return _checksum(file)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; expected {expected}") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise CheckpointError(f"{what}: {reason}; expected {expected}") from None

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from gpw_cli.config.compose import compose
 from gpw_cli.errors import CheckpointError
 from gpw_cli.models.checkpoint import detect_model, load_state
+from gpw_cli.models.files import require_regular
 from gpw_cli.stages.network import NETWORK, WEIGHTS
+
+KEY = re.compile(r"[0-9a-f]{1,64}")  # or the beginning of one
 
 
 def checkpoint_overrides(
@@ -36,11 +42,15 @@ def _names(given: Sequence[str], *keys: str) -> bool:
 
 def _file(checkpoint: str, root: str) -> Path:
     path = Path(checkpoint)
-    if (path / WEIGHTS).is_file():
-        return path / WEIGHTS
-    if path.is_file():
-        return path
-    found = [file.parent for file in Path(root).glob(f"store/*/{checkpoint}*/{WEIGHTS}")]
+    with suppress(OSError, ValueError):  # a name that is too long, or holds a NUL
+        if (path / WEIGHTS).is_file():
+            return path / WEIGHTS
+        if path.exists() and not path.is_dir():
+            require_regular(path, f"--checkpoint {checkpoint}")
+            return path
+    found = []
+    if KEY.fullmatch(checkpoint):
+        found = [file.parent for file in Path(root).glob(f"store/*/{checkpoint}*/{WEIGHTS}")]
     found = [folder for folder in found if "." not in folder.name]  # complete artifacts only
     if len(found) == 1:
         return found[0] / WEIGHTS
@@ -56,9 +66,16 @@ def _file(checkpoint: str, root: str) -> Path:
 def _network(file: Path) -> list[str]:
     described = file.with_name(NETWORK)
     if file.name == WEIGHTS and described.is_file():
-        content = json.loads(described.read_text())
-        widths = ",".join(map(str, content.get("widths", ())))
-        own = [f"model={content['name']}", f"model.shortcut={content['shortcut']}"]
-        return [*own, f"model.widths=[{widths}]"] if widths else own
+        try:
+            return _as_described(json.loads(described.read_text()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            shown = f"{type(error).__name__}: {error}"
+            raise CheckpointError(f"{described} describes no network ({shown})") from None
     name, shortcut = detect_model(load_state(file))
     return [f"model={name}", f"model.shortcut={shortcut}"]
+
+
+def _as_described(content: dict[str, Any]) -> list[str]:
+    widths = ",".join(map(str, content.get("widths", ())))
+    own = [f"model={content['name']}", f"model.shortcut={content['shortcut']}"]
+    return [*own, f"model.widths=[{widths}]"] if widths else own

@@ -55,6 +55,15 @@ def _errno(error: Exception) -> int:
     return int(told[1]) if told else 0
 
 
+def make_folder(folder: Path) -> None:
+    """``mkdir -p``; StoreError where none may be made, as below /proc."""
+    with storage_errors(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, ValueError) as error:
+            raise StoreError(f"no folder can be made at {folder} ({error}){AGAIN}") from None
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write beside ``path`` and move over it; raises OSError."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -72,8 +81,8 @@ def clear_partials(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write beside ``path`` and move over it; creates the folder. StoreError if that fails."""
+    make_folder(path.parent)
     with storage_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, text.encode())
 
 

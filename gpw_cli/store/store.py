@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gpw_cli.errors import StoreError
-from gpw_cli.store.files import storage_errors
+from gpw_cli.store.files import make_folder, storage_errors
 from gpw_cli.store.manifest import MANIFEST, Reading, checksum, read
 from gpw_cli.store.seal import sealed
 from gpw_cli.store.uses import Uses
@@ -136,7 +136,7 @@ class Store:
     @contextmanager
     def _locked(self, stage: str, key: str, wait: bool) -> Iterator[None]:
         path = self._lock_file(stage, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)

@@ -6,7 +6,9 @@ sweep.folder            # results/resnet20-cifar10-3f2a9c01: named by its conten
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ from gpw_cli.store.keys import digest
 from gpw_cli.store.records import BadRecord, read_sweep
 
 VERSION = 1
+MAX_POINTS = 100_000
+TOLD = 200  # points between two signs of life
+Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -74,22 +79,36 @@ class Sweep:
         }
 
 
-def plan_sweep(request: Request) -> Sweep:
-    """Expand the grids, compose every point and compute every key; nothing runs."""
+def plan_sweep(request: Request, progress: Progress = lambda what, done, total: None) -> Sweep:
+    """Expand the grids, compose every point and compute every key; nothing runs.
+
+    progress: is told now and then how many points of a large sweep are planned.
+    """
     fixed, axes = expand(request.overrides)
     common = compose(fixed, request.config_dir)
     experiment, quantized = common.sweep, common.finetune.quantized
     grids = overlaid(experiment.grids, fixed, axes) or [axes]
     until = request.until or experiment.until
+    _refuse_endless(grids)
     axes_of_points = [axis for grid in grids for axis in product(grid, quantized=quantized)]
     combined = {tuple(sorted(axis.items())): axis for axis in axes_of_points}
-    points = [_point(fixed, axis, request.config_dir, until) for axis in combined.values()]
+    points: list[Point] = []
+    for axis in combined.values():
+        points.append(_point(fixed, axis, request.config_dir, until))
+        if len(points) % TOLD == 0:
+            progress("planning: points", len(points), len(combined))
     first = points[0].config
     shown = [text for text in fixed if not text.startswith(("runtime.", "data.root"))]
     content = digest({"keys": [point.steps[-1].key for point in points], "grids": grids})
     default = experiment.name or f"{first.model.name}-{first.data.name}-{content[:8]}"
-    name = _checked(request.name or default)
+    name = _checked(default if request.name is None else request.name)
     return Sweep(request, name, Path(first.runtime.results) / name, shown, grids, points)
+
+
+def _refuse_endless(grids: Sequence[Mapping[str, Sequence[str]]]) -> None:
+    count = sum(math.prod(len(found) for found in grid.values()) for grid in grids)
+    if count > MAX_POINTS:
+        raise UsageError(f"{count:,} points are asked for; at most {MAX_POINTS:,} make a sweep")
 
 
 def _point(fixed: list[str], axis: dict[str, str], config_dir: Path | None, until: str) -> Point:

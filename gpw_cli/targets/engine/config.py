@@ -63,8 +63,8 @@ class EngineConfig(TargetConfig):
         for item in fields(self):
             value = getattr(self, item.name)
             least = _LEAST.get(item.name, 0)
-            if not isinstance(value, str) and value < least:
-                raise UsageError(f"target.{item.name}={value}, must be at least {least}")
+            if not isinstance(value, str) and not least <= value <= _MOST:  # nan too
+                raise UsageError(f"target.{item.name}={value}, must be within {least} .. {_MOST}")
         if self.clock_mhz <= 0 or self.dram_bytes <= 0:
             raise UsageError("target.clock_mhz and target.dram_bytes must be above 0")
         apart = (self.input_buffer, self.weight_buffer, self.output_buffer)
@@ -90,4 +90,5 @@ class EngineConfig(TargetConfig):
         return self.skips_zero_tiles and self.hypothetical
 
 
+_MOST = 10**12
 _LEAST = dict.fromkeys(("atomic_k", "atomic_c", "arrays", "value_bytes", "memory_atom", "batch"), 1)

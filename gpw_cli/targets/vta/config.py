@@ -79,9 +79,15 @@ class VtaTiming:
                 f"{', '.join(map(str, BUS_BITS))}"
             )
         for item in fields(self):
-            value, least = getattr(self, item.name), _LEAST.get(item.name, 0)
-            if value < least or (item.name == "clock_mhz" and value == 0):
-                raise UsageError(f"target.timing.{item.name}={value}, must be at least {least}")
+            name, value = item.name, getattr(self, item.name)
+            least, most = _LEAST.get(name, 0), _MOST.get(name, _MOST_CYCLES)
+            if not least <= value <= most:  # nan too
+                raise UsageError(f"target.timing.{name}={value}, must be within {least} .. {most}")
+        if self.burst_beats & (self.burst_beats - 1):
+            raise UsageError(
+                f"target.timing.burst_beats={self.burst_beats}, must be a power of two: bursts end "
+                "at multiples of their size"
+            )
 
     @property
     def bus_bytes(self) -> int:
@@ -101,10 +107,12 @@ class VtaTiming:
 
 _LEAST = dict.fromkeys(
     ("outstanding", "command_interval", "queue_entries", "max_tokens", "sync_cycles"), 1
-) | {"burst_beats": 2, "clock_mhz": 0}
+) | {"burst_beats": 2, "clock_mhz": 0.001, "gemm_cycles": 1, "alu_imm_cycles": 1, "alu_cycles": 1}
 # what the units spend before and after their requests lie in the memory's queue
 _LEAST |= {"load_overhead": 4, "wide_load_overhead": 4, "fetch_overhead": 3}
 _LEAST |= {"wide_fetch_overhead": 3}
+_MOST = {"clock_mhz": 100_000, "burst_beats": 256}  # AXI's longest burst
+_MOST_CYCLES = 1_000_000
 
 
 @dataclass(frozen=True)

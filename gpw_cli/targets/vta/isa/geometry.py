@@ -20,6 +20,7 @@ from gpw_cli.targets.vta.isa.fields import ENCODINGS, bit_positions
 
 UOP_BYTES = 4
 INSN_BYTES = 16
+_MAX_JSON = 1 << 20
 _MAX_UOPS = 2048  # the RTL's micro-op scratchpad, whatever the JSON says
 _SRAM_BITS = 16  # width of sram_base
 #: Shells built from hardware/xilinx/src/vta.cc, which keeps 5 signed bits of a shift's amount.
@@ -104,9 +105,14 @@ class VtaSpec:
     @classmethod
     def from_json(cls, path: str | Path) -> VtaSpec:
         """From VTA's own JSON file. Raises UnsupportedError if it cannot be read."""
+        file = Path(path)
         try:
-            config = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            if file.exists() and not file.is_file():
+                raise ValueError("no regular file")
+            if file.stat().st_size > _MAX_JSON:
+                raise ValueError(f"more than {_MAX_JSON} bytes")
+            config = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise UnsupportedError(f"VTA configuration {path}: {error}") from error
         if not isinstance(config, dict):
             raise UnsupportedError(f"VTA configuration {path}: not a JSON object")

@@ -15,7 +15,17 @@ from torch import fx
 
 from gpw_cli.graph import aten_moves, aten_pool
 from gpw_cli.graph.context import Context, argument, operator_name, pair, result_shape
-from gpw_cli.graph.ir import Add, BatchNorm, Clip, Conv, Float, Node, Pair, ReLU, window
+from gpw_cli.graph.frame import Pair
+from gpw_cli.graph.ir import (
+    Add,
+    BatchNorm,
+    Clip,
+    Conv,
+    Float,
+    Node,
+    ReLU,
+    window,
+)
 
 BATCH = 2  # a batch of one would let export mistake the batch for a dimension of size one
 SUPPORTED = (

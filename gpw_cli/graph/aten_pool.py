@@ -6,8 +6,9 @@ import numpy as np
 from torch import fx
 
 from gpw_cli.graph.context import Context, argument, pair, result_shape
-from gpw_cli.graph.ir import AvgPool, BatchNorm, MaxPool, Node, Pair, window
-from gpw_cli.graph.moves import Shape, Spread
+from gpw_cli.graph.frame import Pair, Shape
+from gpw_cli.graph.ir import AvgPool, BatchNorm, MaxPool, Node, window
+from gpw_cli.graph.moves import Spread
 from gpw_cli.graph.views import Index, averages, uniform, windows
 
 

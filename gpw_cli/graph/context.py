@@ -15,7 +15,8 @@ import torch
 from torch import fx, nn
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.graph.ir import Float, Node, Pair
+from gpw_cli.graph.frame import Pair
+from gpw_cli.graph.ir import Float, Node
 from gpw_cli.graph.views import Index, is_natural, natural, picture_nodes
 
 

@@ -12,20 +12,19 @@ Scales: real value = integer * scale; they are bookkeeping, no node reads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.graph.frame import Binary, Ordered, Padded, Pair, Shape, Source, Unary, Windowed
 from gpw_cli.graph.integer_moves import IntMove
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Shift = int | Int32  # one shift a tensor, or int32 [C], one a channel
-Shape = tuple[int, int, int]
-Pair = tuple[int, int]
 Scale = float
 
 FULL_RANGE = (-(2**31), 2**31 - 1)  # low and high of a rescale that does not clip
@@ -58,23 +57,16 @@ class Rescale:
 
 
 @dataclass(frozen=True, eq=False)
-class IntInput:
+class IntInput(Source):
     """The picture, clip(round(x / ``scale``), low, high) on the host: int8 [C, H, W]."""
 
-    name: str
-    shape: Shape
     scale: Scale
     low: int = -127
     high: int = 127
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """None: the only node without one."""
-        return ()
-
 
 @dataclass(frozen=True, eq=False)
-class IntConv:
+class IntConv(Unary):
     """Convolution, bias, optional shortcut, optional ReLU and rescale, all on the accumulators.
 
     weight int8 [O, I, KH, KW], bias int32 [O] at the accumulator's scale, without rounding term.
@@ -84,8 +76,6 @@ class IntConv:
     shifts is never negative. A linear layer is a convolution whose kernel is the whole picture.
     """
 
-    name: str
-    input: str
     weight: Int8
     bias: Int32
     stride: Pair
@@ -104,114 +94,65 @@ class IntConv:
 
 
 @dataclass(frozen=True, eq=False)
-class IntAdd:
+class IntAdd(Binary):
     """rescale(acc) of acc = (a << shift_a) + (b << shift_b), max(acc, 0) first when ``relu``.
 
     The shifts are never negative.
     """
 
-    name: str
-    a: str
-    b: str
     shift_a: int
     shift_b: int
     relu: bool
     rescale: Rescale
     shape: Shape
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Both summands."""
-        return (self.a, self.b)
-
 
 @dataclass(frozen=True, eq=False)
-class IntRelu:
+class IntRelu(Unary):
     """rescale(max(x, 0)): a ReLU that was not fused."""
 
-    name: str
-    input: str
     rescale: Rescale
     shape: Shape
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """One tensor."""
-        return (self.input,)
-
 
 @dataclass(frozen=True, eq=False)
-class IntMaxPool:
+class IntMaxPool(Windowed):
     """Maximum over a window; what stands around the picture is -128, so it never wins.
 
     ``after``: rows below and columns beside it that the last windows reach further.
     """
 
-    name: str
-    input: str
-    kernel: Pair
-    stride: Pair
-    padding: Pair
     shape: Shape
     after: Pair = (0, 0)
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """One tensor."""
-        return (self.input,)
-
 
 @dataclass(frozen=True, eq=False)
-class IntAvgPool:
+class IntAvgPool(Windowed):
     """rescale(sum over the window of k values); zeros around the picture are counted.
 
     The division by k is bookkeeping: output scale = input scale * 2^shift / k.
     """
 
-    name: str
-    input: str
-    kernel: Pair
-    stride: Pair
-    padding: Pair
     rescale: Rescale
     shape: Shape
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """One tensor."""
-        return (self.input,)
-
 
 @dataclass(frozen=True, eq=False)
-class IntPad:
+class IntPad(Padded):
     """Option-A shortcut: every ``stride``-th pixel from 0, zero channels before and after."""
-
-    name: str
-    input: str
-    stride: Pair
-    before: int
-    after: int
-    shape: Shape
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """One tensor."""
-        return (self.input,)
 
 
 IntNode = IntInput | IntConv | IntAdd | IntRelu | IntMaxPool | IntAvgPool | IntPad | IntMove
 
 
 @dataclass(frozen=True, eq=False)
-class IntGraph:
-    """Nodes in topological order, the first an ``IntInput``; ``output`` names the logits' node.
+class IntGraph(Ordered[IntNode]):
+    """The first node is an ``IntInput``.
 
     ``scales``: tensor name -> real value of one unit (a per-tensor quantity even where the weights
     have one scale a channel). ``mean``, ``std``: the normalisation the input scale assumes.
     """
 
-    nodes: tuple[IntNode, ...]
-    output: str
     scales: Mapping[str, float]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -222,17 +163,6 @@ class IntGraph:
         first = self.nodes[0]
         assert isinstance(first, IntInput)
         return first
-
-    def node(self, name: str) -> IntNode:
-        """The node called ``name``; KeyError if there is none."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
-
-    def consumers(self, name: str) -> Iterator[IntNode]:
-        """Every node that reads the tensor ``name``, in order."""
-        return (node for node in self.nodes if name in node.inputs)
 
 
 def wrap_int32(value: Int64) -> Int64:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,30 +18,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from gpw_cli.errors import CheckpointError, UnsupportedError
-from gpw_cli.graph.integer import (
-    IntAdd,
-    IntAvgPool,
-    IntConv,
-    IntGraph,
-    IntInput,
-    IntMaxPool,
-    IntNode,
-    IntPad,
-    IntRelu,
-    Rescale,
-)
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
+from gpw_cli.graph.integer import IntGraph, IntNode, Rescale
 from gpw_cli.graph.integer_verify import verify_integer
 
 ARRAYS, GRAPH = "graph.safetensors", "graph.json"
 VERSION = 1
-KINDS: dict[str, type[IntNode]] = {
-    kind.__name__: kind
-    for kind in (
-        *(IntInput, IntConv, IntAdd, IntRelu, IntMaxPool, IntAvgPool, IntPad),
-        *(IntConcat, IntSelect, IntUpsample),
-    )
-}
+KINDS: dict[str, type[IntNode]] = {kind.__name__: kind for kind in get_args(IntNode)}
 
 
 def save(graph: IntGraph, folder: Path) -> None:

@@ -4,54 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gpw_cli.graph.moves import Pair, Shape
+from gpw_cli.graph.frame import Chosen, Enlarged, Joined, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class IntConcat:
+class IntConcat(Joined):
     """The channels of ``parts``, one after the other."""
 
-    name: str
-    parts: tuple[str, ...]
-    shape: Shape
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Every part."""
-        return self.parts
-
 
 @dataclass(frozen=True, eq=False)
-class IntSelect:
+class IntSelect(Chosen):
     """Channel c is channel ``channels[c]`` (int64) of the input."""
 
-    name: str
-    input: str
-    channels: NDArray[np.int64]
-    shape: Shape
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """One tensor."""
-        return (self.input,)
-
 
 @dataclass(frozen=True, eq=False)
-class IntUpsample:
+class IntUpsample(Enlarged):
     """Every pixel ``factor`` times, along rows and along columns."""
-
-    name: str
-    input: str
-    factor: Pair
-    shape: Shape
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """One tensor."""
-        return (self.input,)
 
 
 IntMove = IntConcat | IntSelect | IntUpsample

@@ -8,19 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.graph.integer import (
-    IntAdd,
-    IntAvgPool,
-    IntConv,
-    IntGraph,
-    IntInput,
-    IntMaxPool,
-    IntNode,
-    IntPad,
-    IntRelu,
-    Rescale,
-    Shape,
-)
+from gpw_cli.graph import integer
+from gpw_cli.graph.frame import Shape
+from gpw_cli.graph.integer import IntGraph, IntNode, Rescale
 from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample, moved_int_shape
 from gpw_cli.graph.ir import window
 
@@ -29,7 +19,7 @@ def verify_integer(graph: IntGraph) -> IntGraph:
     """``graph`` itself; UnsupportedError: names, order, shapes, dtypes, bits, several outputs."""
     shapes: dict[str, Shape] = {}
     for index, node in enumerate(graph.nodes):
-        if isinstance(node, IntInput) != (index == 0):
+        if isinstance(node, integer.IntInput) != (index == 0):
             raise UnsupportedError(f"{node.name}: an integer graph has one input, its first node")
         missing = [name for name in node.inputs if name not in shapes]
         if missing or node.name in shapes:
@@ -37,9 +27,14 @@ def verify_integer(graph: IntGraph) -> IntGraph:
         expected = _shape(node, shapes)
         if node.shape != expected:
             raise UnsupportedError(f"{node.name}: shape {node.shape}, its inputs give {expected}")
-        if isinstance(node, IntConv):
+        if isinstance(node, integer.IntConv):
             _check_conv(node, shapes, graph.output)
-        if isinstance(node, IntConv | IntAdd | IntRelu | IntAvgPool) and node.rescale.multiplies:
+        if (
+            isinstance(
+                node, integer.IntConv | integer.IntAdd | integer.IntRelu | integer.IntAvgPool
+            )
+            and node.rescale.multiplies
+        ):
             _check_multiplier(node.name, node.rescale, node.shape[0])
         shapes[node.name] = node.shape
     read = {name for node in graph.nodes for name in node.inputs}
@@ -50,28 +45,28 @@ def verify_integer(graph: IntGraph) -> IntGraph:
 
 
 def _shape(node: IntNode, shapes: dict[str, Shape]) -> Shape:
-    if isinstance(node, IntInput):
+    if isinstance(node, integer.IntInput):
         return node.shape
     source = shapes[node.inputs[0]]
-    if isinstance(node, IntConv):
+    if isinstance(node, integer.IntConv):
         out, _, *kernel = node.weight.shape
         return (out, *window(source, (kernel[0], kernel[1]), node.stride, node.padding))
     if isinstance(node, IntConcat | IntSelect | IntUpsample):
         return moved_int_shape(node, [shapes[name] for name in node.inputs])
-    if isinstance(node, IntMaxPool | IntAvgPool):
-        after = node.after if isinstance(node, IntMaxPool) else (0, 0)
+    if isinstance(node, integer.IntMaxPool | integer.IntAvgPool):
+        after = node.after if isinstance(node, integer.IntMaxPool) else (0, 0)
         return (source[0], *window(source, node.kernel, node.stride, node.padding, after))
-    if isinstance(node, IntPad):
+    if isinstance(node, integer.IntPad):
         high, wide = (-(-source[i + 1] // node.stride[i]) for i in (0, 1))
         return (source[0] + node.before + node.after, high, wide)
-    if isinstance(node, IntAdd) and (
+    if isinstance(node, integer.IntAdd) and (
         shapes[node.b] != source or min(node.shift_a, node.shift_b) < 0
     ):
         raise UnsupportedError(f"{node.name}: adds {source} and {shapes[node.b]}")
     return source
 
 
-def _check_conv(node: IntConv, shapes: dict[str, Shape], output: str) -> None:
+def _check_conv(node: integer.IntConv, shapes: dict[str, Shape], output: str) -> None:
     out, in_ = node.weight.shape[:2]
     if node.weight.dtype != np.int8 or node.bias.dtype != np.int32 or node.bias.shape != (out,):
         raise UnsupportedError(f"{node.name}: needs int8 weights and int32 [{out}] biases")

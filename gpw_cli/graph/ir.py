@@ -11,36 +11,31 @@ input picture, so flattening needs no node.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.frame import Binary, Ordered, Padded, Pair, Shape, Source, Unary, Windowed
 from gpw_cli.graph.moves import Concat, Move, Select, Spread, Upsample, moved_shape
 
 Float = NDArray[np.float64]
-Shape = tuple[int, int, int]
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Input:
+class Input(Source):
     """The picture; ``mean`` and ``std`` are the normalisation the network was trained with."""
 
-    name: str
-    shape: Shape
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Conv:
+class Conv(Unary):
     """weight [O, I, KH, KW], bias [O], zero padding; neither groups nor dilation."""
 
-    name: str
-    input: str
     weight: Float
     bias: Float
     stride: Pair
@@ -49,95 +44,66 @@ class Conv:
 
 
 @dataclass(frozen=True, eq=False)
-class BatchNorm:
+class BatchNorm(Unary):
     """x * scale + shift, each [C]; gone after ``fold``."""
 
-    name: str
-    input: str
     scale: Float
     shift: Float
     shape: Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Add:
+class Add(Binary):
     """Sum of two tensors of one shape."""
 
-    name: str
-    a: str
-    b: str
     shape: Shape
 
 
 @dataclass(frozen=True, eq=False)
-class ReLU:
+class ReLU(Unary):
     """max(x, 0)."""
 
-    name: str
-    input: str
     shape: Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class Clip(Unary):
     """min(max(x, low), high); -inf or inf where there is no limit."""
 
-    name: str
-    input: str
     low: float
     high: float
     shape: Shape
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool:
+class MaxPool(Windowed):
     """Maximum over a window; what stands around the picture never wins.
 
     ``after``: rows below and columns beside it that the last windows reach further (ceil_mode).
     """
 
-    name: str
-    input: str
-    kernel: Pair
-    stride: Pair
-    padding: Pair
     shape: Shape
     after: Pair = (0, 0)
 
 
 @dataclass(frozen=True, eq=False)
-class AvgPool:
+class AvgPool(Windowed):
     """Mean over a window, the zeros around the picture counted."""
 
-    name: str
-    input: str
-    kernel: Pair
-    stride: Pair
-    padding: Pair
     shape: Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Pad:
+class Pad(Padded):
     """Every ``stride``-th pixel from 0, then zero channels before and after."""
-
-    name: str
-    input: str
-    stride: Pair
-    before: int
-    after: int
-    shape: Shape
 
 
 Node = Input | Conv | BatchNorm | Add | ReLU | Clip | MaxPool | AvgPool | Pad | Move
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
-    """Nodes in topological order, the first the only ``Input``; ``output`` names the logits."""
-
-    nodes: tuple[Node, ...]
-    output: str
+class Graph(Ordered[Node]):
+    """The first node is the only ``Input``."""
 
     @property
     def input(self) -> Input:
@@ -145,17 +111,6 @@ class Graph:
         first = self.nodes[0]
         assert isinstance(first, Input)
         return first
-
-    def node(self, name: str) -> Node:
-        """The node called ``name``; KeyError if there is none."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
-
-    def consumers(self, name: str) -> Iterator[Node]:
-        """Every node that reads the tensor ``name``, in order."""
-        return (node for node in self.nodes if name in inputs(node))
 
     def only_consumer(self, name: str) -> Node | None:
         """The one node that reads ``name``, or None: several do, or it is the output."""
@@ -165,11 +120,7 @@ class Graph:
 
 def inputs(node: Node) -> tuple[str, ...]:
     """The tensors that ``node`` reads."""
-    if isinstance(node, Input):
-        return ()
-    if isinstance(node, Concat):
-        return node.parts
-    return (node.a, node.b) if isinstance(node, Add) else (node.input,)
+    return node.inputs
 
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:

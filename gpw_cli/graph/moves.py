@@ -10,48 +10,31 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Shape = tuple[int, int, int]
-Pair = tuple[int, int]
+from gpw_cli.graph.frame import Chosen, Enlarged, Joined, Shape, Unary
 
 
 @dataclass(frozen=True, eq=False)
-class Concat:
+class Concat(Joined):
     """The channels of ``parts``, one after the other."""
 
-    name: str
-    parts: tuple[str, ...]
-    shape: Shape
-
 
 @dataclass(frozen=True, eq=False)
-class Select:
+class Select(Chosen):
     """Channel c is channel ``channels[c]`` (int64) of the input: a slice, or a shuffle."""
 
-    name: str
-    input: str
-    channels: NDArray[np.int64]
-    shape: Shape
-
 
 @dataclass(frozen=True, eq=False)
-class Upsample:
+class Upsample(Enlarged):
     """Every pixel ``factor`` times, along rows and along columns."""
 
-    name: str
-    input: str
-    factor: Pair
-    shape: Shape
-
 
 @dataclass(frozen=True, eq=False)
-class Spread:
+class Spread(Unary):
     """rows @ x @ cols.T a channel, float64 [OH, H] and [OW, W]: pooling by windows that differ.
 
     No NPU has it: ``fold`` puts it into the linear layer behind it, or refuses it.
     """
 
-    name: str
-    input: str
     rows: NDArray[np.float64]
     cols: NDArray[np.float64]
     shape: Shape

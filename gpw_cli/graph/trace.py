@@ -24,7 +24,8 @@ from torch import fx, nn
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.aten import BATCH, FOLLOWERS, HANDLERS, NEEDS, SUPPORTED
 from gpw_cli.graph.context import Context, operator_name, refused, result_shape
-from gpw_cli.graph.ir import Graph, Input, Node, Shape, verify
+from gpw_cli.graph.frame import Shape
+from gpw_cli.graph.ir import Graph, Input, Node, verify
 
 
 def trace(

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpw_cli.graph.ir import Node, Pad, Shape
-from gpw_cli.graph.moves import Pair, Select, Spread, Upsample
+from gpw_cli.graph.frame import Pair, Shape
+from gpw_cli.graph.ir import Node, Pad
+from gpw_cli.graph.moves import Select, Spread, Upsample
 
 Index = NDArray[np.int64]
 

@@ -17,24 +17,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gpw_cli.config.quantizer import Fusion, PotRule, QuantizerConfig, Rounding
+from gpw_cli.graph import integer
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.equalise import equalise
 from gpw_cli.graph.fold import fold
-from gpw_cli.graph.integer import (
-    FULL_RANGE,
-    Int32,
-    IntAdd,
-    IntAvgPool,
-    IntConv,
-    IntGraph,
-    IntInput,
-    IntMaxPool,
-    IntNode,
-    IntPad,
-    IntRelu,
-    Rescale,
-    Shift,
-)
+from gpw_cli.graph.integer import FULL_RANGE, Int32, IntGraph, IntNode, Rescale, Shift
 from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.graph.integer_verify import verify_integer
 from gpw_cli.graph.ir import Add, AvgPool, Clip, Conv, Graph, Input, MaxPool, Node, Pad, ReLU
@@ -114,7 +101,7 @@ class _Builder:
             return self._conv(node, scale)
         if isinstance(node, Input):
             low, high = self._limits(activation_bits(self.graph, node, self.cfg))
-            return IntInput(node.name, node.shape, scale, low, high), scale
+            return integer.IntInput(node.name, node.shape, scale, low, high), scale
         if isinstance(node, Add):
             return self._add(node, scale), scale
         if isinstance(node, ReLU | Clip):
@@ -128,8 +115,8 @@ class _Builder:
         relu = clip is None or clip[0] == 0
         rescale = self._rescale(node.name, scale, unit, relu=relu, clip=clip)
         if relu:
-            return IntRelu(node.name, source, rescale, node.shape)
-        return IntAvgPool(node.name, source, (1, 1), (1, 1), (0, 0), rescale, node.shape)
+            return integer.IntRelu(node.name, source, rescale, node.shape)
+        return integer.IntAvgPool(node.name, source, (1, 1), (1, 1), (0, 0), rescale, node.shape)
 
     def _moved(self, node: Node, scale: float) -> IntNode:
         """Pools and shortcuts."""
@@ -137,10 +124,14 @@ class _Builder:
             unit = self.scales[node.input] / (node.kernel[0] * node.kernel[1])
             rescale = self._rescale(node.name, scale, unit, relu=False)
             window = (node.kernel, node.stride, node.padding)
-            return IntAvgPool(node.name, self.names[node.input], *window, rescale, node.shape)
+            return integer.IntAvgPool(
+                node.name, self.names[node.input], *window, rescale, node.shape
+            )
         if isinstance(node, MaxPool):
             window = (node.kernel, node.stride, node.padding)
-            return IntMaxPool(node.name, self.names[node.input], *window, node.shape, node.after)
+            return integer.IntMaxPool(
+                node.name, self.names[node.input], *window, node.shape, node.after
+            )
         if isinstance(node, Concat):
             parts = tuple(self.names[part] for part in node.parts)
             return IntConcat(node.name, parts, node.shape)
@@ -150,9 +141,9 @@ class _Builder:
             return IntUpsample(node.name, self.names[node.input], node.factor, node.shape)
         assert isinstance(node, Pad)
         source = self.names[node.input]
-        return IntPad(node.name, source, node.stride, node.before, node.after, node.shape)
+        return integer.IntPad(node.name, source, node.stride, node.before, node.after, node.shape)
 
-    def _add(self, node: Add, scale: float) -> IntAdd:
+    def _add(self, node: Add, scale: float) -> integer.IntAdd:
         a, b = self.scales[node.a], self.scales[node.b]
         unit = min(a, b)
         shift_a, shift_b = log2_ratio(a, unit, node.name), log2_ratio(b, unit, node.name)
@@ -160,9 +151,9 @@ class _Builder:
         relu = end.relu
         rescale = self._rescale(node.name, scale, unit, relu=relu, clip=end.clip)
         operands = (self.names[node.a], self.names[node.b], shift_a, shift_b)
-        return IntAdd(node.name, *operands, relu, rescale, node.shape)
+        return integer.IntAdd(node.name, *operands, relu, rescale, node.shape)
 
-    def _conv(self, node: Conv, scale: float) -> tuple[IntConv, float]:
+    def _conv(self, node: Conv, scale: float) -> tuple[integer.IntConv, float]:
         epilogue, bits = self._epilogue(node), self._out_bits(node)
         residual = epilogue.residual
         around = Scales(
@@ -171,7 +162,7 @@ class _Builder:
             None if residual is None else self.scales[residual],
         )
         layer = self._layer(node, around)
-        conv = IntConv(
+        conv = integer.IntConv(
             node.name,
             self.names[node.input],
             layer.codes,

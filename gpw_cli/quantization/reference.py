@@ -19,21 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpw_cli.data.pictures import Split, normalise
-from gpw_cli.graph.integer import (
-    Int8,
-    Int32,
-    IntAdd,
-    IntAvgPool,
-    IntConv,
-    IntGraph,
-    IntInput,
-    IntMaxPool,
-    IntNode,
-    IntPad,
-    IntRelu,
-    Rescale,
-    Shift,
-)
+from gpw_cli.graph import integer
+from gpw_cli.graph.frame import kernel_positions
+from gpw_cli.graph.integer import Int8, Int32, IntGraph, IntNode, Rescale, Shift
 from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.quantization.matmul import int8_matmul
 
@@ -79,7 +67,7 @@ def _execute(graph: IntGraph, x: Int8, keep: bool = False) -> dict[str, Tensor]:
     last = {name: node.name for node in graph.nodes for name in node.inputs}
     tensors: dict[str, Tensor] = {}
     for node in graph.nodes:
-        if isinstance(node, IntInput):
+        if isinstance(node, integer.IntInput):
             pixels = torch.from_numpy(np.require(x, np.int8, ["C", "W"]))
             tensors[node.name] = pixels.permute(0, 2, 3, 1).contiguous()
             continue
@@ -89,7 +77,7 @@ def _execute(graph: IntGraph, x: Int8, keep: bool = False) -> dict[str, Tensor]:
     return tensors
 
 
-def _conv(node: IntConv, tensors: dict[str, Tensor]) -> Tensor:
+def _conv(node: integer.IntConv, tensors: dict[str, Tensor]) -> Tensor:
     acc = _accumulate(node, tensors[node.input])
     acc += torch.from_numpy(node.bias)
     if node.residual is not None:
@@ -97,7 +85,7 @@ def _conv(node: IntConv, tensors: dict[str, Tensor]) -> Tensor:
     return _finish(acc, node.rescale, node.relu, STORED[node.out_bits])
 
 
-def _accumulate(node: IntConv, x: Tensor) -> Tensor:
+def _accumulate(node: integer.IntConv, x: Tensor) -> Tensor:
     """int32 [N, OH, OW, O]: the convolution without bias."""
     out, _, high, wide = node.weight.shape
     columns = _columns(x, (high, wide), node.stride, node.padding)
@@ -126,13 +114,8 @@ def _window(
     """One [N, OH, OW, C] view a kernel position, of ``x`` with ``fill`` around it."""
     around = (0, 0, padding[1], padding[1], padding[0], padding[0])
     x = F.pad(x, around, value=fill) if any(padding) else x
-    high = (x.shape[1] - kernel[0]) // stride[0] + 1
-    wide = (x.shape[2] - kernel[1]) // stride[1] + 1
-    return [
-        x[:, i : i + stride[0] * high : stride[0], j : j + stride[1] * wide : stride[1]]
-        for i in range(kernel[0])
-        for j in range(kernel[1])
-    ]
+    size = (x.shape[1], x.shape[2])
+    return [x[:, rows, columns] for rows, columns in kernel_positions(size, kernel, stride)]
 
 
 def _residual(value: Tensor, shift: Shift) -> Tensor:
@@ -181,17 +164,17 @@ def _shift_channels(acc: Tensor, shift: Tensor, rounding: bool) -> None:
     acc <<= (-shift).clamp(min=0)
 
 
-def _add(node: IntAdd, tensors: dict[str, Tensor]) -> Tensor:
+def _add(node: integer.IntAdd, tensors: dict[str, Tensor]) -> Tensor:
     acc = tensors[node.a].to(torch.int32) << node.shift_a
     acc += tensors[node.b].to(torch.int32) << node.shift_b
     return _finish(acc, node.rescale, node.relu, torch.int8)
 
 
-def _relu(node: IntRelu, tensors: dict[str, Tensor]) -> Tensor:
+def _relu(node: integer.IntRelu, tensors: dict[str, Tensor]) -> Tensor:
     return _finish(tensors[node.input].to(torch.int32), node.rescale, True, torch.int8)
 
 
-def _max_pool(node: IntMaxPool, tensors: dict[str, Tensor]) -> Tensor:
+def _max_pool(node: integer.IntMaxPool, tensors: dict[str, Tensor]) -> Tensor:
     x = F.pad(tensors[node.input], (0, 0, 0, node.after[1], 0, node.after[0]), value=-128)
     views = _window(x, node.kernel, node.stride, node.padding, -128)
     result = views[0].clone()
@@ -200,7 +183,7 @@ def _max_pool(node: IntMaxPool, tensors: dict[str, Tensor]) -> Tensor:
     return result
 
 
-def _avg_pool(node: IntAvgPool, tensors: dict[str, Tensor]) -> Tensor:
+def _avg_pool(node: integer.IntAvgPool, tensors: dict[str, Tensor]) -> Tensor:
     views = _window(tensors[node.input], node.kernel, node.stride, node.padding, 0)
     acc = views[0].to(torch.int32)
     for view in views[1:]:
@@ -208,7 +191,7 @@ def _avg_pool(node: IntAvgPool, tensors: dict[str, Tensor]) -> Tensor:
     return _finish(acc, node.rescale, False, torch.int8)
 
 
-def _pad(node: IntPad, tensors: dict[str, Tensor]) -> Tensor:
+def _pad(node: integer.IntPad, tensors: dict[str, Tensor]) -> Tensor:
     sampled = tensors[node.input][:, :: node.stride[0], :: node.stride[1]]
     return F.pad(sampled, (node.before, node.after))
 
@@ -231,12 +214,12 @@ def _channels_first(value: Tensor) -> Tensor:
 
 
 STEPS: dict[type[IntNode], Callable[..., Tensor]] = {
-    IntConv: _conv,
-    IntAdd: _add,
-    IntRelu: _relu,
-    IntMaxPool: _max_pool,
-    IntAvgPool: _avg_pool,
-    IntPad: _pad,
+    integer.IntConv: _conv,
+    integer.IntAdd: _add,
+    integer.IntRelu: _relu,
+    integer.IntMaxPool: _max_pool,
+    integer.IntAvgPool: _avg_pool,
+    integer.IntPad: _pad,
     IntConcat: _concat,
     IntSelect: _select,
     IntUpsample: _upsample,

@@ -19,19 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import Function
 
-from gpw_cli.graph.integer import (
-    FULL_RANGE,
-    IntAdd,
-    IntAvgPool,
-    IntInput,
-    IntMaxPool,
-    IntNode,
-    IntPad,
-    IntRelu,
-    Pair,
-    Rescale,
-    Shift,
-)
+from gpw_cli.graph import integer
+from gpw_cli.graph.frame import Pair
+from gpw_cli.graph.integer import FULL_RANGE, IntNode, Rescale, Shift
 from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 
 Factor = float | Tensor
@@ -145,7 +135,7 @@ def _factor(x: Tensor, values: Any) -> Factor:
     return torch.as_tensor(values).to(x)[:, None, None]
 
 
-def input_codes(node: IntInput, x: Tensor) -> Tensor:
+def input_codes(node: integer.IntInput, x: Tensor) -> Tensor:
     """The picture [N, C, H, W] as the host quantizes it (quantization/reference.py)."""
     scaled = x * (1.0 / node.scale)
     return (torch.sign(scaled) * torch.floor(scaled.abs() + 0.5)).clamp(node.low, node.high)
@@ -153,7 +143,7 @@ def input_codes(node: IntInput, x: Tensor) -> Tensor:
 
 def step(node: IntNode, tensors: dict[str, Tensor]) -> Tensor:
     """What a node without weights makes of ``tensors`` [N, C, H, W]."""
-    if isinstance(node, IntAdd):
+    if isinstance(node, integer.IntAdd):
         acc = shifted_left(tensors[node.a], node.shift_a)
         return rescaled(
             acc + shifted_left(tensors[node.b], node.shift_b), node.rescale, relu=node.relu
@@ -161,12 +151,12 @@ def step(node: IntNode, tensors: dict[str, Tensor]) -> Tensor:
     if isinstance(node, IntConcat):
         return torch.cat([tensors[part] for part in node.parts], 1)
     x = tensors[node.inputs[0]]
-    if isinstance(node, IntRelu):
+    if isinstance(node, integer.IntRelu):
         return rescaled(x, node.rescale, relu=True)
-    if isinstance(node, IntMaxPool):
+    if isinstance(node, integer.IntMaxPool):
         x = F.pad(x, (0, node.after[1], 0, node.after[0]), value=-128.0)
         return F.max_pool2d(x, node.kernel, node.stride, node.padding)
-    if isinstance(node, IntAvgPool):
+    if isinstance(node, integer.IntAvgPool):
         total = F.avg_pool2d(x, node.kernel, node.stride, node.padding, divisor_override=1)
         return rescaled(total, node.rescale)
     return _moved(node, x)
@@ -178,6 +168,6 @@ def _moved(node: IntNode, x: Tensor) -> Tensor:
         return x[:, torch.from_numpy(node.channels).to(x.device)]
     if isinstance(node, IntUpsample):
         return x.repeat_interleave(node.factor[0], 2).repeat_interleave(node.factor[1], 3)
-    assert isinstance(node, IntPad)
+    assert isinstance(node, integer.IntPad)
     sampled = x[:, :, :: node.stride[0], :: node.stride[1]]
     return F.pad(sampled, (0, 0, 0, 0, node.before, node.after))

@@ -9,16 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gpw_cli.graph.integer import (
-    IntAdd,
-    IntAvgPool,
-    IntInput,
-    IntMaxPool,
-    IntNode,
-    IntPad,
-    IntRelu,
-    Pair,
-)
+from gpw_cli.graph import integer
+from gpw_cli.graph.frame import Pair, kernel_positions
+from gpw_cli.graph.integer import IntNode
 from gpw_cli.targets.eie.fixed import EXTRA, Int16, rounded, saturated, shifted
 from gpw_cli.targets.eie.network import Layer, scale_of
 
@@ -36,24 +29,24 @@ def finish(layer: Layer, sums: Int16, tensors: Mapping[str, Int16]) -> Int16:
 
 def compute(node: IntNode, tensors: Mapping[str, Int16]) -> Int16:
     """Every node but the input and convolutions. Sums are exact, then rounded half up, clipped."""
-    if isinstance(node, IntAdd):
+    if isinstance(node, integer.IntAdd):
         total = tensors[node.a] * 2.0**node.shift_a + tensors[node.b] * 2.0**node.shift_b
         total = np.maximum(total, 0) if node.relu else total
         return rounded(total * scale_of(node.rescale, 1))
-    if isinstance(node, IntRelu):
+    if isinstance(node, integer.IntRelu):
         return rounded(np.maximum(tensors[node.input], 0) * scale_of(node.rescale, 1))
-    if isinstance(node, IntPad):
+    if isinstance(node, integer.IntPad):
         sampled = tensors[node.input][:, :: node.stride[0], :: node.stride[1]]
         return np.pad(sampled, ((node.before, node.after), (0, 0), (0, 0), (0, 0)))
-    if isinstance(node, IntMaxPool):
+    if isinstance(node, integer.IntMaxPool):
         views = windows(tensors[node.input], node.kernel, node.stride, node.padding, -(2**15))
         return np.asarray(np.max(views, axis=0), np.int16)
-    assert isinstance(node, IntAvgPool)
+    assert isinstance(node, integer.IntAvgPool)
     views = windows(tensors[node.input], node.kernel, node.stride, node.padding, 0)
     return rounded(np.sum(views, axis=0, dtype=np.int64) * scale_of(node.rescale, 1))
 
 
-def widened(node: IntInput, images: np.ndarray) -> Int16:
+def widened(node: integer.IntInput, images: np.ndarray) -> Int16:
     """int8 [N, C, H, W] to int16 [C, H, W, N]."""
     assert node.shape == images.shape[1:]
     return np.ascontiguousarray(np.moveaxis(images, 0, -1)).astype(np.int16) << EXTRA
@@ -63,10 +56,5 @@ def windows(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, fill: int)
     """One view [C, OH, OW, N] a kernel position, rows first, of ``x`` with ``fill`` around it."""
     around = ((0, 0), (padding[0], padding[0]), (padding[1], padding[1]), (0, 0))
     x = np.pad(x, around, constant_values=fill) if any(padding) else x
-    high = (x.shape[1] - kernel[0]) // stride[0] + 1
-    wide = (x.shape[2] - kernel[1]) // stride[1] + 1
-    return [
-        x[:, i : i + stride[0] * high : stride[0], j : j + stride[1] * wide : stride[1]]
-        for i in range(kernel[0])
-        for j in range(kernel[1])
-    ]
+    size = (x.shape[1], x.shape[2])
+    return [x[:, rows, columns] for rows, columns in kernel_positions(size, kernel, stride)]

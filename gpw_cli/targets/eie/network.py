@@ -17,20 +17,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gpw_cli.graph.integer import (
-    IntAdd,
-    IntAvgPool,
-    IntConv,
-    IntGraph,
-    IntInput,
-    IntMaxPool,
-    IntNode,
-    IntPad,
-    IntRelu,
-    Pair,
-    Rescale,
-    Shape,
-)
+from gpw_cli.graph import integer
+from gpw_cli.graph.frame import Pair, Shape
+from gpw_cli.graph.integer import IntGraph, IntNode, Rescale
 from gpw_cli.targets.eie.codebook import share
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.fixed import (
@@ -120,11 +109,13 @@ class Network:
 
 
 def _host_work(node: IntNode) -> str | None:
-    if isinstance(node, IntAdd) or (isinstance(node, IntConv) and node.residual is not None):
+    if isinstance(node, integer.IntAdd) or (
+        isinstance(node, integer.IntConv) and node.residual is not None
+    ):
         return "shortcut addition"
-    if isinstance(node, IntAvgPool):
+    if isinstance(node, integer.IntAvgPool):
         return "average pooling"
-    return "max pooling" if isinstance(node, IntMaxPool) else None
+    return "max pooling" if isinstance(node, integer.IntMaxPool) else None
 
 
 def scale_of(rescale: Rescale, channels: int) -> Floats:
@@ -141,21 +132,27 @@ def compile_network(graph: IntGraph, config: EieConfig) -> Network:
     positive = {node.name for node in graph.nodes if not _signed(node)}
     layers = {}
     for node in graph.nodes:
-        if isinstance(node, IntPad | IntMaxPool | IntAvgPool) and node.input in positive:
+        if (
+            isinstance(node, integer.IntPad | integer.IntMaxPool | integer.IntAvgPool)
+            and node.input in positive
+        ):
             positive.add(node.name)
-        if isinstance(node, IntConv):
+        if isinstance(node, integer.IntConv):
             layers[node.name] = _layer(node, config, signed=node.input not in positive)
     return Network(graph, layers, config)
 
 
 def _signed(node: IntNode) -> bool:
     """Whether the node's own result can be negative."""
-    if isinstance(node, IntInput):
+    if isinstance(node, integer.IntInput):
         return node.low < 0
-    return not (isinstance(node, IntRelu) or (isinstance(node, IntConv | IntAdd) and node.relu))
+    return not (
+        isinstance(node, integer.IntRelu)
+        or (isinstance(node, integer.IntConv | integer.IntAdd) and node.relu)
+    )
 
 
-def _layer(node: IntConv, config: EieConfig, *, signed: bool) -> Layer:
+def _layer(node: integer.IntConv, config: EieConfig, *, signed: bool) -> Layer:
     outputs = len(node.weight)
     scale = scale_of(node.rescale, outputs)
     real = node.weight.reshape(outputs, -1) * scale[:, None]

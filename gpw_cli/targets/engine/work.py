@@ -13,15 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.graph.integer import (
-    IntAvgPool,
-    IntConv,
-    IntGraph,
-    IntInput,
-    IntMaxPool,
-    IntNode,
-    IntPad,
-)
+from gpw_cli.graph import integer
+from gpw_cli.graph.integer import IntGraph, IntNode
 from gpw_cli.graph.integer_moves import IntSelect
 from gpw_cli.targets.engine.config import EngineConfig
 
@@ -99,9 +92,9 @@ def works_of(graph: IntGraph, cfg: EngineConfig) -> list[Work]:
     works: list[Work] = []
     taken: set[str] = set()
     for node in graph.nodes:
-        if node.name in taken or isinstance(node, IntInput):
+        if node.name in taken or isinstance(node, integer.IntInput):
             continue
-        if not isinstance(node, IntConv):
+        if not isinstance(node, integer.IntConv):
             works.append(_pass(node, graph))
             continue
         added = cfg.add_rate > 0
@@ -114,10 +107,10 @@ def works_of(graph: IntGraph, cfg: EngineConfig) -> list[Work]:
     return works
 
 
-def _conv(node: IntConv, graph: IntGraph, pool: IntNode | None, *, adds: bool) -> ConvWork:
+def _conv(node: integer.IntConv, graph: IntGraph, pool: IntNode | None, *, adds: bool) -> ConvWork:
     source = graph.node(node.input)
     behind = None if pool is None else Pool(int(np.prod(node.shape)), pool.shape)
-    image = isinstance(source, IntInput)
+    image = isinstance(source, integer.IntInput)
     nonzero = node.weight != 0
     bits = node.out_bits // 8
     return ConvWork(
@@ -125,7 +118,7 @@ def _conv(node: IntConv, graph: IntGraph, pool: IntNode | None, *, adds: bool) -
     )
 
 
-def _addition(node: IntConv) -> PassWork:
+def _addition(node: integer.IntConv) -> PassWork:
     """The addition that a convolution's pipeline cannot take."""
     reads = (node.shape, node.shape)
     return PassWork(f"{node.name}+add", node.shape, node.shape, node.out_bits // 8, reads)
@@ -135,16 +128,16 @@ def _pass(node: IntNode, graph: IntGraph) -> PassWork:
     """It reads its inputs; a shortcut the pixels, a selection the channels that it keeps."""
     sources = tuple(graph.node(name).shape for name in node.inputs)
     reads = sources
-    if isinstance(node, IntPad):
+    if isinstance(node, integer.IntPad):
         reads = ((sources[0][0], *node.shape[1:]),)
     if isinstance(node, IntSelect):
         reads = (node.shape,)
     return PassWork(node.name, sources[0], node.shape, 1, reads)
 
 
-def _pool_behind(node: IntConv, graph: IntGraph) -> IntNode | None:
+def _pool_behind(node: integer.IntConv, graph: IntGraph) -> IntNode | None:
     """The pool that alone reads ``node``."""
     readers = list(graph.consumers(node.name))
-    if len(readers) == 1 and isinstance(readers[0], IntMaxPool | IntAvgPool):
+    if len(readers) == 1 and isinstance(readers[0], integer.IntMaxPool | integer.IntAvgPool):
         return readers[0]
     return None

@@ -21,6 +21,7 @@ from gpw_cli.targets.vta.functional.constants import Scratchpads
 from gpw_cli.targets.vta.functional.machine import Pages, granule_bytes
 from gpw_cli.targets.vta.functional.steps import Alu, Clamp, Move, PlanStep, SetInputs, Zero
 from gpw_cli.targets.vta.functional.strided import Rows
+from gpw_cli.targets.vta.isa import instructions as isa
 from gpw_cli.targets.vta.isa.access import (
     Transfer,
     dram_elem_bytes,
@@ -29,18 +30,7 @@ from gpw_cli.targets.vta.isa.access import (
     transfer,
     wgt_indices,
 )
-from gpw_cli.targets.vta.isa.instructions import (
-    AluInsn,
-    AluOp,
-    GemmInsn,
-    Index,
-    Insn,
-    MemInsn,
-    MemType,
-    Opcode,
-    decode,
-    decode_uops,
-)
+from gpw_cli.targets.vta.isa.instructions import Index, decode, decode_uops
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes, Program
 from gpw_cli.targets.vta.isa.tokens import linearise, where
 
@@ -66,7 +56,7 @@ def execution_plan(program: Program) -> ExecutionPlan:
     return ExecutionPlan(tuple(planner.steps), planner.pages, planner.uop_count)
 
 
-def varying_pages(program: Program, insns: list[Insn]) -> Pages:
+def varying_pages(program: Program, insns: list[isa.Insn]) -> Pages:
     """The pages of the input, of all that is stored, and of what is loaded along with those."""
     varies = np.zeros(-(-len(program.dram) // REGION_ALIGN), np.bool_)
     region = program.region(program.input)
@@ -75,11 +65,11 @@ def varying_pages(program: Program, insns: list[Insn]) -> Pages:
     )
     spans: list[tuple[int, int]] = []
     for insn in insns:
-        if isinstance(insn, MemInsn) and insn.x_size:
+        if isinstance(insn, isa.MemInsn) and insn.x_size:
             rows = transfer(program.spec, insn)
             begin, end = int(rows.rows.min()), int(rows.rows.max()) + rows.row_bytes
             span = (begin // REGION_ALIGN, -(-end // REGION_ALIGN))
-            if insn.opcode == Opcode.STORE:
+            if insn.opcode == isa.Opcode.STORE:
                 varies[span[0] : span[1]] = True
             else:
                 spans.append(span)
@@ -104,43 +94,43 @@ class _Planner:
         self.tile = np.zeros(spec.wgt_depth, np.int64)  # DRAM element that each weight came from
         self.pads = Scratchpads(spec, program.dram, self.steps)
 
-    def run(self, number: int, insn: Insn) -> None:
-        if isinstance(insn, MemInsn):
-            if insn.x_size and insn.opcode == Opcode.STORE:
+    def run(self, number: int, insn: isa.Insn) -> None:
+        if isinstance(insn, isa.MemInsn):
+            if insn.x_size and insn.opcode == isa.Opcode.STORE:
                 self.pads.materialise(_inside(insn).index)
                 self.steps.append(self._transfer(insn))
             elif insn.x_size:
                 self._load(number, insn)
-        elif isinstance(insn, GemmInsn):
+        elif isinstance(insn, isa.GemmInsn):
             self._gemm(insn)
-        elif isinstance(insn, AluInsn):
+        elif isinstance(insn, isa.AluInsn):
             self._alu(insn)
 
-    def _load(self, number: int, insn: MemInsn) -> None:
+    def _load(self, number: int, insn: isa.MemInsn) -> None:
         moved = transfer(self.spec, insn)
         varies = self.pages.holds(int(moved.rows.min()), int(moved.rows.max()) + moved.row_bytes)
-        if insn.memory_type == MemType.INP:
+        if insn.memory_type == isa.MemType.INP:
             self._load_inputs(insn, moved, varies)
-        elif insn.memory_type in (MemType.ACC, MemType.ACC_8BIT):
+        elif insn.memory_type in (isa.MemType.ACC, isa.MemType.ACC_8BIT):
             self._load_accumulators(insn, moved, varies)
         elif varies:
             raise ProgramError(
                 f"{where(number, insn)}: loads {insn.memory_type.name} from DRAM that the program "
                 f"or the input writes; the simulator needs them constant"
             )
-        elif insn.memory_type == MemType.WGT:
+        elif insn.memory_type == isa.MemType.WGT:
             elements = insn.dram_base + insn.x_stride * np.arange(insn.y_size)[:, None]
             self.tile[moved.sram] = (elements + np.arange(insn.x_size)).reshape(-1)
         else:
             self.uops[moved.sram] = self._constant(moved).view("<u4").reshape(-1)
 
-    def _load_inputs(self, insn: MemInsn, moved: Transfer, varies: bool) -> None:
+    def _load_inputs(self, insn: isa.MemInsn, moved: Transfer, varies: bool) -> None:
         """Padding is zeroed by one fill that may cover the data too, which is loaded after it."""
         pads = self.pads
         pads.before_loading(np.concatenate([moved.sram, moved.pads]))
         if len(moved.pads):
             first, last = min(moved.pads[0], moved.sram[0]), max(moved.pads[-1], moved.sram[-1])
-            self.steps.append(Zero(MemType.INP, int(first), int(last) + 1))
+            self.steps.append(Zero(isa.MemType.INP, int(first), int(last) + 1))
         pads.inputs.set(moved.pads, np.int8(0))
         if varies:
             pads.inputs.forget(moved.sram)
@@ -150,7 +140,7 @@ class _Planner:
             pads.inputs.set(moved.sram, value)
             self.steps.append(SetInputs(_inside(insn), value))
 
-    def _load_accumulators(self, insn: MemInsn, moved: Transfer, varies: bool) -> None:
+    def _load_accumulators(self, insn: isa.MemInsn, moved: Transfer, varies: bool) -> None:
         pads = self.pads
         pads.before_reading(np.concatenate([moved.sram, moved.pads]))
         pads.accumulators.set(moved.pads, np.int32(0))
@@ -158,7 +148,7 @@ class _Planner:
             pads.accumulators.forget(moved.sram)
             self.steps.append(self._transfer(insn))
         else:
-            narrow = insn.memory_type == MemType.ACC_8BIT
+            narrow = insn.memory_type == isa.MemType.ACC_8BIT
             value = self._constant(moved).view(np.int8 if narrow else "<i4")
             pads.accumulators.set(moved.sram, value.reshape(len(moved.sram), -1))
 
@@ -167,16 +157,16 @@ class _Planner:
         data: Bytes = self.dram[moved.rows[:, None] + np.arange(moved.row_bytes)].reshape(-1)
         return data
 
-    def _transfer(self, insn: MemInsn) -> Move:
+    def _transfer(self, insn: isa.MemInsn) -> Move:
         granule = granule_bytes(self.spec)
         size = dram_elem_bytes(self.spec, insn.memory_type)
         parts = size // granule
         base = self.pages.address(insn.dram_base * size) // granule
         shape = (insn.y_size, insn.x_size, parts)
         dram = Rows.box(base, shape, (insn.x_stride * parts, parts, 1))
-        return Move(insn.memory_type, _inside(insn), dram, insn.opcode == Opcode.STORE)
+        return Move(insn.memory_type, _inside(insn), dram, insn.opcode == isa.Opcode.STORE)
 
-    def _gemm(self, insn: GemmInsn) -> None:
+    def _gemm(self, insn: isa.GemmInsn) -> None:
         dst, src, wgt = decode_uops(self.spec, self.uops[insn.uop_bgn : insn.uop_end])
         dst = dst_indices(insn, dst)
         if insn.reset:
@@ -187,7 +177,7 @@ class _Planner:
             tile = self.tile[wgt_indices(insn, wgt)]
             self.pads.collect(dst, src_indices(insn, src), tile)
 
-    def _alu(self, insn: AluInsn) -> None:
+    def _alu(self, insn: isa.AluInsn) -> None:
         dst, src, _ = decode_uops(self.spec, self.uops[insn.uop_bgn : insn.uop_end])
         dst, src = dst_indices(insn, dst), src_indices(insn, src)
         self.pads.before_reading(dst)
@@ -200,7 +190,7 @@ class _Planner:
             turn = wave[np.argsort(dst[wave], kind="stable")]
             self._alu_tensor(insn, dst[turn], src[turn])
 
-    def _alu_immediate(self, insn: AluInsn, dst: Index) -> None:
+    def _alu_immediate(self, insn: isa.AluInsn, dst: Index) -> None:
         known = self.pads.accumulators
         if known.mask[dst].all():
             known.set(dst, fold(insn.alu_opcode, known.value[dst], np.int32(insn.imm)))
@@ -208,9 +198,9 @@ class _Planner:
         self.pads.materialise(dst)
         rows, last = Rows(dst), self.steps[-1]
         if (
-            insn.alu_opcode == AluOp.MIN
+            insn.alu_opcode == isa.AluOp.MIN
             and isinstance(last, Alu)
-            and last.op == AluOp.MAX
+            and last.op == isa.AluOp.MAX
             and isinstance(last.operand, int)
             and last.operand <= insn.imm
             and last.dst.same(rows)
@@ -219,7 +209,7 @@ class _Planner:
         else:
             self.steps.append(Alu(insn.alu_opcode, rows, insn.imm))
 
-    def _alu_tensor(self, insn: AluInsn, dst: Index, src: Index) -> None:
+    def _alu_tensor(self, insn: isa.AluInsn, dst: Index, src: Index) -> None:
         known = self.pads.accumulators
         constant = bool(known.mask[src].all())
         if constant and known.mask[dst].all():
@@ -237,7 +227,7 @@ class _Planner:
             self.steps.append(Alu(insn.alu_opcode, rows, operand))
 
 
-def _inside(insn: MemInsn) -> Rows:
+def _inside(insn: isa.MemInsn) -> Rows:
     """The scratchpad elements [y, x] that hold a transfer's data."""
     width = insn.x_pad_0 + insn.x_size + insn.x_pad_1
     base = insn.sram_base + insn.y_pad_0 * width + insn.x_pad_0

@@ -34,6 +34,16 @@ class TokenQueue:
     source: Module
     to: Module
 
+    @property
+    def push(self) -> str:
+        """The flag of an instruction of ``source`` that pushes."""
+        return "push_next" if self.to > self.source else "push_prev"
+
+    @property
+    def pop(self) -> str:
+        """The flag of an instruction of ``to`` that pops."""
+        return "pop_prev" if self.to > self.source else "pop_next"
+
     def __str__(self) -> str:
         return f"{self.source.name.lower()}->{self.to.name.lower()}"
 
@@ -41,7 +51,7 @@ class TokenQueue:
 QUEUES = tuple(TokenQueue(Module(a), Module(b)) for a in Module for b in Module if abs(a - b) == 1)
 POPS, PUSHES = ("pop_prev", "pop_next"), ("push_prev", "push_next")
 FLAGS = (*POPS, *PUSHES)
-_NEIGHBOUR = {"prev": -1, "next": 1}
+_BY_FLAG = {(q.source, q.push): q for q in QUEUES} | {(q.to, q.pop): q for q in QUEUES}
 
 _MODULE = np.full((len(Opcode), 8), Module.COMPUTE)  # [opcode, memory type]
 _MODULE[Opcode.STORE] = Module.STORE
@@ -50,12 +60,7 @@ _MODULE[Opcode.LOAD, [MemType.INP, MemType.WGT]] = Module.LOAD
 
 def queue_of(module: Module, flag: str) -> TokenQueue | None:
     """The queue that ``flag`` means to ``module``; None where it has no such neighbour."""
-    action, _, side = flag.partition("_")
-    other = module + _NEIGHBOUR[side]
-    if other not in tuple(Module):
-        return None
-    ends = (Module(other), module) if action == "pop" else (module, Module(other))
-    return TokenQueue(*ends)
+    return _BY_FLAG.get((module, flag))
 
 
 def module_of(insn: Insn) -> Module:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpw_cli.graph.integer import IntConv, Shape
+from gpw_cli.graph.frame import Shape
+from gpw_cli.graph.integer import IntConv
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.epilogue import Tail

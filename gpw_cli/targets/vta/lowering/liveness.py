@@ -15,17 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.lowering import tile_ir
 from gpw_cli.targets.vta.lowering.layout import Tensor
-from gpw_cli.targets.vta.lowering.tile_ir import (
-    Int64,
-    Kernel,
-    MaxPoolKernel,
-    ProductKernel,
-    Stage,
-    Term,
-    TileSet,
-    UpsampleKernel,
-)
+from gpw_cli.targets.vta.lowering.tile_ir import Int64, Kernel, TileSet
 
 Mask = NDArray[np.bool_]
 
@@ -56,17 +48,17 @@ def _trimmed(
             live[source][tiles.inp // tensors[source].pixel(spec.block_in)] = True
         return tiles
 
-    def term(given: Term) -> Term:
+    def term(given: tile_ir.Term) -> tile_ir.Term:
         return replace(given, tiles=needed(given.tiles, given.source))
 
-    if isinstance(kernel, MaxPoolKernel):
+    if isinstance(kernel, tile_ir.MaxPoolKernel):
         return replace(kernel, identity=needed(kernel.identity, kernel.source))
-    if isinstance(kernel, UpsampleKernel):
+    if isinstance(kernel, tile_ir.UpsampleKernel):
         copy = _trimmed(kernel.copy, live, tensors, spec)
-        assert isinstance(copy, ProductKernel)
+        assert isinstance(copy, tile_ir.ProductKernel)
         return replace(kernel, copy=copy)
     stages = []
     for stage in kernel.stages:
         terms = (term(given) for given in stage.terms)
-        stages.append(Stage(tuple(t for t in terms if len(t.tiles.out)), stage.steps))
+        stages.append(tile_ir.Stage(tuple(t for t in terms if len(t.tiles.out)), stage.steps))
     return replace(kernel, stages=tuple(stages))

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluInsn, GemmInsn, MemInsn, MemType, Opcode
+from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.lowering.layout import DramImage
-from gpw_cli.targets.vta.lowering.stream import Module, Op, UInt32
+from gpw_cli.targets.vta.lowering.stream import Op, UInt32
 
 REST = 4
 Int64 = NDArray[np.int64]

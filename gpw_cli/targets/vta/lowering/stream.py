@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -34,17 +33,10 @@ from gpw_cli.targets.vta.isa.instructions import (
     MemType,
     Opcode,
 )
+from gpw_cli.targets.vta.isa.modules import QUEUES, Module, TokenQueue
 from gpw_cli.targets.vta.lowering.layout import Tensor
 
 UInt32 = NDArray[np.uint32]
-
-
-class Module(IntEnum):
-    """The three modules in pipeline order; neighbours exchange tokens."""
-
-    LOAD = 0
-    COMPUTE = 1
-    STORE = 2
 
 
 @dataclass(eq=False)
@@ -199,18 +191,17 @@ class Stream:
 
     def tokens(self) -> list[Op]:
         """The instructions with their dependency flags."""
-        for first, second in ((Module.LOAD, Module.COMPUTE), (Module.COMPUTE, Module.STORE)):
-            self._pair(first, second, "push_next", "pop_prev")
-            self._pair(second, first, "push_prev", "pop_next")
+        for queue in QUEUES:
+            self._pair(queue)
         for op in self.ops:
             if op.flags:
                 op.insn = replace(op.insn, **op.flags)  # type: ignore[arg-type]
         return self.ops
 
-    def _pair(self, producer: Module, consumer: Module, push: str, pop: str) -> None:
+    def _pair(self, queue: TokenQueue) -> None:
         seen = -1
         for op in self.ops:
-            if op.module is consumer and op.waits.get(producer, -1) > seen:
-                seen = op.waits[producer]
-                op.flags[pop] = True
-                self.ops[seen].flags[push] = True
+            if op.module is queue.to and op.waits.get(queue.source, -1) > seen:
+                seen = op.waits[queue.source]
+                op.flags[queue.pop] = True
+                self.ops[seen].flags[queue.push] = True

@@ -1,0 +1,151 @@
+"""What the float and the integer network share: nodes in order, each naming what it reads.
+
+A node's ``name`` is also that of the tensor it produces, ``shape`` (C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = tuple[int, int, int]
+Pair = tuple[int, int]
+
+
+class Named(Protocol):
+    """A node, as far as the order of a network goes."""
+
+    @property
+    def name(self) -> str:
+        """Of the node and its tensor."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The tensors that it reads."""
+        ...
+
+
+N = TypeVar("N", bound=Named, covariant=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The node that reads nothing: the picture."""
+
+    name: str
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """None: the only node without one."""
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class Unary:
+    """A node that reads one tensor."""
+
+    name: str
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """One tensor."""
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed(Unary):
+    """A node that reads one tensor through a sliding window."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair  # on both sides of rows, of columns
+
+
+@dataclass(frozen=True, eq=False)
+class Padded(Unary):
+    """Every ``stride``-th pixel from 0, then zero channels before and after."""
+
+    stride: Pair
+    before: int
+    after: int
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Binary:
+    """A node that reads two tensors."""
+
+    name: str
+    a: str
+    b: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Both."""
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """The channels of ``parts``, one after the other."""
+
+    name: str
+    parts: tuple[str, ...]
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Every part."""
+        return self.parts
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen(Unary):
+    """Channel c is channel ``channels[c]`` (int64) of the input: a slice, or a shuffle."""
+
+    channels: NDArray[np.int64]
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Enlarged(Unary):
+    """Every pixel ``factor`` times, along rows and along columns."""
+
+    factor: Pair
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Ordered(Generic[N]):
+    """Nodes in topological order, the first the only source; ``output`` names the logits' node."""
+
+    nodes: tuple[N, ...]
+    output: str
+
+    def node(self, name: str) -> N:
+        """The node called ``name``; KeyError if there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def consumers(self, name: str) -> Iterator[N]:
+        """Every node that reads the tensor ``name``, in order."""
+        return (node for node in self.nodes if name in node.inputs)
+
+
+def kernel_positions(size: Pair, kernel: Pair, stride: Pair) -> list[tuple[slice, slice]]:
+    """The rows and columns of a padded picture that each position of a kernel reads, rows first."""
+    high, wide = ((n - k) // s + 1 for n, k, s in zip(size, kernel, stride, strict=True))
+    return [
+        (slice(i, i + stride[0] * high, stride[0]), slice(j, j + stride[1] * wide, stride[1]))
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from gpw_cli.cli.arguments import ConfigDir, Json, Overrides
 from gpw_cli.cli.console import emit
+from gpw_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpw_cli.config.schema import Config
 
 LISTED = ("model", "data", "pruning", "train", "quantizer", "target", "experiment")
 
@@ -32,14 +39,71 @@ def ls(json: Json = False) -> None:
         print(f"{group:16} {'  '.join(names)}")
 
 
-def config(overrides: Overrides = None, config_dir: ConfigDir = None, json: Json = False) -> None:
-    """The resolved configuration as YAML."""
+def config(
+    overrides: Overrides = None,
+    config_dir: ConfigDir = None,
+    describe: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Explain a group or a key: quantizer, pruning.scope."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The resolved configuration as YAML, each value with what it may be."""
     from gpw_cli.config.compose import compose, to_plain
 
-    resolved = to_plain(compose(overrides or [], config_dir))
-    if json:
-        emit(resolved)
-        return
+    composed = compose(overrides or [], config_dir)
+    if describe is not None:
+        print("\n".join(_described(composed, describe)))
+    elif json:
+        emit(to_plain(composed))
+    else:
+        print("\n".join(_commented(composed)))
+
+
+def _described(composed: Config, wanted: str) -> Iterator[str]:
+    """Every setting under the key ``wanted``, a paragraph each."""
+    from gpw_cli.config.describe import settings
+
+    found = [s for s in settings(composed) if s.key == wanted or s.key.startswith(f"{wanted}.")]
+    if not found:
+        groups = dict.fromkeys(s.key.split(".")[0] for s in settings(composed))
+        raise UsageError(f"--describe {wanted}: no such key; the groups are {', '.join(groups)}")
+    shown = None
+    for setting in found:
+        if setting.group != shown:
+            shown = setting.group
+            yield f"{setting.group}\n"
+        yield f"{setting.key} = {_yaml(setting.default)}    [{setting.allowed}]"
+        if setting.text:
+            yield f"    {setting.text}"
+
+
+def _commented(composed: Config) -> Iterator[str]:
+    """YAML with the allowed values, and the setting's comment, behind each value."""
+    from gpw_cli.config.describe import settings
+
+    before: list[str] = []
+    for setting in settings(composed):
+        *groups, name = setting.key.split(".")
+        common = next((n for n, (a, b) in enumerate(zip(groups, before, strict=False)) if a != b),
+                      min(len(groups), len(before)))  # fmt: skip
+        for depth in range(common, len(groups)):
+            yield f"{'  ' * depth}{groups[depth]}:"
+        before = groups
+        text = f"{'  ' * len(groups)}{name}: {_yaml(setting.default)}"
+        note = "; ".join(part for part in (setting.allowed, setting.text) if part)
+        yield f"{text:34} # {note}"
+
+
+def _yaml(value: object) -> str:
+    """One value as YAML on one line."""
     from omegaconf import OmegaConf
 
-    print(OmegaConf.to_yaml(OmegaConf.create(resolved)), end="")
+    from gpw_cli.config.compose import to_plain
+
+    plain = to_plain(value)
+    if isinstance(plain, list | dict):
+        import json as js
+
+        return js.dumps(plain)
+    return OmegaConf.to_yaml(OmegaConf.create({"x": plain})).removeprefix("x:").strip()

@@ -33,7 +33,7 @@ class Device(StrEnum):
 class ModelConfig:
     """The network; ``gpw ls`` lists the names."""
 
-    name: str = "resnet20"
+    name: str = "resnet20"  # `gpw ls` lists the networks
     shortcut: str = "A"  # CIFAR ResNets: A (zero padding) or B (1x1 convolution)
     widths: list[int] = field(default_factory=list)  # CIFAR ResNets: of the 3 stages; []: published
 
@@ -42,8 +42,8 @@ class ModelConfig:
 class DataConfig:
     """The pictures. ``root`` is only where they lie; keys hold what ``data/identity.py`` says."""
 
-    name: str = "cifar10"
-    root: str | None = None
+    name: str = "cifar10"  # `gpw ls` lists the data sets
+    root: str | None = None  # where the images lie, outside of runtime.root
     size: int = 0  # height and width in pixels; 0: what the network takes
     channels: int = 0  # 1 or 3; 0: what the network takes
     # training pictures held out to choose recipes and knobs with: they stand in for the test
@@ -60,17 +60,17 @@ class DistillConfig:
     the name of a network with shipped weights; or a checkpoint file of the network ``model``.
     """
 
-    teacher: str = "none"
+    teacher: str = "none"  # none, dense, a network with shipped weights, or a file
     model: str = ""  # network of a teacher file; empty: the one that is trained
-    temperature: float = 4.0
-    weight: float = 0.9
+    temperature: float = 4.0  # both logits are divided by it
+    weight: float = 0.9  # share of the teacher in the loss
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """``source``: auto (bundled where shipped, else scratch), bundled, scratch, or a file."""
 
-    source: str = "auto"
+    source: str = "auto"  # auto, bundled, scratch, or the path of a checkpoint
     train: Recipe = field(default_factory=Recipe)
     distill: DistillConfig = field(default_factory=DistillConfig)
 
@@ -84,20 +84,21 @@ class PruningConfig:
     budget decides.
     """
 
-    scheme: Scheme = Scheme.gpw
-    sparsity: float = 0.5
-    scope: Scope = Scope.layer
-    criterion: Criterion = Criterion.l1
-    rounding: CountRounding = CountRounding.nearest
-    include_first: bool = False
-    include_last: bool = False
-    tile_out: int = 0
-    tile_in: int = 0
-    # An output channel whose weights are all gone keeps its batch norm's scale and shift (or its
+    scheme: Scheme = Scheme.gpw  # what one group is
+    sparsity: float = 0.5  # share of the groups that go, 0 to below 1
+    scope: Scope = Scope.layer  # the sets that lose the same share, or a budget of cycles
+    criterion: Criterion = Criterion.l1  # what scores a group
+    rounding: CountRounding = CountRounding.nearest  # of sparsity times the number of groups
+    include_first: bool = False  # also prune the first convolution
+    include_last: bool = False  # also prune the classifier
+    tile_out: int = 0  # output channels of a group; 0: those of the target's tile
+    tile_in: int = 0  # input channels of a group; 0: those of the target's tile
+    # an output channel whose weights are all gone keeps its batch norm's scale and shift (or its
     # bias): it still sends a constant. Results from before this setting existed have true.
     keep_shift: bool = False
-    budget: int = 0
-    budget_ms: float = 0.0
+    budget: int = 0  # scope cycles: cycles of one run on the target
+    budget_ms: float = 0.0  # the same in milliseconds at the target's clock
+    # modules whose residual branches stay, the others go; []: the budget decides
     branches: list[str] = field(default_factory=list)
     # share of a budget that is left free: with the scales of the fine-tuned network a shortcut may
     # need a shift more, which is a pass
@@ -118,8 +119,8 @@ class GradualConfig:
     and a group may grow back. 0 steps: all at once, before fine-tuning.
     """
 
-    steps: int = 0
-    epochs: int = 0
+    steps: int = 0  # 0: all at once, before fine-tuning
+    epochs: int = 0  # of fine-tuning, over which the steps are spread
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,15 @@ class FinetuneConfig:
     train: Recipe = field(default_factory=Recipe)
     distill: DistillConfig = field(default_factory=DistillConfig)
     gradual: GradualConfig = field(default_factory=GradualConfig)
-    rewind: int = 0
-    quantized: bool = False
+    rewind: int = 0  # last epochs of pretrain.train to repeat, in place of train; 0: none
+    quantized: bool = False  # train as the integers of quantizer (quantization-aware)
 
 
 @dataclass(frozen=True)
 class SimulateConfig:
     """How much to simulate. ``images``: test pictures run through the encoded program; 0: all."""
 
-    images: int = 0
+    images: int = 0  # test images to run; 0: all
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class SweepConfig:
 class RuntimeConfig:
     """How and where to compute; changes no result's identity."""
 
-    device: Device = Device.auto
+    device: Device = Device.auto  # auto prefers a GPU
     threads: int = 0  # CPU threads of one process; 0: the cores divided by the jobs
     root: str = ".gpw"  # the artifact store and fetched data
     results: str = "results"  # where sweeps leave their folders
@@ -174,7 +175,7 @@ class RuntimeConfig:
 class Config:
     """The whole tree."""
 
-    seed: int = 0
+    seed: int = 0  # of initialisation, order and augmentation
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)

@@ -113,7 +113,7 @@ def _inside(branch: tuple[str, ...], module: str) -> bool:
 
 def _live(layer: Candidate, weight: Float | None) -> Bools:
     """The groups of which the simplified network still has a weight (None: it lacks the layer)."""
-    if weight is None:
+    if weight is None or not weight.any():  # a layer without weights may have taken another shape
         return np.zeros(layer.layout.grid, np.bool_)
     return np.asarray(layer.layout.collect(weight.reshape(layer.layout.shape)).any(0), np.bool_)
 

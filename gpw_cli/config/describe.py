@@ -1,0 +1,88 @@
+"""What every setting is: its group's docstring, its type, its allowed values and its comment.
+
+    for setting in settings(Config): print(setting.key, setting.allowed, setting.text)
+
+The texts stand in the schema, where the settings are declared: a field's comment on its line or
+just above it. Nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+import textwrap
+import tokenize
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+_FIELD = re.compile(r"^\s{4}(\w+):")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key. ``group``: the docstring of the class that holds it."""
+
+    key: str
+    allowed: str
+    default: Any
+    text: str
+    group: str
+
+
+def settings(value: Any, prefix: str = "") -> Iterator[Setting]:
+    """Every setting of a configuration (an instance of its schema), in its order."""
+    kind = type(value)
+    hints, texts = get_type_hints(kind), comments(kind)
+    group = inspect.cleandoc(kind.__doc__ or "")
+    for field in fields(value):
+        inner, key = getattr(value, field.name), prefix + field.name
+        if is_dataclass(inner):
+            yield from settings(inner, f"{key}.")
+        else:
+            yield Setting(key, allowed(hints[field.name]), inner, texts.get(field.name, ""), group)
+
+
+def allowed(hint: Any) -> str:
+    """``layer, block, global`` for an enumeration, ``true, false``, or the type's name."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return ", ".join("null" if part is type(None) else allowed(part) for part in inner)
+    if origin is list:
+        return f"list of {allowed(inner[0])}"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return ", ".join(str(member.value) for member in hint)
+    names = {bool: "true, false", int: "whole number", float: "number", str: "text"}
+    return names.get(hint, getattr(hint, "__name__", "text"))
+
+
+def comments(kind: type) -> dict[str, str]:
+    """The comment of each field of a dataclass, its base classes' included."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if is_dataclass(base):
+            found |= _own_comments(base)
+    return found
+
+
+def _own_comments(kind: type) -> dict[str, str]:
+    source = textwrap.dedent(inspect.getsource(kind))
+    notes = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    lines = source.splitlines()
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if (match := _FIELD.match(line)) is None:
+            continue
+        above = number - 1
+        while above in notes and lines[above - 1].lstrip().startswith("#"):
+            above -= 1
+        parts = [notes[n] for n in range(above + 1, number)]
+        found[match[1]] = " ".join([*parts, *([notes[number]] if number in notes else [])])
+    return found

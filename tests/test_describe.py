@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import yaml
+
+from gpw_cli.config.compose import compose, to_plain
+from gpw_cli.config.describe import allowed, comments, settings
+from gpw_cli.config.schema import Scope
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base."""
+
+    first: int = 0  # on the line
+
+
+@dataclass(frozen=True)
+class Sample(Base):
+    """A group."""
+
+    # above, over
+    # two lines
+    second: float = 1.0  # and behind
+    third: list[int] = field(default_factory=list)
+
+
+def test_comments_come_from_the_declaration() -> None:
+    assert comments(Sample) == {
+        "first": "on the line",
+        "second": "above, over two lines and behind",
+        "third": "",
+    }
+
+
+def test_allowed_values() -> None:
+    assert allowed(Scope) == "layer, block, global, cycles"
+    assert allowed(bool) == "true, false"
+    assert allowed(str | None) == "text, null"
+    assert allowed(list[int]) == "list of whole number"
+
+
+def test_every_key_is_described_once() -> None:
+    config = compose(["target=vta"])
+    keys = [setting.key for setting in settings(config)]
+    assert len(keys) == len(set(keys))
+    assert {"pruning.scope", "target.timing.bus_bits", "quantizer.rounding"} <= set(keys)
+    found = {setting.key: setting for setting in settings(config)}
+    assert found["quantizer.bias_bits"].text.startswith("32: at the accumulator")
+    assert "VTA" in found["target.timing.bus_bits"].group or found["target.timing.bus_bits"].group
+
+
+def test_gpw_config_is_yaml_with_comments(gpw, one_line) -> None:
+    given = ["model.widths=[16,32,96]", "scope=cycles", "pruning.budget=1"]
+    given.append("pruning.branches=[a.b,c]")
+    shown = gpw("config", *given).out
+    assert yaml.safe_load(shown) == to_plain(compose(given))
+    (line,) = [text for text in shown.splitlines() if "scope:" in text]
+    assert "# layer, block, global, cycles" in line
+    described = gpw("config", "--describe", "pruning.scope").out
+    assert "pruning.scope = layer    [layer, block, global, cycles]" in described
+    assert "the groups are seed, model" in one_line(gpw("config", "--describe", "nothing"))

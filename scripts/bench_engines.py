@@ -14,14 +14,14 @@
 4. MAERI: multiplier switches in use for the virtual neuron of nine weights whose configurations
    its repository ships for 32 to 256 switches (configs/rn/*MS_VNSz9.vmh).
 
-Weights are random: dense cycles do not depend on their values.
+All weights are 1: dense cycles do not depend on their values.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,7 @@ NVDLA = [
     (64, (8, 8), 128, 1.0, 7.3),
     (32, (8, 4), 128, 0.5, 3.6),
 ]
+FREE = 1e12  # a rate that is never a limit
 BOARD_MHZ, BOARD_FPS = 150, 12.1  # name of the board's bit file; the tutorial's output
 SIMBA_FPS, SIMBA_TOPS = 1988, 128  # abstract of Shao et al., MICRO 2019
 SHIPPED = {
@@ -74,16 +75,12 @@ def conv(
     bits: int = 8,
 ) -> IntConv:
     ins, high, wide = source.shape
-    rng = np.random.default_rng(len(name))
     size = [(n + 2 * (kernel // 2) - kernel) // stride + 1 for n in (high, wide)]
     rescale = Rescale(12, True, -128, 127) if bits == 8 else Rescale(0, False, *FULL_RANGE)
-    weight = rng.integers(1, 128, (outs, ins, kernel, kernel)) * rng.choice(
-        (-1, 1), (outs, 1, 1, 1)
-    )
     return IntConv(
         name,
         source.name,
-        weight.astype(np.int8),
+        np.ones((outs, ins, kernel, kernel), np.int8),
         np.zeros(outs, np.int32),
         (stride, stride),
         (kernel // 2, kernel // 2),
@@ -148,49 +145,71 @@ def cycles(network: IntGraph, cfg: EngineConfig) -> int:
     return sum(layer_time(work, cfg).cycles for work in works_of(network, cfg))
 
 
-def nvdla() -> None:
+@dataclass(frozen=True)
+class Frames:
+    """ResNet-50 a second on one configuration; ``sound``: sheet over ours on its sound layers."""
+
+    macs: int
+    published: float
+    sheet: float
+    ours: float
+    sound: float
+    layers: int
+    stock: float | None
+
+
+def nvdla_frames() -> Iterator[Frames]:
     """The sheet's network has its strides in the 1x1 convolutions, as Caffe's."""
     caffe, torch = resnet("resnet50", early=True), resnet("resnet50")
-    print("\nNVDLA, ResNet-50 at 224x224, int8, 1 GHz: frames a second")
-    print("MACs  published  its sheet, again    ours by its rule   its sound layers   stock, ours")
+    base = replace(
+        load_target("nvdla_full", EngineConfig),
+        memory_atom=16,
+        winograd=True,
+        weight_compression=False,
+        overlaps_layers=True,
+        post_rate=FREE,
+        add_rate=FREE,
+        pool_rate=FREE,
+    )
     for macs, (k, c), buffer, gigabytes, published in NVDLA:
-        base = load_target("nvdla_full", EngineConfig)
-        alike = replace(
-            base,
-            atomic_k=k,
-            atomic_c=c,
-            weight_cycles=k,
-            memory_atom=16,
-            dram_bytes=gigabytes,
-            shared_buffer=buffer * 1024,
-            winograd=True,
-            weight_compression=False,
-            overlaps_layers=True,
-            post_rate=math.inf,
-            add_rate=math.inf,
-            pool_rate=math.inf,
-        )
+        size = {"atomic_k": k, "atomic_c": c, "weight_cycles": k, "shared_buffer": buffer * 1024}
+        alike = replace(base, dram_bytes=gigabytes, **size)
         works = [work for work in works_of(caffe, alike) if isinstance(work, ConvWork)]
         sheet = [sheet_cycles(work, macs, buffer, gigabytes) for work in works]
         ours = [ruled_cycles(work, alike) for work in works]
         sound = [index for index, work in enumerate(works) if is_sound(work)]
-        again, found = 1e9 / sum(sheet), 1e9 / sum(ours)
-        part = sum(sheet[i] for i in sound) / sum(ours[i] for i in sound)
-        print(
-            f"{macs:4} {published:10.1f}  {again:7.1f} {_error(again, published)}  {found:9.1f} "
-            f"{_error(found, published)}  {len(sound):7}: {_error(part, 1)}  "
-            f"{_stock(torch, macs, gigabytes)}"
+        yield Frames(
+            macs,
+            published,
+            1e9 / sum(sheet),
+            1e9 / sum(ours),
+            sum(sheet[i] for i in sound) / sum(ours[i] for i in sound),
+            len(sound),
+            _stock(torch, macs, gigabytes),
         )
 
 
-def _stock(network: IntGraph, macs: int, gigabytes: float) -> str:
+def nvdla() -> None:
+    print("\nNVDLA, ResNet-50 at 224x224, int8, 1 GHz: frames a second")
+    print("MACs  published  its sheet, again    ours by its rule   its sound layers   stock, ours")
+    for row in nvdla_frames():
+        stock = "-" if row.stock is None else f"{row.stock:.1f}"
+        print(
+            f"{row.macs:4} {row.published:10.1f}  {row.sheet:7.1f} "
+            f"{_error(row.sheet, row.published)}  {row.ours:9.1f} "
+            f"{_error(row.ours, row.published)}  {row.layers:7}: {_error(row.sound, 1)}  "
+            f"{stock:>10}"
+        )
+
+
+def _stock(network: IntGraph, macs: int, gigabytes: float) -> float | None:
     """Frames a second of the shipped specification, if there is one, at the table's bandwidth."""
     if macs not in SHIPPED:
-        return f"{'-':>10}"
+        return None
     cfg = replace(
         load_target(SHIPPED[macs], EngineConfig), dram_bytes=gigabytes, skips_zero_tiles=False
     )
-    return f"{1e9 / cycles(network, cfg):10.1f}"
+    return 1e9 / cycles(network, cfg)
 
 
 def _error(found: float, published: float) -> str:
@@ -206,7 +225,7 @@ def is_sound(work: ConvWork) -> bool:
     """Whether the sheet counts this layer of ResNet-50 for what it is.
 
     It multiplies the weights of a strided 1x1 convolution by four (as if its kernel were 2x2),
-    gives layer1.0.conv1 256 input channels for 64, and fills the 64 outputs of stage 1 up to 128.
+    gives layer1.0.conv1 256 input channels for 64, and fills output channels up to 128s.
     """
     strided = work.kernel == (1, 1) and work.stride != (1, 1)
     return not strided and work.out[0] % 128 == 0
@@ -239,22 +258,24 @@ def sheet_cycles(work: ConvWork, macs: int, buffer: int, gigabytes: float) -> fl
     return max(mac, moved / gigabytes * 1000)
 
 
-def dnnweaver() -> None:
+def dnnweaver_layers() -> Iterator[tuple[str, int, int, int]]:
+    """(layer, compute cycles of its function, ours, ours with memory)."""
     cfg = load_target("dnnweaver", EngineConfig)
-    print("\nDNNWeaver v2, tiny YOLOv2 at 416x416, 32 x 32: compute cycles")
-    print("layer       its function       ours    error   ours with memory")
-    own = ours = whole = 0
     for work in works_of(tiny_yolo(), cfg):
         assert isinstance(work, ConvWork)
         time = layer_time(work, cfg)
-        function = dnnweaver_cycles(work, cfg)
-        own, ours, whole = own + function, ours + time.busy["mac"], whole + time.cycles
-        error = 100 * (time.busy["mac"] / function - 1)
-        print(
-            f"{work.name:8} {function:15,} {time.busy['mac']:10,} {error:+6.2f} % {time.cycles:14,}"
-        )
-    print(f"all      {own:15,} {ours:10,} {100 * (ours / own - 1):+6.2f} % {whole:14,}")
-    fps = BOARD_MHZ * 1e6 / whole
+        yield work.name, dnnweaver_cycles(work, cfg), time.busy["mac"], time.cycles
+
+
+def dnnweaver() -> None:
+    print("\nDNNWeaver v2, tiny YOLOv2 at 416x416, 32 x 32: compute cycles")
+    print("layer       its function       ours    error   ours with memory")
+    rows = list(dnnweaver_layers())
+    totals = ("all", *(sum(row[i] for row in rows) for i in (1, 2, 3)))
+    for name, function, ours, whole in [*rows, totals]:
+        error = 100 * (ours / function - 1)
+        print(f"{name:8} {function:15,} {ours:10,} {error:+6.2f} % {whole:14,}")
+    fps = BOARD_MHZ * 1e6 / totals[3]
     print(
         f"on the board at {BOARD_MHZ} MHz, host included: {BOARD_FPS} frames a second; "
         f"ours {fps:.1f}, {100 * (fps / BOARD_FPS - 1):+.1f} %"
@@ -277,7 +298,7 @@ def dnnweaver_cycles(work: ConvWork, cfg: EngineConfig) -> int:
 
 
 def tiny_yolo() -> IntGraph:
-    """Nine convolutions, a pool behind each of the first six (the sixth of stride 1)."""
+    """Nine convolutions, a pool behind each of the first five (one of stride 1 is left out)."""
     nodes: list[IntNode] = [IntInput("input", (3, 416, 416), 1.0)]
     for index, width in enumerate((16, 32, 64, 128, 256, 512, 1024, 1024)):
         nodes.append(conv(nodes[-1], f"conv{index}", width))
@@ -291,7 +312,7 @@ def tiny_yolo() -> IntGraph:
 def simba() -> None:
     """Without memory: the public number holds for weights spread over 36 chiplets."""
     chiplet = load_target("simba", EngineConfig)
-    package = replace(chiplet, arrays=36 * chiplet.arrays, dram_bytes=math.inf, dram_latency=0)
+    package = replace(chiplet, arrays=36 * chiplet.arrays, dram_bytes=FREE, dram_latency=0)
     megahertz = SIMBA_TOPS * 1e12 / (2 * package.multipliers) / 1e6
     fps = megahertz * 1e6 / cycles(resnet("resnet50"), package)
     print("\nSimba, 36 chiplets, ResNet-50, batch 1: images a second")

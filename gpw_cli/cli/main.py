@@ -17,7 +17,7 @@ import typer
 from gpw_cli.cli import answer, cache, cycles, data, export, inspect, pipeline, simulate, sweep
 from gpw_cli.cli.console import say
 from gpw_cli.cli.entry import MESSAGE
-from gpw_cli.errors import GpwError
+from gpw_cli.errors import GpwError, UnsupportedError
 
 FAILED, USAGE, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
 # the base of all usage errors, wherever this version of Typer keeps it
@@ -65,6 +65,8 @@ def run() -> int:
         if sys.stdout is output:
             raise
         return _deaf()  # Typer has met a closed pipe and put something else in its place
+    except UnsupportedError as error:  # lists all that cannot run, a line each
+        return _refused(str(error), error.exit_code, lines=True)
     except GpwError as error:
         return _refused(str(error), error.exit_code)
     except TYPER_ERRORS as error:
@@ -89,10 +91,17 @@ def main() -> None:
         sys.exit(_refused(MESSAGE.removeprefix("gpw: "), INTERRUPTED))
 
 
-def _refused(message: str, code: int) -> int:
-    """One line on stderr, whatever the message holds."""
-    say("gpw: " + " ".join(message.split("\n")))
+def _refused(message: str, code: int, *, lines: bool = False) -> int:
+    """One line on stderr, whatever the message holds; or as many as it has."""
+    parts = message.split("\n") if lines else [message]
+    say("gpw: " + "\n".join("".join(map(_visible, part)) for part in parts))
     return code
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
 
 
 def _described(error: Exception) -> int:

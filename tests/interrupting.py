@@ -1,0 +1,82 @@
+"""Ctrl-C and SIGTERM at any moment of a command, and what may come of it.
+
+``scripts/interrupts.py`` tries fifty moments, a test a few.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+COMMAND = (
+    *("sweep", "data=digits", "scheme=gpw", "sparsity=0.5,0.9", "--until", "finetune"),
+    *("pretrain.train.epochs=3", "finetune.train.epochs=2", "--name", "s"),
+)
+WAIT = 120  # seconds for an interrupted command to end
+# Python's own start, before any module of ours can set a handler
+OWN = ("init_import_site", "Fatal Python error", "<frozen site>", "<frozen runpy>")
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    """The sweep, in a process that sees Ctrl-C however this one was started."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gpw_cli", *COMMAND],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    )
+
+
+def finished(folder: Path) -> dict[str, bytes]:
+    """Run it to its end: what it leaves, by path."""
+    with started(folder) as process:
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    results = folder / "results" / "s"
+    files = [results / "results.csv", *sorted(results.glob("points/*.json"))]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def interrupted(folder: Path, number: signal.Signals, moment: float) -> str:
+    """How the command ended: an exit code, ``python`` for its own start, or a fault."""
+    with started(folder) as process:
+        time.sleep(moment)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=WAIT)
+    code = process.returncode
+    if code == -number and not err:
+        return "before any handler"
+    if any(text in err for text in OWN) and "gpw_cli" not in err.split("Traceback")[-1]:
+        return "in Python's own start"
+    if "Traceback" in err or "Exception ignored" in err:
+        return f"fault: a traceback at {moment:.2f} s: {err[-600:]}"
+    if code == 0:
+        return "too late"
+    if code != SIGNALS[number]:
+        return f"fault: exit code {code} at {moment:.2f} s: {err[-600:]}"
+    return str(code)
+
+
+def tried(folder: Path, count: int, seed: int) -> tuple[Counter[str], bool]:
+    """(how often each end was seen, whether the results are those of a sweep left in peace)."""
+    chosen, ends = random.Random(seed), Counter[str]()
+    whole, broken = folder / "whole", folder / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    began = time.monotonic()
+    expected = finished(whole)
+    longest = time.monotonic() - began
+    for index in range(count):
+        number = list(SIGNALS)[index % 2]
+        # a third of them while it starts up
+        moment = chosen.uniform(0, longest / (6 if index % 3 == 0 else 1))
+        ends[interrupted(broken, number, moment)] += 1
+    return ends, finished(broken) == expected

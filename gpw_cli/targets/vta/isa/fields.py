@@ -26,6 +26,12 @@ class Field:
         """The width in bits under ``spec``."""
         return self.bits if isinstance(self.bits, int) else int(getattr(spec, self.bits))
 
+    def limits(self, spec: object = None) -> tuple[int, int]:
+        """The lowest and the highest value; ``spec`` where the width depends on it."""
+        width = self.width(spec)
+        low = -(1 << (width - 1)) if self.signed else 0
+        return low, low + (1 << width) - 1
+
 
 Layout = tuple[Field, ...]
 
@@ -59,6 +65,11 @@ def bit_positions(
         placed.append(Placed(field, word, shift, width))
         shift += width
     return tuple(placed)
+
+
+def limits(layout: Layout, name: str) -> tuple[int, int]:
+    """The lowest and the highest value of a field whose width is the same in every geometry."""
+    return next(field for field in layout if field.name == name).limits()
 
 
 _HEADER: Layout = (

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.targets.vta.isa.fields import ENCODINGS, bit_positions
+from gpw_cli.targets.vta.isa.fields import ENCODINGS, MEM, bit_positions, limits
 
 UOP_BYTES = 4
 INSN_BYTES = 16
 _MAX_JSON = 1 << 20
 _MAX_UOPS = 2048  # the RTL's micro-op scratchpad, whatever the JSON says
-_SRAM_BITS = 16  # width of sram_base
 #: Shells built from hardware/xilinx/src/vta.cc, which keeps 5 signed bits of a shift's amount.
 _HLS_TARGETS = ("pynq", "ultra96", "zcu104")
 _WIDTHS = {"log_inp_width": 3, "log_wgt_width": 3, "log_acc_width": 5}
@@ -72,10 +71,11 @@ class VtaSpec:
                 f"VTA geometry: {key} is {1 << size} bytes and cannot hold one {buffer} element "
                 f"of {elem} bytes"
             )
-        if ((1 << size) // elem) > 1 << _SRAM_BITS:
+        most = limits(MEM, "sram_base")[1] + 1
+        if ((1 << size) // elem) > most:
             raise UnsupportedError(
                 f"VTA geometry: {key} is {(1 << size) // elem} elements, more than the "
-                f"{_SRAM_BITS}-bit field sram_base can address"
+                f"{most.bit_length() - 1}-bit field sram_base can address"
             )
 
     @classmethod

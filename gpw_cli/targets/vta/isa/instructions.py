@@ -158,11 +158,11 @@ def _encode_one(spec: VtaSpec, number: int, insn: Insn) -> bytes:
     words = [0, 0]
     for field, word, shift, width in _placed(spec, insn.opcode):
         bits = int(getattr(insn, field.name))
-        low = -(1 << (width - 1)) if field.signed else 0
-        if not low <= bits < low + (1 << width):
+        low, high = field.limits(spec)
+        if not low <= bits <= high:
             raise ProgramError(
                 f"instruction {number} ({insn.opcode.name}): {field.name}={bits} does not fit "
-                f"its {width} bits, allowed are {low} to {low + (1 << width) - 1}"
+                f"its {width} bits, allowed are {low} to {high}"
             )
         words[word] |= (bits & ((1 << width) - 1)) << shift
     return words[0].to_bytes(8, "little") + words[1].to_bytes(8, "little")

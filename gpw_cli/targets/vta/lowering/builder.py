@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.stream import Stream
 
-_MAX_ITER = (1 << 14) - 1  # iter_in has 14 bits
+_MAX_ITER = fields.limits(fields.GEMM, "iter_in")[1]
 
 
 @dataclass

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import Rescale
+from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.tile_ir import AluStep, Int32, Int64
 
 Mask = NDArray[np.bool_]
 _LOW, _HIGH = -(2**31), 2**31 - 1
-_IMM_LOW, _IMM_HIGH = -(2**15), 2**15 - 1
+_IMM_LOW, _IMM_HIGH = fields.limits(fields.ALU, "imm")
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,20 +14,8 @@ from itertools import takewhile
 import numpy as np
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.graph.integer import (
-    FULL_RANGE,
-    IntAdd,
-    IntAvgPool,
-    IntConv,
-    IntGraph,
-    IntInput,
-    IntMaxPool,
-    IntNode,
-    IntPad,
-    IntRelu,
-    Rescale,
-    wrap_int32,
-)
+from gpw_cli.graph import integer
+from gpw_cli.graph.integer import FULL_RANGE, IntGraph, IntNode, Rescale, wrap_int32
 from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
@@ -100,18 +88,18 @@ class _Legalizer:
 
     def _node(self, node: IntNode) -> None:
         copies = self.copies
-        if isinstance(node, IntInput):
+        if isinstance(node, integer.IntInput):
             copies.bounds[node.name] = _any_int8(node.shape[0])
-        elif isinstance(node, IntMaxPool):
+        elif isinstance(node, integer.IntMaxPool):
             self._max_pool(node)
-        elif isinstance(node, IntConv):
+        elif isinstance(node, integer.IntConv):
             self._conv(node)
-        elif isinstance(node, IntAdd):
+        elif isinstance(node, integer.IntAdd):
             self._finish(node, *copies.add(node), node.relu, node.rescale)
-        elif isinstance(node, IntRelu):
+        elif isinstance(node, integer.IntRelu):
             term, acc = copies.term(node.input, 0, node.shape[0])
             self._finish(node, [Stage((term,))], acc, True, node.rescale)
-        elif isinstance(node, IntAvgPool):
+        elif isinstance(node, integer.IntAvgPool):
             terms, acc = copies.window(node)
             self._finish(node, [Stage(terms)], acc, False, node.rescale)
         elif isinstance(node, IntConcat | IntSelect):
@@ -143,11 +131,11 @@ class _Legalizer:
         return ((Term(None, tiles), *terms) if len(tiles.out) else terms), tail.steps
 
     def _emit(self, node: IntNode, stages: list[Stage], tail: Tail) -> None:
-        bits = node.out_bits if isinstance(node, IntConv) else 8
+        bits = node.out_bits if isinstance(node, integer.IntConv) else 8
         self.copies.bounds[node.name] = _stored(tail.bounds, bits)
         self.kernels.append(ProductKernel(node.name, tuple(stages)))
 
-    def _conv(self, node: IntConv) -> None:
+    def _conv(self, node: integer.IntConv) -> None:
         weight = node.weight.astype(np.int64)
         source = self.copies.bounds[node.input]
         bias = node.bias.astype(np.int64)
@@ -170,7 +158,9 @@ class _Legalizer:
             stages = [Stage(terms, steps[:cut]), Stage((late,), steps[cut:])]
         self._emit(node, stages, tail)
 
-    def _weights(self, node: IntConv, bias: Int64, tail: Tail) -> tuple[tuple[Term, ...], Int64]:
+    def _weights(
+        self, node: integer.IntConv, bias: Int64, tail: Tail
+    ) -> tuple[tuple[Term, ...], Int64]:
         """The convolution as terms, and what of ``bias`` that leaves to add."""
         offer = self._offered(node, tail)
         found = self._product(node, bias)
@@ -185,7 +175,7 @@ class _Legalizer:
             self.layout = found.layout
         return found.terms, found.left
 
-    def _product(self, node: IntConv, bias: Int64) -> _Product:
+    def _product(self, node: integer.IntConv, bias: Int64) -> _Product:
         """``node`` with ``bias`` in constants that its input holds, as far as they take it.
 
         A term a piece of the input (gathers.py) and, if the kernel is large, a band of it.
@@ -205,15 +195,15 @@ class _Legalizer:
             terms += self._terms(node, piece.source, weight)
         return _Product(tuple(terms), bias)
 
-    def _terms(self, node: IntConv, source: str, weight: Int8) -> list[Term]:
+    def _terms(self, node: integer.IntConv, source: str, weight: Int8) -> list[Term]:
         kernel = (weight.shape[2], weight.shape[3])
         tiles = weight_tiles(weight, self.spec)
         return banded(Term(source, tiles, kernel, node.stride, node.padding), self.spec)
 
-    def _offered(self, node: IntConv, tail: Tail) -> tuple[int, ...]:
+    def _offered(self, node: integer.IntConv, tail: Tail) -> tuple[int, ...]:
         """Constants for ``node``'s spare channels, if a convolution reads its tensor."""
         readers = self.graph.consumers(node.name)
-        read = any(isinstance(r, IntConv) and r.input == node.name for r in readers)
+        read = any(isinstance(r, integer.IntConv) and r.input == node.name for r in readers)
         return offered(node, tail, self.spec) if read and node.name != self.graph.output else ()
 
     def _gathered(self, node: IntConcat | IntSelect) -> None:
@@ -243,7 +233,7 @@ class _Legalizer:
         copy = ProductKernel(node.name, (Stage((Term(node.input, tiles),)),))
         self.kernels.append(UpsampleKernel(copy, node.factor))
 
-    def _late(self, node: IntConv, acc: Bounds, tail: Tail) -> Term | None:
+    def _late(self, node: integer.IntConv, acc: Bounds, tail: Tail) -> Term | None:
         """The shortcut as a term after the tail's shift, its first step, where that pays.
 
         Not where a block has no shift although its shortcut adds something, a constant.
@@ -258,7 +248,7 @@ class _Legalizer:
                 return None
         return self.copies.behind_the_shift(node, node.residual, acc.plus(tail.fold))
 
-    def _max_pool(self, node: IntMaxPool) -> None:
+    def _max_pool(self, node: integer.IntMaxPool) -> None:
         if any(2 * pad > size for pad, size in zip(node.padding, node.kernel, strict=True)):
             raise UnsupportedError(f"{node.name}: padding {node.padding} exceeds half the window")
         source = self.copies.bounds[node.input]
@@ -271,12 +261,12 @@ class _Legalizer:
         )
         self.kernels.append(pool)
 
-    def _only_added(self, node: IntPad) -> bool:
+    def _only_added(self, node: integer.IntPad) -> bool:
         """Whether only shortcuts and additions read it, and it is not the network's output."""
         readers = list(self.graph.consumers(node.name))
         only_sums = all(
-            isinstance(reader, IntAdd)
-            or (isinstance(reader, IntConv) and reader.input != node.name)
+            isinstance(reader, integer.IntAdd)
+            or (isinstance(reader, integer.IntConv) and reader.input != node.name)
             for reader in readers
         )
         return bool(readers) and only_sums and node.name != self.graph.output
@@ -286,7 +276,7 @@ def _shifts(step: AluStep) -> bool:
     return step.op is AluOp.SHR
 
 
-def _widened(node: IntConv, many: int) -> IntConv:
+def _widened(node: integer.IntConv, many: int) -> integer.IntConv:
     """``node`` with ``many`` more output channels, without weights."""
     return replace(node, weight=np.pad(node.weight, ((0, many), (0, 0), (0, 0), (0, 0))))
 

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering.input_blocking import Shaped
 from gpw_cli.targets.vta.lowering.layout import Tensor
 from gpw_cli.targets.vta.lowering.tile_ir import ProductKernel, Term
 
 Int64 = NDArray[np.int64]
-_MAX_PAD = 15  # the padding fields have 4 bits
+_MAX_PAD = fields.limits(fields.MEM, "y_pad_0")[1]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.instructions import MemInsn, MemType, Opcode
 from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.layout import Tensor
@@ -16,7 +17,7 @@ from gpw_cli.targets.vta.lowering.tiling import Window
 
 Int64 = NDArray[np.int64]
 Place = tuple[Int64, slice, slice]  # of a tensor: groups, rows, columns
-_FIELD = (1 << 16) - 1  # x_size, x_stride and y_size have 16 bits
+_FIELD = fields.limits(fields.MEM, "x_size")[1]  # x_stride and y_size have as many bits
 
 
 def load_row(builder: Builder, kind: MemType, dram: int, sram: int, count: int) -> None:

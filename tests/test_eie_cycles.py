@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import encode
 from gpw_cli.targets.eie.energy import energy
+from gpw_cli.targets.eie.layers import BENCHMARK, random_layer
 from gpw_cli.targets.eie.matrix import blocks_of, work_of
 from gpw_cli.targets.eie.queues import Bools, Int64, Work, run_queues
 from gpw_cli.targets.eie.timing import Counts, time_pass
@@ -33,6 +34,32 @@ OUTSIDE = (
 def random_codes(rng: np.random.Generator, rows: int, columns: int, density: float) -> np.ndarray:
     kept = rng.random((rows, columns)) < density
     return np.where(kept, rng.integers(1, 16, (rows, columns)), 0).astype(np.uint8)
+
+
+def test_the_benchmark_s_layers_are_those_of_their_networks() -> None:
+    """AlexNet's and VGG-16's classifiers; published times have room for padding and rounding."""
+    shapes = {bench.name: (bench.inputs, bench.outputs) for bench in BENCHMARK}
+    assert shapes["Alex-6"] == (256 * 6 * 6, 4096)
+    assert shapes["VGG-6"] == (512 * 7 * 7, 4096)
+    assert shapes["Alex-7"] == shapes["VGG-7"] == (4096, 4096)
+    assert shapes["Alex-8"] == shapes["VGG-8"] == (4096, 1000)
+    assert (shapes["NT-We"], shapes["NT-Wd"]) == ((4096, 600), (600, 8791))
+    for bench in BENCHMARK:
+        products = bench.inputs * bench.outputs * bench.weights * bench.activations
+        assert 0.5 < products / 64 / 800 / bench.theoretical_us < 1.05
+        assert bench.theoretical_us < bench.actual_us
+
+
+def test_a_random_layer_has_the_benchmark_s_densities() -> None:
+    bench = BENCHMARK[2]
+    layer = random_layer(bench, 0)
+    assert layer.codes.shape == (bench.outputs, bench.inputs)
+    assert layer.active.shape == (bench.inputs, 1)
+    assert np.mean(layer.codes > 0) == pytest.approx(bench.weights, abs=2e-3)
+    assert np.mean(layer.active) == pytest.approx(bench.activations, abs=0.03)
+    values, counts = np.unique(layer.codes[layer.codes > 0], return_counts=True)
+    assert values.tolist() == list(range(1, 16))
+    assert counts.max() < 1.05 * counts.min()
 
 
 @pytest.mark.parametrize(("layer", "cycles", "lines"), OUTSIDE)

@@ -18,6 +18,7 @@ import numpy as np
 
 from gpw_cli.config.quantizer import Fusion, PotRule, QuantizerConfig, Rounding
 from gpw_cli.graph import integer
+from gpw_cli.graph.compact import compact
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.equalise import equalise
 from gpw_cli.graph.fold import fold
@@ -33,12 +34,17 @@ from gpw_cli.quantization.scales import log2_ratio, multiplier, power_of_two
 from gpw_cli.quantization.weights import Layer, Scales, corrected_bias, quantize_layer
 
 
-def prepare(graph: Graph, cfg: QuantizerConfig, *, keep_dead: bool = False) -> Graph:
+def prepare(
+    graph: Graph, cfg: QuantizerConfig, *, keep_dead: bool = False, packed: bool = False
+) -> Graph:
     """The float graph to calibrate and quantize: folded, and equalised if ``cfg`` says so.
 
-    What is dead is taken out (gpw_cli/graph/dead.py), unless ``keep_dead``.
+    What is dead is taken out (gpw_cli/graph/dead.py), unless ``keep_dead``; ``packed``: so are
+    channels that are zero, and the others move together (gpw_cli/graph/compact.py).
     """
     folded = fold(graph) if keep_dead else remove_dead(fold(graph))
+    if packed:
+        folded = compact(folded)
     return equalise(folded) if cfg.equalise else folded
 
 

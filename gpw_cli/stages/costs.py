@@ -26,6 +26,7 @@ from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose
 from gpw_cli.pruning.masks import PruneResult, masks_of
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
+from gpw_cli.stages.integers import packs
 from gpw_cli.stages.network import load_network, picture_of
 from gpw_cli.targets.registry import npu_of
 
@@ -54,7 +55,7 @@ class NetworkCosts:
         """What is left without the weights outside ``masks`` (parameter name -> bools), timed."""
         kept = masked(self.graph, masks, self.config.pruning.keep_shift)
         cfg = self.config.quantizer
-        prepared = prepare(kept, cfg)
+        prepared = prepare(kept, cfg, packed=packs(self.config))
         ranges = calibrate(prepared, [self.calibration], cfg)
         integers = quantize_graph(prepared, ranges, cfg, fused=True)
         timing = npu_of(self.config.target).compile(integers).time()

@@ -23,6 +23,7 @@ from gpw_cli.stages.network import load_network, picture_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from gpw_cli.config.schema import Config
     from gpw_cli.graph.integer import IntGraph
     from gpw_cli.graph.ir import Graph
     from gpw_cli.stages.pipeline import Job
@@ -38,11 +39,16 @@ def float_graph(job: Job) -> Graph:
     model, _ = load_network(source)
     trained = source.file(TRAINED)
     if not trained.is_file():
-        return prepared(job, model, equalise=True)
+        return prepared(job, model, equalise=True, packed=packs(job.config))
     return with_parameters(prepared(job, model, equalise=False), load_file(trained))
 
 
-def prepared(job: Job, model: nn.Module, *, equalise: bool) -> Graph:
+def packs(config: Config) -> bool:
+    """Whether channels that pruning removed leave the tensors: scheme ``channel`` does."""
+    return config.pruning.scheme is Scheme.channel and not config.pruning.keep_shift
+
+
+def prepared(job: Job, model: nn.Module, *, equalise: bool, packed: bool = False) -> Graph:
     """``model`` traced, folded and, where the quantizer says so and ``equalise``, equalised.
 
     What is dead is taken out, unless ``pruning.keep_shift`` asks for the network as it was before
@@ -53,7 +59,7 @@ def prepared(job: Job, model: nn.Module, *, equalise: bool) -> Graph:
     pruning, quantizer = job.config.pruning, job.config.quantizer
     kept = pruning.keep_shift and pruning.scheme is not Scheme.dense
     cfg = replace(quantizer, equalise=quantizer.equalise and equalise)
-    return prepare(graph, cfg, keep_dead=kept)
+    return prepare(graph, cfg, keep_dead=kept, packed=packed)
 
 
 def float_ranges(job: Job, graph: Graph) -> Ranges:

@@ -1,0 +1,118 @@
+"""Channels that are zero for every picture, taken out of the float graph's tensors.
+
+    graph = compact(remove_dead(fold(traced)))
+
+What is left of a tensor moves together, so that it fills fewer blocks of the NPU's channels. A
+channel that goes through an addition goes from both summands and from all that the sum feeds: along
+a shortcut only channels that every producer leaves zero go. The zero channels that an option-A
+shortcut pads with (``Pad``) may go too; they stand before and after the others as they did.
+
+The logits are the same within rounding: a convolution sums fewer zeros, perhaps in another order.
+A graph without such channels comes back as the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpw_cli.graph.constants import Known, known
+from gpw_cli.graph.ir import Add, Conv, Graph, Input, Node, Pad, inputs, verify
+from gpw_cli.graph.moves import Concat, Select
+
+Bools = NDArray[np.bool_]
+Ids = NDArray[np.int64]
+
+
+def compact(graph: Graph) -> Graph:
+    """``graph`` (without batch norms) without its zero channels; verified."""
+    kept = kept_channels(graph)
+    if all(rows.all() for rows in kept.values()):
+        return graph
+    nodes = tuple(_narrowed(node, kept) for node in graph.nodes)
+    return verify(Graph(nodes, graph.output))
+
+
+def kept_channels(graph: Graph) -> dict[str, Bools]:
+    """Tensor -> bool [C]: the channels that ``compact`` leaves, at least one."""
+    ids = tied_channels(graph)
+    facts: dict[str, Known] = {}
+    gone = np.ones(1 + max(int(own.max()) for own in ids.values()), bool)
+    for node in graph.nodes:
+        facts[node.name] = known(node, facts)
+        if isinstance(node, Input) or node.name == graph.output:
+            gone[ids[node.name]] = False
+        gone[ids[node.name][~facts[node.name].zero]] = False
+    for own in ids.values():
+        if gone[own].all():
+            gone[own[0]] = False
+    return {name: ~gone[own] for name, own in ids.items()}
+
+
+def tied_channels(graph: Graph) -> dict[str, Ids]:
+    """Tensor -> int64 [C]: channels with one number hold their places together."""
+    ids: dict[str, Ids] = {}
+    same = _Same()
+    for node in graph.nodes:
+        if isinstance(node, Input | Conv):
+            ids[node.name] = same.new(node.shape[0])
+        elif isinstance(node, Concat):
+            ids[node.name] = np.concatenate([ids[part] for part in node.parts])
+        elif isinstance(node, Select):
+            ids[node.name] = ids[node.input][node.channels]
+        elif isinstance(node, Pad):
+            parts = (same.new(node.before), ids[node.input], same.new(node.after))
+            ids[node.name] = np.concatenate(parts)
+        else:
+            ids[node.name] = ids[inputs(node)[0]]
+        if isinstance(node, Add):
+            same.join(ids[node.a], ids[node.b])
+    return {name: same.leaders(own) for name, own in ids.items()}
+
+
+class _Same:
+    """Numbers, some of which are said to be the same."""
+
+    def __init__(self) -> None:
+        self.leader: list[int] = []
+
+    def new(self, count: int) -> Ids:
+        """So many numbers that have not been used."""
+        first = len(self.leader)
+        self.leader += range(first, first + count)
+        return np.arange(first, first + count)
+
+    def join(self, a: Ids, b: Ids) -> None:
+        """Number by number the same."""
+        for one, other in zip(a.tolist(), b.tolist(), strict=True):
+            self.leader[self._find(other)] = self._find(one)
+
+    def leaders(self, numbers: Ids) -> Ids:
+        """One number for all that are the same."""
+        return np.array([self._find(number) for number in numbers.tolist()], np.int64)
+
+    def _find(self, number: int) -> int:
+        while self.leader[number] != number:
+            number = self.leader[number]
+        return number
+
+
+def _narrowed(node: Node, kept: Mapping[str, Bools]) -> Node:
+    rows = kept[node.name]
+    if isinstance(node, Input):
+        return node
+    shape = (int(rows.sum()), *node.shape[1:])
+    if isinstance(node, Conv):
+        weight = node.weight[rows][:, kept[node.input]]
+        return replace(node, weight=weight, bias=node.bias[rows], shape=shape)
+    if isinstance(node, Pad):
+        before = int(rows[: node.before].sum())
+        after = int(rows[len(rows) - node.after :].sum())
+        return replace(node, before=before, after=after, shape=shape)
+    if isinstance(node, Select):
+        places = np.cumsum(kept[node.input]) - 1
+        return replace(node, channels=places[node.channels[rows]], shape=shape)
+    return replace(node, shape=shape)

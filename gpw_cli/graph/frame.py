@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]
 
@@ -90,36 +87,6 @@ class Binary:
     def inputs(self) -> tuple[str, ...]:
         """Both."""
         return (self.a, self.b)
-
-
-@dataclass(frozen=True, eq=False)
-class Joined:
-    """The channels of ``parts``, one after the other."""
-
-    name: str
-    parts: tuple[str, ...]
-    shape: Shape
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Every part."""
-        return self.parts
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen(Unary):
-    """Channel c is channel ``channels[c]`` (int64) of the input: a slice, or a shuffle."""
-
-    channels: NDArray[np.int64]
-    shape: Shape
-
-
-@dataclass(frozen=True, eq=False)
-class Enlarged(Unary):
-    """Every pixel ``factor`` times, along rows and along columns."""
-
-    factor: Pair
-    shape: Shape
 
 
 @dataclass(frozen=True, eq=False)

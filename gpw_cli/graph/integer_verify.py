@@ -11,8 +11,9 @@ from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph import integer
 from gpw_cli.graph.frame import Shape
 from gpw_cli.graph.integer import IntGraph, IntNode, Rescale
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample, moved_int_shape
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.graph.ir import window
+from gpw_cli.graph.moves import moved_shape
 
 
 def verify_integer(graph: IntGraph) -> IntGraph:
@@ -52,7 +53,7 @@ def _shape(node: IntNode, shapes: dict[str, Shape]) -> Shape:
         out, _, *kernel = node.weight.shape
         return (out, *window(source, (kernel[0], kernel[1]), node.stride, node.padding))
     if isinstance(node, IntConcat | IntSelect | IntUpsample):
-        return moved_int_shape(node, [shapes[name] for name in node.inputs])
+        return moved_shape(node, [shapes[name] for name in node.inputs])
     if isinstance(node, integer.IntMaxPool | integer.IntAvgPool):
         after = node.after if isinstance(node, integer.IntMaxPool) else (0, 0)
         return (source[0], *window(source, node.kernel, node.stride, node.padding, after))

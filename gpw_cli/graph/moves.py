@@ -1,4 +1,4 @@
-"""Float nodes that move values and compute none: channels joined or chosen, pixels repeated.
+"""Nodes that move values and compute none: channels joined or chosen, pixels repeated.
 
 ``Concat`` and ``Select`` are free where a convolution reads them: its weights are placed to match.
 """
@@ -10,22 +10,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.graph.frame import Chosen, Enlarged, Joined, Shape, Unary
+from gpw_cli.graph.frame import Pair, Shape, Unary
 
 
 @dataclass(frozen=True, eq=False)
-class Concat(Joined):
+class Concat:
     """The channels of ``parts``, one after the other."""
 
+    name: str
+    parts: tuple[str, ...]
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Every part."""
+        return self.parts
+
 
 @dataclass(frozen=True, eq=False)
-class Select(Chosen):
+class Select(Unary):
     """Channel c is channel ``channels[c]`` (int64) of the input: a slice, or a shuffle."""
 
+    channels: NDArray[np.int64]
+    shape: Shape
+
 
 @dataclass(frozen=True, eq=False)
-class Upsample(Enlarged):
+class Upsample(Unary):
     """Every pixel ``factor`` times, along rows and along columns."""
+
+    factor: Pair
+    shape: Shape
 
 
 @dataclass(frozen=True, eq=False)

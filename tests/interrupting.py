@@ -16,7 +16,7 @@ from pathlib import Path
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 COMMAND = (
     *("sweep", "data=digits", "scheme=gpw", "sparsity=0.5,0.9", "--until", "finetune"),
-    *("pretrain.train.epochs=3", "finetune.train.epochs=2", "--name", "s"),
+    *("pretrain.train.epochs=3", "finetune.train.epochs=2", "runtime.threads=1", "--name", "s"),
 )
 WAIT = 120  # seconds for an interrupted command to end
 # Python's own start, before any module of ours can set a handler

@@ -19,6 +19,7 @@ from gpw_cli.store.gc import collect, entries
 from gpw_cli.store.seal import Damaged, opened, sealed
 from gpw_cli.store.store import MANIFEST, Store
 
+ONE = ("runtime.threads=1",)
 INPUTS = {"parent": "9c01", "config": {"model": {"name": "resnet20"}}}
 
 
@@ -112,7 +113,7 @@ def test_anything_in_an_artifacts_place_is_set_aside(tmp_path: Path, place: str)
 
 
 def test_looking_changes_nothing(gpw: Gpw, tmp_path: Path) -> None:
-    command = ("prune", *TINY)
+    command = ("prune", *TINY, *ONE)
     assert gpw(*command).code == 0
     weights = next(tmp_path.glob(".gpw/store/pretrain/*/model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -130,7 +131,7 @@ def test_looking_changes_nothing(gpw: Gpw, tmp_path: Path) -> None:
 
 
 def test_an_edited_number_reaches_no_table(gpw: Gpw, tmp_path: Path) -> None:
-    command = ("sweep", *TINY, "scheme=gpw", "--until", "prune", "--name", "s")
+    command = ("sweep", *TINY, *ONE, "scheme=gpw", "--until", "prune", "--name", "s")
     assert gpw(*command).code == 0
     table = (tmp_path / "results/s/results.csv").read_text()
     manifest = next(tmp_path.glob(".gpw/store/prune/*/manifest.json"))

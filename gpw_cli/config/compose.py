@@ -29,6 +29,9 @@ from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION, cifar_depth
 
+# What Hydra and OmegaConf raise for odd values beside errors of their own.
+LET_THROUGH = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+
 SHORT: Mapping[str, tuple[str, ...]] = {
     "sparsity": ("pruning.sparsity",),
     "scope": ("pruning.scope",),
@@ -84,7 +87,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
         raise UsageError(explained(error, full, config_dir)) from error
     except YAMLError as error:
         raise UsageError(f"--config-dir {config_dir}: {in_yaml(error)}") from error
-    except (ValueError, TypeError, OverflowError, RecursionError, UnicodeError) as error:
+    except LET_THROUGH as error:
         raise UsageError(unconvertible(error, overrides)) from error
     return validate(config)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gpw_cli.config.paths import options
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION
 
+_OPTION = re.compile(r"[\w./ +-]*")  # what the name of a file without its .yaml may be
 SHOWN = 200  # characters of what was given
 
 
@@ -33,6 +35,9 @@ def check_form(override: str) -> None:
         raise UsageError(f"'{override}': trackers are a list, runtime.trackers=[{value}]")
     if ("," in value and value[:1] not in "[{'\"") or value.startswith(("choice(", "range(")):
         raise UsageError(f"'{override}' has several values: use `gpw sweep {override}`")
+    group = name.split("@")[0]
+    if group in GROUPS and group != "runtime" and not _OPTION.fullmatch(value):
+        raise UsageError(_no_option(group, value, options(group)))
     if name == "target.family":
         raise UsageError(f"'{override}': an NPU's family comes with its option, target=NAME")
 

@@ -1,9 +1,9 @@
-"""Put the tables of README.md between their markers again, from results/ alone.
+"""Put the tables of README.md and docs/ between their markers again, from results/ alone.
 
-    python scripts/readme_tables.py
+    python scripts/tables.py
 
 ``<!--NAME-->`` ... ``<!--/NAME-->`` for every name in ``TABLES``; a sweep that is not there, or has
-no finished point of a kind, leaves its table as it stands.
+no finished run of a kind, leaves its table as it stands.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pandas as pd
 
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.groups import Scheme
+from gpw_cli.report.answer import Answer, answers
 from gpw_cli.report.knobs import knobs_table
 from gpw_cli.report.load import Sweep, load_sweep
 from gpw_cli.report.quantization import settings
@@ -147,7 +148,56 @@ def knobs(sweep: Sweep) -> str:
     return markdown(table.head, table.rows) if table.rows else ""
 
 
+def frontier(sweep: Sweep) -> str:
+    """Every budget and dense network, by cycles."""
+    cells = []
+    for row in sorted(answers(sweep), key=lambda row: row.cycles or 0.0):
+        if row.cycles is None or row.milliseconds is None:
+            continue
+        spread = "" if row.spread is None else f" ± {row.spread:.2f}"
+        cells.append(
+            [
+                _network(sweep, row),
+                f"{row.accuracy:.2f}{spread}",
+                f"{row.cycles:,.0f}",
+                f"{row.milliseconds:.3f}",
+                "" if row.faster is None or not row.loss else f"{row.faster:.2f}",
+                str(row.seeds),
+            ]
+        )
+    head = ["network", "on VTA (%)", "cycles", "ms at 100 MHz", "times faster than dense", "seeds"]
+    return markdown(head, cells) if cells else ""
+
+
+def _network(sweep: Sweep, row: Answer) -> str:
+    config = sweep.records[row.ids[0]]["config"]
+    if budget := config["pruning"]["budget"]:
+        return f"at most {budget:,} cycles"
+    widths = config["model"]["widths"]
+    return f"{config['model']['name']}{f' {widths}' if widths else ''}, dense"
+
+
+def headline(sweep: Sweep) -> str:
+    """The result in one sentence: what is fastest within 2.5 points of the dense network."""
+    rows = answers(sweep)
+    dense = next((row for row in rows if _network(sweep, row) == "resnet20, dense"), None)
+    near = [row for row in rows if row.faster and row.loss is not None and row.loss >= -2.5]
+    if dense is None or not near:
+        return ""
+    best = min(near, key=lambda row: row.cycles or 0.0)
+    seeds = "one seed" if best.seeds == 1 else f"mean of {best.seeds} seeds"
+    return (
+        f"**ResNet-20 on CIFAR-10 runs {best.faster:.1f} times faster on VTA, in "
+        f"{best.cycles:,.0f} cycles for {dense.cycles:,.0f}, with {best.accuracy:.2f} % where the "
+        f"dense network has {dense.accuracy:.2f} %** (int8, n = {best.images:,}, {seeds}): what is "
+        "removed is chosen by what it costs in accuracy for the cycles that it saves, and what "
+        "became dead is taken out."
+    )
+
+
 TABLES: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
+    "headline": (headline, ("frontier",)),
+    "frontier": (frontier, ("frontier",)),
     "accuracy": (accuracy, ("paper_gpw",)),
     "variants": (variants, ("paper_gpw",)),
     "vta": (vta, ("paper_gpw",)),
@@ -157,22 +207,30 @@ TABLES: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
 }
 
 
-def main() -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text()
+def built() -> dict[str, str]:
+    """Name -> text, for what results/ has."""
+    found = {}
     for name, (build, names) in TABLES.items():
         try:
-            table = build(*(load_sweep(ROOT / "results" / sweep) for sweep in names))
+            text = build(*(load_sweep(ROOT / "results" / sweep) for sweep in names))
         except UsageError as error:
             print(f"{name}: left alone: {error}")
             continue
-        if not table:
-            print(f"{name}: left alone: no finished point of its kind")
-            continue
-        block = f"<!--{name}-->\n{table}\n<!--/{name}-->"
-        old = re.compile(f"<!--{name}-->.*?<!--/{name}-->", re.S)
-        text = old.sub(block.replace("\\", r"\\"), text)
-    readme.write_text(text)
+        if text:
+            found[name] = text
+        else:
+            print(f"{name}: left alone: no finished run of its kind")
+    return found
+
+
+def main() -> None:
+    texts = built()
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        content = file.read_text()
+        for name, text in texts.items():
+            block = f"<!--{name}-->\n{text}\n<!--/{name}-->".replace("\\", r"\\")
+            content = re.sub(f"<!--{name}-->.*?<!--/{name}-->", block, content, flags=re.S)
+        file.write_text(content)
 
 
 if __name__ == "__main__":

@@ -174,6 +174,20 @@ class Simulates(Protocol):
 
 
 @runtime_checkable
+class DataDependent(Protocol):
+    """A compiled network whose cycles depend on the images; its ``time`` takes made-up ones."""
+
+    @property
+    def timed_images(self) -> int:
+        """How many images ``time_on`` wants."""
+        ...
+
+    def time_on(self, images: NDArray[np.int8]) -> Timing:
+        """The mean of one run over ``images`` int8 [N, C, H, W], quantized as for ``simulator``."""
+        ...
+
+
+@runtime_checkable
 class Exports(Protocol):
     """A compiled network that can be written out for a board or another simulator."""
 

@@ -29,6 +29,7 @@ class Family:
 
 
 FAMILIES = {
+    "eie": Family("gpw_cli.targets.eie", "EieConfig", "eie_of"),
     "vta": Family("gpw_cli.targets.vta", "VtaConfig", "vta_of"),
     "engine": Family("gpw_cli.targets.engine", "EngineConfig", "Engine"),
 }

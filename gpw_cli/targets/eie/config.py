@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from gpw_cli.errors import UsageError
+from gpw_cli.targets.base import TargetConfig
 
 POINTER_BITS = 16
 VALUE_BITS = 16  # activations, accumulators, shared weights
@@ -35,12 +36,14 @@ class EnergyTable:
 
 
 @dataclass(frozen=True)
-class EieConfig:
+class EieConfig(TargetConfig):
     """One EIE. UsageError for a number out of range.
 
     ``queue_depth`` counts the activations that a PE holds: the one it works on and those waiting.
     """
 
+    family: str = "eie"
+    name: str = "eie"
     pes: int = 64
     queue_depth: int = 8
     code_bits: int = 4  # of a weight: 2^code_bits shared values, the first is zero

@@ -6,7 +6,7 @@ import torch
 
 from gpw_cli.errors import UsageError
 from gpw_cli.models.digits_cnn import DigitsCnn
-from gpw_cli.models.inputs import TORCHVISION, model_input, model_names
+from gpw_cli.models.inputs import MLPS, TORCHVISION, model_input, model_names
 from gpw_cli.models.registry import build_model
 from gpw_cli.models.vision import import_torchvision
 
@@ -33,7 +33,7 @@ def test_option_b_adds_two_projections_with_batch_norm():
     assert parameters(build_model("resnet20", 10, 3, "B")) == CIFAR_PARAMETERS["resnet20"] + extra
 
 
-@pytest.mark.parametrize("name", ["resnet20", "digits_cnn", "squeezenet1_1", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["resnet20", "digits_cnn", "mlp", "squeezenet1_1", "mobilenet_v2"])
 def test_logits_have_the_class_count(name):
     channels, size = model_input(name)
     model = build_model(name, 7, channels, "A").eval()
@@ -72,7 +72,7 @@ def test_inputs():
     assert model_input("inception_v3") == (3, 299)
     assert model_input("vgg11_bn") == (3, 224)
     depths = (8, 14, 20, 32, 44, 56)
-    assert model_names()[:7] == [*(f"resnet{n}" for n in depths), "digits_cnn"]
+    assert model_names()[:9] == [*(f"resnet{n}" for n in depths), "digits_cnn", *MLPS]
 
 
 @pytest.mark.parametrize("function", [model_input, lambda name: build_model(name, 10, 3, "A")])

@@ -15,6 +15,8 @@ from gpw_cli.errors import UsageError
 
 CIFAR_DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
 DIGITS_CNN = "digits_cnn"
+# fully connected networks: height and width of the picture, widths of the hidden layers
+MLPS = {"mlp": (16, (1024, 512)), "alexnet_classifier": (96, (4096, 4096))}
 # torchvision 0.28, models.list_models(module=torchvision.models); a test compares the two. Written
 # out so that cache keys and suggestions need no import of torch.
 _TORCHVISION = """
@@ -49,7 +51,7 @@ def model_names() -> list[str]:
 
     ``resnetN`` for any other N = 6n + 2 is accepted too (``cifar_depth``).
     """
-    return [*CIFAR_DEPTHS, DIGITS_CNN, *TORCHVISION]
+    return [*CIFAR_DEPTHS, DIGITS_CNN, *MLPS, *TORCHVISION]
 
 
 def model_input(name: str) -> tuple[int, int]:
@@ -62,6 +64,8 @@ def model_input(name: str) -> tuple[int, int]:
         return 3, 32
     if name == DIGITS_CNN:
         return 1, 16
+    if name in MLPS:
+        return 1, MLPS[name][0]
     if name in TORCHVISION:
         return 3, _SIZES.get(name, 224)
     raise unknown_model(name)

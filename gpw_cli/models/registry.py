@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import (
     DIGITS_CNN,
+    MLPS,
     TORCHVISION,
     check_widths,
     cifar_depth,
@@ -50,6 +51,10 @@ def build_model(
         from gpw_cli.models.digits_cnn import DigitsCnn
 
         return DigitsCnn(classes, in_channels)
+    if name in MLPS:
+        from gpw_cli.models.mlp import mlp
+
+        return mlp(name, classes, in_channels)
     if depth is None and name not in TORCHVISION:
         raise unknown_model(name)
     if in_channels != 3:

@@ -12,8 +12,9 @@ import numpy as np
 from gpw_cli.graph import integer
 from gpw_cli.graph.frame import Pair, kernel_positions
 from gpw_cli.graph.integer import IntNode
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.targets.eie.fixed import EXTRA, Int16, rounded, saturated, shifted
-from gpw_cli.targets.eie.network import Layer, scale_of
+from gpw_cli.targets.eie.network import Layer, limits, scale_of
 
 
 def finish(layer: Layer, sums: Int16, tensors: Mapping[str, Int16]) -> Int16:
@@ -22,9 +23,10 @@ def finish(layer: Layer, sums: Int16, tensors: Mapping[str, Int16]) -> Int16:
     if layer.residual is not None:
         shortcut = tensors[layer.residual] * layer.residual_scale[:, None, None, None]
         found = wide * 2.0**layer.back + shortcut
-        return rounded(np.maximum(found, 0) if layer.relu else found)
+        found = np.maximum(found, 0) if layer.relu else found
+        return rounded(found).clip(layer.low, layer.high)
     wide = np.maximum(wide, 0) if layer.relu else wide
-    return saturated(shifted(wide, layer.back))
+    return saturated(shifted(wide, layer.back)).clip(layer.low, layer.high)
 
 
 def compute(node: IntNode, tensors: Mapping[str, Int16]) -> Int16:
@@ -32,18 +34,36 @@ def compute(node: IntNode, tensors: Mapping[str, Int16]) -> Int16:
     if isinstance(node, integer.IntAdd):
         total = tensors[node.a] * 2.0**node.shift_a + tensors[node.b] * 2.0**node.shift_b
         total = np.maximum(total, 0) if node.relu else total
-        return rounded(total * scale_of(node.rescale, 1))
+        return rounded(total * scale_of(node.rescale, 1)).clip(*limits(node.rescale))
     if isinstance(node, integer.IntRelu):
-        return rounded(np.maximum(tensors[node.input], 0) * scale_of(node.rescale, 1))
-    if isinstance(node, integer.IntPad):
-        sampled = tensors[node.input][:, :: node.stride[0], :: node.stride[1]]
-        return np.pad(sampled, ((node.before, node.after), (0, 0), (0, 0), (0, 0)))
-    if isinstance(node, integer.IntMaxPool):
-        views = windows(tensors[node.input], node.kernel, node.stride, node.padding, -(2**15))
-        return np.asarray(np.max(views, axis=0), np.int16)
-    assert isinstance(node, integer.IntAvgPool)
-    views = windows(tensors[node.input], node.kernel, node.stride, node.padding, 0)
-    return rounded(np.sum(views, axis=0, dtype=np.int64) * scale_of(node.rescale, 1))
+        value = np.maximum(tensors[node.input], 0) * scale_of(node.rescale, 1)
+        return rounded(value).clip(*limits(node.rescale))
+    if isinstance(node, integer.IntMaxPool | integer.IntAvgPool):
+        return _pooled(node, tensors[node.input])
+    return _moved(node, tensors)
+
+
+def _pooled(node: integer.IntMaxPool | integer.IntAvgPool, x: Int16) -> Int16:
+    if isinstance(node, integer.IntAvgPool):
+        views = windows(x, node.kernel, node.stride, node.padding, 0)
+        total = np.sum(views, axis=0, dtype=np.int64) * scale_of(node.rescale, 1)
+        return rounded(total).clip(*limits(node.rescale))
+    beside = ((0, 0), (0, node.after[0]), (0, node.after[1]), (0, 0))
+    x = np.pad(x, beside, constant_values=-(2**15))
+    views = windows(x, node.kernel, node.stride, node.padding, -(2**15))
+    return np.asarray(np.max(views, axis=0), np.int16)
+
+
+def _moved(node: IntNode, tensors: Mapping[str, Int16]) -> Int16:
+    if isinstance(node, IntConcat):
+        return np.concatenate([tensors[part] for part in node.parts])
+    if isinstance(node, IntSelect):
+        return tensors[node.input][node.channels]
+    if isinstance(node, IntUpsample):
+        return tensors[node.input].repeat(node.factor[0], 1).repeat(node.factor[1], 2)
+    assert isinstance(node, integer.IntPad)
+    sampled = tensors[node.input][:, :: node.stride[0], :: node.stride[1]]
+    return np.pad(sampled, ((node.before, node.after), (0, 0), (0, 0), (0, 0)))
 
 
 def widened(node: integer.IntInput, images: np.ndarray) -> Int16:

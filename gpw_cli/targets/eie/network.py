@@ -24,6 +24,7 @@ from gpw_cli.targets.eie.codebook import share
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.fixed import (
     EXTRA,
+    TOP,
     Floats,
     Int16,
     Int64,
@@ -43,7 +44,8 @@ class Layer:
 
     ``shift``: right shift of a product; ``back``: left shift on the way back, 0 for logits, which
     stay as they are accumulated. A layer with a shortcut gives its accumulators to the host, which
-    shifts, adds ``residual_scale`` [O] times the shortcut, and applies ReLU.
+    shifts, adds ``residual_scale`` [O] times the shortcut, and applies ReLU. The result is clipped
+    to ``low`` .. ``high``.
     ``kernel``, ``stride``, ``padding``: the window whose values, channel by channel, then row by
     row, are the vector.
     """
@@ -56,6 +58,8 @@ class Layer:
     shift: int
     back: int
     relu: bool
+    low: int
+    high: int
     residual: str | None
     residual_scale: Floats
     kernel: Pair
@@ -124,6 +128,13 @@ def scale_of(rescale: Rescale, channels: int) -> Floats:
     return np.broadcast_to(scale, channels)
 
 
+def limits(rescale: Rescale) -> tuple[int, int]:
+    """The lowest and highest 16-bit value that rounds to what the rescale lets through."""
+    half = 1 << (EXTRA - 1)
+    low, high = (rescale.low << EXTRA) - half, (rescale.high << EXTRA) + half - 1
+    return max(low, -TOP - 1), min(high, TOP)
+
+
 def compile_network(graph: IntGraph, config: EieConfig) -> Network:
     """Shares the weights of every layer and packs them.
 
@@ -173,6 +184,8 @@ def _layer(node: integer.IntConv, config: EieConfig, *, signed: bool) -> Layer:
         shift=shift,
         back=shift - fraction if stored else 0,
         relu=node.relu,
+        low=limits(node.rescale)[0] if stored else -TOP - 1,
+        high=limits(node.rescale)[1] if stored else TOP,
         residual=node.residual,
         residual_scale=residual if stored else residual * 2.0 ** (fraction - shift),
         kernel=(node.weight.shape[2], node.weight.shape[3]),

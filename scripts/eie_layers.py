@@ -1,6 +1,6 @@
 """EIE on random layers: every table and figure of results/eie that needs no trained network.
 
-    python scripts/eie_layers.py [FOLDER]        # results/eie; about two minutes on one core
+    python scripts/eie_layers.py [FOLDER]        # results/eie; under a minute on one core
 
 Prints the layer 4096 -> 1000 with its bound and load balance, and the nine layers of EIE's
 benchmark beside the published times. Writes a CSV file a table and four figures.
@@ -30,8 +30,9 @@ from gpw_cli.targets.eie.matrix import storage_of
 
 SAMPLE = Bench("4096 -> 1000", 4096, 1000, 0.257, 0.429, 0, 0, False)
 POWERS = [2**power for power in range(9)]  # 1 to 256
-SEEDS = (0, 1, 2)
-COLOURS = ("gpw", "block", "fine", "vector", "channel", "other", "ramp1", "ramp3", "ink")
+SEEDS = (0, 1, 2)  # of the layer 4096 -> 1000; everything else has seed 0
+SWEPT = ("Alex-7", "VGG-7", "VGG-8", "NT-We", "NT-LSTM")  # small ones of each density
+COLOURS = ("gpw", "block", "fine", "vector", "ink")
 Row = dict[str, Any]
 
 
@@ -55,10 +56,8 @@ def sample_rows() -> Iterator[Row]:
 def benchmark_rows() -> Iterator[Row]:
     config = EieConfig()
     for bench in BENCHMARK:
-        runs = [time_random(random_layer(bench, seed), config) for seed in SEEDS]
-        ideal = [run.theoretical(config.pes) / config.clock_mhz for run in runs]
-        weights = [(run.entries - run.padding) / config.pes / config.clock_mhz for run in runs]
-        real = [run.cycles / config.clock_mhz for run in runs]
+        found = time_random(random_layer(bench, 0), config)
+        weights = (found.entries - found.padding) / config.pes
         yield {
             "layer": bench.name,
             "inputs": bench.inputs,
@@ -66,20 +65,19 @@ def benchmark_rows() -> Iterator[Row]:
             "weight_density": bench.weights,
             "activation_density": bench.activations,
             "densities_recollected": bench.recalled,
-            "weights_only_us": np.mean(weights),
-            "theoretical_us": np.mean(ideal),
-            "actual_us": np.mean(real),
-            "actual_sd_us": np.std(real, ddof=1),
-            "balance": np.mean([run.balance(config.pes) for run in runs]),
-            "padding": np.mean([run.padding / run.entries for run in runs]),
+            "weights_only_us": weights / config.clock_mhz,
+            "theoretical_us": found.theoretical(config.pes) / config.clock_mhz,
+            "actual_us": found.cycles / config.clock_mhz,
+            "balance": found.balance(config.pes),
+            "padding": found.padding / found.entries,
             "published_theoretical_us": bench.theoretical_us,
             "published_actual_us": bench.actual_us,
         }
 
 
 def sweep_rows() -> Iterator[tuple[str, Row]]:
-    """(table, row): queue depth and index width on 64 PEs, and the number of PEs. Seed 0."""
-    for bench in BENCHMARK:
+    """(table, row): queue depth and index width on 64 PEs, and the number of PEs."""
+    for bench in (bench for bench in BENCHMARK if bench.name in SWEPT):
         layer = random_layer(bench, 0)
         base = EieConfig()
         blocks = entries_of(layer, base)
@@ -128,9 +126,9 @@ def draw_lines(tables: dict[str, pd.DataFrame], folder: Path) -> None:
             figure, axes = panels(len(parts), 1, [3.0] * len(parts))
             for (table, x, y, label), (pane,) in zip(parts, axes, strict=True):
                 data = tables[table]
-                for colour, bench in zip(COLOURS, BENCHMARK, strict=True):
-                    own = data[data["layer"] == bench.name]
-                    pane.plot(own[x], own[y], color=light(colour), marker=".", label=bench.name)
+                for colour, layer in zip(COLOURS, SWEPT, strict=True):
+                    own = data[data["layer"] == layer]
+                    pane.plot(own[x], own[y], color=light(colour), marker=".", label=layer)
                 if x != "index_bits":
                     pane.set_xscale("log", base=2)
                     pane.set_xticks(POWERS, [str(power) for power in POWERS])
@@ -174,10 +172,12 @@ def main(folder: Path) -> None:
     figures.mkdir(parents=True, exist_ok=True)
     sample = pd.DataFrame(sample_rows())
     print("4096 -> 1000, 25.7 % weights, 42.9 % activations, 64 PEs, queue depth 8")
-    print(sample.round(4).to_string(index=False), "\n")
+    print(sample.round(4).to_string(index=False), "\n", flush=True)
     benchmark = pd.DataFrame(benchmark_rows())
     shown = benchmark.drop(columns=["inputs", "outputs", "densities_recollected"])
-    print(shown.round(3).to_string(index=False))
+    print(shown.round(3).to_string(index=False), flush=True)
+    benchmark.round(6).to_csv(folder / "benchmark.csv", index=False)
+    draw_benchmark(benchmark, figures)
     rows: dict[str, list[Row]] = {"queue": [], "index": [], "pes": []}
     for table, row in sweep_rows():
         rows[table].append(row)
@@ -189,10 +189,9 @@ def main(folder: Path) -> None:
     four = index[index["index_bits"] == 4].set_index("layer")
     for own, share in (("entries_kib", "entries_share"), ("cycles", "cycles_share")):
         index[share] = (index[own] / index["layer"].map(four[own])).round(4)
-    for name, table in {**tables, "sample": sample, "benchmark": benchmark}.items():
+    for name, table in {**tables, "sample": sample}.items():
         table.round(6).to_csv(folder / f"{name}.csv", index=False)
     draw_lines(tables, figures)
-    draw_benchmark(benchmark, figures)
 
 
 if __name__ == "__main__":

@@ -424,7 +424,7 @@ def test_target_files() -> None:
     pynq = load_target("vta_pynq", VtaConfig)
     assert (pynq.timing.fetch_batch, pynq.timing.burst_bytes) == (128, 2048)
     assert spec_of(pynq).target == "pynq"
-    with pytest.raises(UsageError, match="no target 'npu': expected one of .*vta, "):
+    with pytest.raises(UsageError, match=r"no target 'npu': expected one of .*vta, "):
         load_target("npu", VtaConfig)
 
 

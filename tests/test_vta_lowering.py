@@ -25,7 +25,7 @@ from gpw_cli.targets.vta.functional.simulator import simulate
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, MemInsn, MemType, decode
-from gpw_cli.targets.vta.isa.program import Program
+from gpw_cli.targets.vta.isa.program import PASSES, Program
 from gpw_cli.targets.vta.lowering import compile_graph
 from gpw_cli.targets.vta.timing.report import time_program
 
@@ -399,6 +399,39 @@ def test_pruned_tiles_cost_nothing() -> None:
     assert gemm_micro_ops(program) == kept * 64
     loads = [insn for insn in decode(program.spec, program.insn) if isinstance(insn, MemInsn)]
     assert sum(insn.x_size for insn in loads if insn.memory_type is MemType.WGT) == kept
+
+
+def test_cycles_by_pass() -> None:
+    maker = GraphMaker((16, 8, 8))
+    x = maker.conv("input", 16)
+    y = maker.conv(x, 16, residual=x, residual_shift=3)
+    maker.conv(maker.avg_pool(y, 8, shift=6), 10, 1, relu=False, bits=32)
+    report = time_program(
+        compile_graph(maker.graph(), DEFAULT), load_target("vta", VtaConfig).timing
+    )
+    passes = dict(report.cycles_by_pass)
+    assert sum(passes.values()) == report.cycles
+    # an instruction takes its micro-ops and seven cycles; each convolution runs in four bands of
+    # 16 pixels, and the four bytes of a logit take three shifts
+    band = 16 + 7
+    first = (4 + 7) + 4 * (2 * band + 9 * 16 + 7 + 3 * band)
+    assert {name: passes[name] for name in PASSES} | {"first_layer": passes["first_layer"]} == {
+        "first_layer": first,
+        "tile": 4 * (9 * 16 + 7) + (1 + 7),
+        "reset": 4 * band + 2 * (1 + 7),
+        "bias": 4 * band + 2 * (1 + 7),
+        "shortcut": 4 * band,
+        "pool": 256 + 7,
+        "shift": 4 * band + 4 * (2 + 7),
+        "clamp": 8 * band,
+        "copy": 0,
+    }
+    counts = report.counts()
+    # 64 pixels, nine tiles twice, and the classes; two biases and a shortcut, the pool, and the
+    # biases of pool and classes
+    assert counts["gemm_weights_uops"] == 2 * 9 * 64 + 1
+    assert counts["gemm_helpers_uops"] == 3 * 64 + 4 * 64 + 2
+    assert counts["gemm_uops"] == counts["gemm_weights_uops"] + counts["gemm_helpers_uops"]
 
 
 def alu_micro_ops(program: Program) -> dict[AluOp, int]:

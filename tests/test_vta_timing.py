@@ -372,6 +372,8 @@ def test_layers_share_the_cycles() -> None:
     assert second.work["wgt"] == 87
     assert second.dram_bytes["wgt"] == 512
     assert (first.gemm_uops, second.gemm_uops) == (100, 50)
+    passes = {name: cycles for name, cycles in report.cycles_by_pass.items() if cycles}
+    assert passes == {"first_layer": 107, "tile": 57, "load": 55, "store": 28, "stall": 35}
 
 
 INSNS = st.one_of(
@@ -391,6 +393,7 @@ def test_everything_adds_up(insns: Sequence[Insn], bus: int) -> None:
     layers = (LayerRange("a", 0, middle), LayerRange("b", middle, len(insns)))
     report = time_program(program(*insns, layers=layers), replace(DE10, bus_bits=bus))
     assert sum(layer.cycles for layer in report.layers) == report.cycles
+    assert sum(report.cycles_by_pass.values()) == report.cycles
     for layer in report.layers:
         assert sum(layer.split.values()) == layer.cycles
     for module in report.to_dict()["modules"].values():

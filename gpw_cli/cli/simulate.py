@@ -132,13 +132,16 @@ def _print_cycles(target: str, metrics: Mapping[str, Any]) -> None:
     if "accuracy_of" in metrics:
         parts.append(f"accuracy of the {metrics['accuracy_of']}")
     print("; ".join(parts))
+    passes = metrics.get("cycles_by_pass", {})
+    if passes:
+        print(f"cycles by pass: {', '.join(f'{k} {v:,}' for k, v in passes.items() if v)}")
 
 
 def _units(metrics: Mapping[str, Any]) -> Iterator[str]:
     """``GEMM busy 76.8 %`` for every unit whose utilisation was measured."""
     for name, value in metrics.items():
         if name.endswith(_BUSY):
-            yield f"{name.removesuffix(_BUSY).upper()} busy {100 * value:.1f} %"
+            yield f"{name.removesuffix(_BUSY).upper().replace('_', ' ')} busy {100 * value:.1f} %"
 
 
 def _own(metrics: Mapping[str, Any]) -> list[str]:

@@ -48,6 +48,7 @@ def build(job: Job) -> dict[str, Any]:
         "milliseconds": report.milliseconds,
         "clock_mhz": report.clock_mhz,
         **counts,
+        **({"cycles_by_pass": dict(report.cycles_by_pass)} if report.cycles_by_pass else {}),
         "dram_bytes": int(sum(report.dram_bytes.values())),
         **compiled.facts,
     }

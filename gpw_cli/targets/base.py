@@ -14,7 +14,7 @@ Importing this, or asking an NPU for its tile or identity, must not import torch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
@@ -71,7 +71,8 @@ class Timing:
     """The cycles of one run, over ``pictures`` images. ``bound``: what each unit needs at least.
 
     ``layers`` in the order of the program. ``dram_bytes``: by what is moved. ``units``: by the name
-    of the unit, the one that pruning relieves first.
+    of the unit, the one that pruning relieves first. ``cycles_by_pass``: ``cycles`` by what each
+    pass over the accumulators is for, where the NPU works in passes.
     """
 
     cycles: int
@@ -81,6 +82,7 @@ class Timing:
     dram_bytes: Mapping[str, int]
     units: Mapping[str, UnitWork]
     pictures: int
+    cycles_by_pass: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     @property
     def milliseconds(self) -> float:
@@ -109,6 +111,7 @@ class Timing:
             "bound_cycles": self.bound_cycles,
             "bound": dict(self.bound),
             **self.counts(),
+            **({"cycles_by_pass": dict(self.cycles_by_pass)} if self.cycles_by_pass else {}),
             "dram_bytes": dict(self.dram_bytes),
             "layers": [asdict(layer) for layer in self.layers],
         }

@@ -57,7 +57,7 @@ class Copies:
         values = np.where(self.bounds[name].zero, 0, values)
         ins = self.graph.node(source).shape[0]
         tiles = diagonal_tiles(values, ins, self.spec, before=before)
-        return Term(source, tiles, stride=stride), self.bounds[name]
+        return Term(source, tiles, stride=stride, role="shortcut"), self.bounds[name]
 
     def _behind(self, name: str) -> tuple[str, int, Pair]:
         """(source, channels before, stride)."""
@@ -79,7 +79,7 @@ class Copies:
         ones = np.ones(node.shape[0], np.int64)
         ins = self.graph.node(node.input).shape[0]
         tiles = diagonal_tiles(ones, ins, self.spec, before=node.before)
-        return Term(node.input, tiles, stride=node.stride), self.padded(node)
+        return Term(node.input, tiles, stride=node.stride, role="copy"), self.padded(node)
 
     def window(self, node: IntAvgPool) -> tuple[tuple[Term, ...], Bounds]:
         """The sum over a window."""
@@ -88,7 +88,7 @@ class Copies:
         tiles = diagonal_tiles(ones, len(ones), self.spec, kernel=node.kernel)
         low = np.minimum(source.low, 0) if any(node.padding) else source.low
         high = np.maximum(source.high, 0) if any(node.padding) else source.high
-        term = Term(node.input, tiles, node.kernel, node.stride, node.padding)
+        term = Term(node.input, tiles, node.kernel, node.stride, node.padding, "pool")
         return tuple(banded(term, self.spec)), Bounds(low * taps, high * taps)
 
     def add(self, node: IntAdd) -> tuple[list[Stage], Bounds]:

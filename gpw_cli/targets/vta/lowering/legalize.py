@@ -98,7 +98,7 @@ class _Legalizer:
             self._finish(node, *copies.add(node), node.relu, node.rescale)
         elif isinstance(node, integer.IntRelu):
             term, acc = copies.term(node.input, 0, node.shape[0])
-            self._finish(node, [Stage((term,))], acc, True, node.rescale)
+            self._finish(node, [Stage((replace(term, role="copy"),))], acc, True, node.rescale)
         elif isinstance(node, integer.IntAvgPool):
             terms, acc = copies.window(node)
             self._finish(node, [Stage(terms)], acc, False, node.rescale)
@@ -128,7 +128,7 @@ class _Legalizer:
         tiles = bias_tiles(bias, self.spec)
         if tiles is None:
             return terms, (step(AluOp.ADD, bias), *tail.steps)
-        return ((Term(None, tiles), *terms) if len(tiles.out) else terms), tail.steps
+        return ((Term(None, tiles, role="bias"), *terms) if len(tiles.out) else terms), tail.steps
 
     def _emit(self, node: IntNode, stages: list[Stage], tail: Tail) -> None:
         bits = node.out_bits if isinstance(node, integer.IntConv) else 8
@@ -223,14 +223,15 @@ class _Legalizer:
         terms = []
         for piece in self.gathers.parts_of(node):
             channels = self.graph.node(piece.source).shape[0]
-            terms.append(Term(piece.source, weight_tiles(piece.columns(one, channels), self.spec)))
+            tiles = weight_tiles(piece.columns(one, channels), self.spec)
+            terms.append(Term(piece.source, tiles, role="copy"))
         self._finish(node, [Stage(tuple(terms))], acc, False, _KEEP)
 
     def _upsample(self, node: IntUpsample) -> None:
         count = node.shape[0]
         tiles = diagonal_tiles(np.ones(count, np.int64), count, self.spec)
         self.copies.bounds[node.name] = self.copies.bounds[node.input]
-        copy = ProductKernel(node.name, (Stage((Term(node.input, tiles),)),))
+        copy = ProductKernel(node.name, (Stage((Term(node.input, tiles, role="copy"),)),))
         self.kernels.append(UpsampleKernel(copy, node.factor))
 
     def _late(self, node: integer.IntConv, acc: Bounds, tail: Tail) -> Term | None:

@@ -73,6 +73,7 @@ class Product:
     distance: int
     inp: Span
     weights: Span
+    role: str = "tile"
 
     def part(self, begin: int, end: int) -> Product:
         """The tiles ``begin`` to end - 1."""
@@ -132,7 +133,7 @@ def _multiply(
         src_factor_in=wide * product.col_step if right > 1 else 0,
     )
     uops = encode_uops(builder.spec, *lists)
-    builder.stream.gemm(insn, uops, acc.span, product.inp, product.weights)
+    builder.stream.gemm(insn, uops, acc.span, product.inp, product.weights, role=product.role)
     distance = smallest_distance(lists[0])
     return distance if distance <= len(uops) else 0
 
@@ -158,7 +159,7 @@ def clear(builder: Builder, span: Span) -> None:
         dst_factor_in=1 if span.end - span.begin > 1 else 0,
     )
     uops = encode_uops(builder.spec, [span.begin], [0], [0])
-    builder.stream.gemm(insn, uops, span)
+    builder.stream.gemm(insn, uops, span, role="reset")
 
 
 def immediate(builder: Builder, op: AluOp, value: int, span: Span) -> None:

@@ -49,7 +49,9 @@ class MaxPoolSchedule:
     ) -> None:
         self.builder, self.kernel = builder, kernel
         self.source, self.out = tensors[kernel.source], tensors[kernel.name]
-        copy = ProductKernel(kernel.name, (Stage((Term(kernel.source, kernel.identity),)),))
+        copy = ProductKernel(
+            kernel.name, (Stage((Term(kernel.source, kernel.identity, role="pool"),)),)
+        )
         self.inputs = Inputs(builder, shape(copy, tensors, builder.spec))
         self.weights = Weights(builder, dram, kernel.name, kernel.identity.data)
         count = len(kernel.identity.data)
@@ -192,7 +194,9 @@ class MaxPoolSchedule:
             src_factor_in=right * self.pixel if wide > 1 else 0,
             alu_opcode=AluOp.MAX,
         )
-        self.builder.stream.alu(insn, encode_uops(self.builder.spec, dst, src, [0]), out.span)
+        self.builder.stream.alu(
+            insn, encode_uops(self.builder.spec, dst, src, [0]), out.span, role="pool"
+        )
 
     def _valid(
         self, axis: int, tap: int, first: int, count: int, begin: int

@@ -74,6 +74,7 @@ def compile_graph(graph: IntGraph, spec: VtaSpec) -> Program:
         output_bits=8 * output.planes,
         layers=tuple(layers),
         input_layout=layout,
+        passes=tuple(op.role for op in ops),
         scales=dict(graph.scales),
         min_gemm_distance=min((s.distance for s in schedules if s.distance), default=0),
     )

@@ -130,11 +130,12 @@ class Inputs:
         places = weights.sram + weights.index[piece.term][tiles.tile]
         span = Span(int(places.min()), int(places.max()) + 1)
         dst = acc.first(tiles.out)
+        term = self.shaped.kernel.terms[piece.term]
         if piece.term not in loaded:
             src = np.full(len(dst), self.builder.constant)
             constant = Span(self.builder.constant, self.builder.constant + 1)
-            return Product(dst, src, places, 0, 0, piece.distance, constant, span)
-        part, term = loaded[piece.term], self.shaped.kernel.terms[piece.term]
+            return Product(dst, src, places, 0, 0, piece.distance, constant, span, term.role)
+        part = loaded[piece.term]
         pixel = part.source.pixel(self.builder.spec.block_in)
         group, inner = np.divmod(tiles.inp, pixel)
         before = np.searchsorted(part.groups, group) * part.view.pixels
@@ -148,4 +149,5 @@ class Inputs:
             piece.distance,
             Span(part.base, part.base + len(part.groups) * part.view.pixels * pixel),
             span,
+            term.role,
         )

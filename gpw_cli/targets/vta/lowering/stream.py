@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
+    AluOp,
     FinishInsn,
     GemmInsn,
     Insn,
@@ -41,7 +42,10 @@ UInt32 = NDArray[np.uint32]
 
 @dataclass(eq=False)
 class Op:
-    """One instruction: its module, layer, micro-ops (if any) and, a module, what it waits for."""
+    """One instruction: its module, layer, micro-ops (if any) and, a module, what it waits for.
+
+    ``role``: what it is for, see ``Program.passes``.
+    """
 
     module: Module
     insn: Insn
@@ -49,6 +53,7 @@ class Op:
     uops: UInt32 | None = None
     waits: dict[Module, int] = field(default_factory=dict)
     flags: dict[str, bool] = field(default_factory=dict)
+    role: str = "tile"
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class _Board:
 
 
 _NOTHING = Span(0, 0)
+_ROLES = {AluOp.SHR: "shift", AluOp.ADD: "bias", AluOp.MAX: "clamp", AluOp.MIN: "clamp"}
 
 
 class Stream:
@@ -122,16 +128,25 @@ class Stream:
         self._compute(insn, Span(insn.sram_base, insn.sram_base + insn.x_size))
 
     def gemm(
-        self, insn: GemmInsn, uops: UInt32, acc: Span, inp: Span = _NOTHING, wgt: Span = _NOTHING
+        self,
+        insn: GemmInsn,
+        uops: UInt32,
+        acc: Span,
+        inp: Span = _NOTHING,
+        wgt: Span = _NOTHING,
+        *,
+        role: str,
     ) -> None:
         """GEMM on ``acc``; ``inp`` and ``wgt`` are what it may read."""
         number = self._compute(insn, acc, {MemType.INP: inp, MemType.WGT: wgt}, uops)
+        self.ops[number].role = role
         for kind, span in ((MemType.INP, inp), (MemType.WGT, wgt)):
             self._boards[kind].reader[span.begin : span.end] = number
 
-    def alu(self, insn: AluInsn, uops: UInt32, acc: Span) -> None:
-        """ALU instruction that writes within ``acc``."""
-        self._compute(insn, acc, uops=uops)
+    def alu(self, insn: AluInsn, uops: UInt32, acc: Span, *, role: str = "") -> None:
+        """ALU instruction that writes within ``acc``; ``role``: that of its operation if empty."""
+        number = self._compute(insn, acc, uops=uops)
+        self.ops[number].role = role or _ROLES[AluOp(insn.alu_opcode)]
 
     def store(self, insn: MemInsn, span: Span, tensor: Tensor, where: Any) -> None:
         """STORE of the accumulators ``span`` to ``tensor[where]``."""

@@ -51,13 +51,17 @@ class TileSet:
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """``tiles`` over a ``source`` tensor (None: the constant input, the same at every position)."""
+    """``tiles`` over a ``source`` tensor (None: the constant input, the same at every position).
+
+    ``role``: what the products are for, one of ``isa.program.PASSES``.
+    """
 
     source: str | None
     tiles: TileSet
     kernel: Pair = (1, 1)
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
+    role: str = "tile"
 
     @property
     def row_step(self) -> int:

@@ -31,6 +31,7 @@ from gpw_cli.targets.vta.timing.occupancy import (
     UOP,
     Occupancy,
 )
+from gpw_cli.targets.vta.timing.passes import kinds, running
 from gpw_cli.targets.vta.timing.pipeline import Schedule
 
 #: What a cycle is called: the first of these that ran in it, "stall" if none did.
@@ -100,7 +101,9 @@ def _split(work: Occupancy, schedule: Schedule, ends: Index) -> Index:
     """int64 [layers, SPLIT]: between any two events the modules' states are constant."""
     events = np.unique(np.concatenate([[0], schedule.start, schedule.end, ends]))
     times, lengths = events[:-1], np.diff(events)
-    load, compute, store = (_running(work, schedule, module, times) for module in Module)
+    load, compute, store = (
+        kinds(work, running(work, schedule, module, times)) for module in Module
+    )
     moving = (load >= 0) & (load != SYNC) | (compute >= 0) & (compute <= UOP)
     what = np.select(
         [compute == GEMM, compute == ALU, moving, store == OUT], [0, 1, 2, 3], default=4
@@ -109,13 +112,3 @@ def _split(work: Occupancy, schedule: Schedule, ends: Index) -> Index:
     found = np.zeros((len(ends), len(SPLIT)), np.int64)
     np.add.at(found, (layer, what), lengths)
     return found
-
-
-def _running(work: Occupancy, schedule: Schedule, unit: int, times: Index) -> NDArray[np.int64]:
-    """The kind of instruction that ``unit`` executes at each of ``times``, -1 for none."""
-    mine = np.flatnonzero(work.unit == unit)
-    if not len(mine):
-        return np.full(len(times), -1)
-    last = mine[np.searchsorted(schedule.start[mine], times, side="right") - 1]
-    runs = (schedule.start[last] <= times) & (times < schedule.end[last])
-    return np.where(runs, work.kind[last], -1)

@@ -35,6 +35,7 @@ from gpw_cli.targets.vta.timing.attribution import (
     traffic,
 )
 from gpw_cli.targets.vta.timing.occupancy import Occupancy, occupancy_of
+from gpw_cli.targets.vta.timing.passes import by_pass, weight_uops
 from gpw_cli.targets.vta.timing.pipeline import Schedule, run
 
 MODULES = ("FETCH", *(module.name for module in Module))
@@ -94,17 +95,25 @@ def time_program(program: Program, timing: VtaTiming) -> TimingReport:
         bound={n: m.busy for n, m in own.items()} | {"PORT": schedule.read_beats},
         dram_bytes=traffic(work, np.arange(program.length)),
         names=layer_names(program),
-        units={"gemm": _gemm(work, cycles)},
+        units=_units(program, work, cycles),
+        cycles_by_pass=by_pass(program, work, schedule),
         pictures=program.spec.batch,
         work=work,
         schedule=schedule,
     )
 
 
-def _gemm(work: Occupancy, cycles: int) -> UnitWork:
-    """The array takes one micro-op a cycle at best."""
-    uops = int(work.macs.sum())
-    return UnitWork("uops", uops, uops / cycles if cycles else 0.0)
+def _units(program: Program, work: Occupancy, cycles: int) -> dict[str, UnitWork]:
+    """The array takes one micro-op a cycle at best: in all, the network's weights, what helps them.
+
+    Helpers bring a bias, a shortcut or a pooled tensor into the accumulators.
+    """
+    uops, weights = int(work.macs.sum()), weight_uops(program, work)
+    counts = {"gemm": uops, "gemm_weights": weights, "gemm_helpers": uops - weights}
+    return {
+        name: UnitWork("uops", count, count / cycles if cycles else 0.0)
+        for name, count in counts.items()
+    }
 
 
 def _module(work: Occupancy, schedule: Schedule, unit: int, cycles: int) -> ModuleTiming:

@@ -69,6 +69,11 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
         yield f"a budget needs scope=cycles; scope={pruning.scope.value} goes by sparsity"
     if pruning.scheme.sets is not None and pruning.scope is not Scope.layer:
         yield f"scheme={pruning.scheme.value} needs scope=layer, not {pruning.scope.value}"
+    if pruning.permute and pruning.scheme in (Scheme.dense, Scheme.fine, Scheme.channel):
+        yield (
+            f"pruning.permute=true gathers weights into tiles, and scheme={pruning.scheme.value} "
+            "has none: use scheme=gpw, block or vector"
+        )
     if pruning.gradient_batches < 1:
         yield f"pruning.gradient_batches={pruning.gradient_batches} must be at least 1"
 
@@ -96,6 +101,11 @@ def _finetuning(config: Config) -> Iterator[str]:
         yield (
             f"finetune.quantized=true trains networks whose rescales only shift; quantizer."
             f"multiplier_bits={config.quantizer.multiplier_bits} must be 0, as in quantizer=best"
+        )
+    if config.pruning.permute and own.gradual.steps:
+        yield (
+            "pruning.permute=true permutes before one mask is chosen; finetune.gradual.steps="
+            f"{own.gradual.steps} must be 0"
         )
     if own.quantized and own.gradual.steps:
         yield (

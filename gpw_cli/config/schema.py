@@ -96,6 +96,7 @@ class PruningConfig:
     # an output channel whose weights are all gone keeps its batch norm's scale and shift (or its
     # bias): it still sends a constant. Results from before this setting existed have true.
     keep_shift: bool = False
+    permute: bool = False  # channels change places first, so that groups keep more
     budget: int = 0  # scope cycles: cycles of one run on the target
     budget_ms: float = 0.0  # the same in milliseconds at the target's clock
     # modules whose residual branches stay, the others go; []: the budget decides

@@ -113,7 +113,7 @@ def prune(config: Config) -> Mapping[str, Any]:
     """The whole pruning group with the tile made concrete; a budget has no sparsity."""
     tile_out, tile_in = pruning_tile(config)
     pruning = config.pruning
-    later = ("rounding", "budget", "budget_ms", "branches", "gradient_batches", "margin")
+    later = ("rounding", "budget", "budget_ms", "branches", "gradient_batches", "margin", "permute")
     plain = _without(pruning, PruningConfig, *later)
     plain |= {"tile_out": tile_out, "tile_in": tile_in}
     if pruning.keep_shift:  # the behaviour from before the setting existed

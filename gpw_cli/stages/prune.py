@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.compose import to_plain
 from gpw_cli.pruning.bits import kept_bits
-from gpw_cli.pruning.masks import PruneResult, apply_masks
+from gpw_cli.pruning.masks import PruneResult, apply_masks, prunable_layers
+from gpw_cli.pruning.permute import permute_channels, retained
 from gpw_cli.stages.choose import Chosen, choose_masks
-from gpw_cli.stages.network import MASKS, evaluate, load_network, save_network, save_weights
+from gpw_cli.stages.inputs import pruning_tile
+from gpw_cli.stages.network import (
+    MASKS,
+    evaluate,
+    load_network,
+    picture_of,
+    save_network,
+    save_weights,
+)
 from gpw_cli.stages.pipeline import Job
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LAYERS = "layers.json"
 MAX_BITS = 65_536  # groups of a layer whose mask is listed bit by bit in layers.json
@@ -19,6 +31,7 @@ MAX_BITS = 65_536  # groups of a layer whose mask is listed bit by bit in layers
 def build(job: Job) -> dict[str, Any]:
     """Masked weights, the masks, and each layer's counts."""
     model, described = load_network(job.upstream["pretrain"])
+    permuted = permuted_sets(job, model) if job.config.pruning.permute else {}
     chosen = choose_masks(job, model)
     for warning in chosen.result.warnings:
         job.services.listener.message(warning)
@@ -26,10 +39,19 @@ def build(job: Job) -> dict[str, Any]:
     save_network(job.work, model, described)
     return {
         **to_plain(job.config.pruning),
+        **permuted,
         **save_choice(job, chosen),
         "warnings": list(chosen.result.warnings),
         **evaluate(job, model),
     }
+
+
+def permuted_sets(job: Job, model: nn.Module) -> dict[str, Any]:
+    """Permute the channels of ``model``; how many sets of tensors changed their order."""
+    pruning = job.config.pruning
+    names = prunable_layers(model, pruning.include_first, pruning.include_last)
+    measure = retained(pruning.scheme, pruning.exact_sparsity, pruning_tile(job.config))
+    return {"permuted": permute_channels(model, picture_of(job), names, measure)}
 
 
 def save_choice(job: Job, chosen: Chosen) -> dict[str, Any]:

@@ -154,6 +154,14 @@ def test_refusals(gpw: Gpw, one_line: OneLine, dense: Path) -> None:
     assert one_line(gpw("simulate", "--checkpoint", "zzzz")).startswith("gpw: --checkpoint zzzz")
 
 
+@pytest.mark.parametrize("ignored", ["sparsity=0.8", "seed=3", "finetune.train.epochs=2"])
+def test_what_a_checkpoint_would_ignore_is_refused(
+    gpw: Gpw, one_line: Callable[[Ran], str], dense: Path, ignored: str
+) -> None:
+    ran = gpw("simulate", "data=digits", "--checkpoint", str(dense), ignored)
+    assert f"'{ignored}' has no effect on --checkpoint" in one_line(ran)
+
+
 def test_an_unknown_operator_is_refused_by_name(gpw: Gpw) -> None:
     ran = gpw(
         "quantize",
@@ -165,9 +173,11 @@ def test_an_unknown_operator_is_refused_by_name(gpw: Gpw) -> None:
         "pretrain.train.epochs=0",
     )
     assert ran.code == 2
-    last = ran.err.strip().splitlines()[-1]
-    assert last.startswith("gpw: ")
-    assert "features" in last  # the module's path
+    assert "Traceback" not in ran.err
+    assert "\ngpw: " in f"\n{ran.err}"
+    listed = ran.err[ran.err.index("gpw: ") :].splitlines()[1:]  # a line for each kind of operator
+    assert listed
+    assert all("features" in line for line in listed)  # the paths of the modules
 
 
 def test_bits_and_logits_of_every_preset(gpw: Gpw, dense: Path) -> None:

@@ -43,9 +43,15 @@ class Lines:
     def __init__(self) -> None:
         self._next = 0.0
         self._finished: set[str] = set()  # transfers may report their end more than once
+        self._begun: set[str] = set()
 
     def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """Nothing: its epochs and messages are told."""
+        """Say that it begins, or that it came from the store."""
+        if metrics is None:
+            self._begun.add(stage)
+            say(f"{stage}  begins")
+        elif stage not in self._begun:
+            say(f"{stage}  from the store")
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Print the epoch."""
@@ -73,6 +79,7 @@ class Bars:
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._begun: set[str] = set()
 
     def _progress(self) -> Progress:
         from rich.console import Console
@@ -96,7 +103,12 @@ class Bars:
                 self._bars = None
 
     def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """Nothing: its epochs and messages are told."""
+        """Say that it begins, or that it came from the store."""
+        if metrics is None:
+            self._begun.add(stage)
+            self.message(f"{stage}  begins")
+        elif stage not in self._begun:
+            self.message(f"{stage}  from the store")
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Advance the stage's bar."""

@@ -54,12 +54,16 @@ class Silent:
 
 
 def epoch_text(record: EpochRecord, epochs: int) -> str:
-    """``epoch 3/10  loss 0.412  train 86.1 %  test 88.20 %  52 s``."""
+    """``epoch 3/10  loss 0.412  train 86.1 %  test 88.20 %  52.0 s  about 6 min left``."""
     parts = [f"epoch {record.epoch}/{epochs}", f"loss {record.loss:.3f}"]
     parts.append(f"train {record.train_accuracy:.1f} %")
     if record.test_accuracy is not None:
         parts.append(f"test {record.test_accuracy:.2f} %")
-    return "  ".join([*parts, f"{record.seconds:.1f} s"])
+    parts.append(f"{record.seconds:.1f} s")
+    left = record.seconds * (epochs - record.epoch)
+    if left >= 60:
+        parts.append(f"about {left / 60:.0f} min left")
+    return "  ".join(parts)
 
 
 def usable_cores() -> tuple[int, ...]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.config.compose import compose
-from gpw_cli.errors import CheckpointError
+from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.checkpoint import detect_model, load_state
 from gpw_cli.models.files import require_regular
 from gpw_cli.stages.network import NETWORK, WEIGHTS
 
+SHORT_OF_PRUNING = ("sparsity", "scope", "criterion", "rounding", "scheme", "experiment")
 KEY = re.compile(r"[0-9a-f]{1,64}")  # or the beginning of one
 
 
@@ -26,6 +27,7 @@ def checkpoint_overrides(
     The network is read from an artifact's description, else recognised from the weights, unless
     ``given`` names one. Raises CheckpointError for what is no checkpoint, and UsageError.
     """
+    _refuse_ignored(given)
     file = _file(checkpoint, compose([*given, "scheme=dense"], config_dir).runtime.root)
     quoted = str(file.resolve()).replace("\\", "\\\\").replace("'", "\\'")
     found = [f"pretrain.source='{quoted}'"]
@@ -34,6 +36,20 @@ def checkpoint_overrides(
     if not _names(given, "model", "model.name"):
         found += _network(file)
     return found
+
+
+def _refuse_ignored(given: Sequence[str]) -> None:
+    """Weights are taken as they are: what prunes or trains would have no effect on them."""
+    for override in given:
+        name = override.partition("=")[0].lstrip("+~")
+        trains = name.startswith(("pruning", "finetune", "pretrain", "train"))
+        if trains or name in (*SHORT_OF_PRUNING, "seed"):
+            if override == "scheme=dense":
+                continue
+            raise UsageError(
+                f"'{override}' has no effect on --checkpoint: its weights are taken as they are; "
+                f"to prune and fine-tune them use gpw run {override} pretrain.source=FILE"
+            )
 
 
 def _names(given: Sequence[str], *keys: str) -> bool:

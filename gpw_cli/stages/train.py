@@ -50,6 +50,10 @@ def train(
         services.listener.epoch(stage, record, recipe.epochs)
         job.session.epoch(record)
 
+    def on_step(epoch: int, done: int, total: int) -> None:
+        what = f"{stage}  epoch {epoch}/{recipe.epochs}: images"
+        services.listener.progress(what, done, total)
+
     history = fit(
         model,
         services.pictures(job.config),
@@ -61,6 +65,7 @@ def train(
             teacher,
             rewind_to,
             rewind_to.epochs - recipe.epochs if rewind_to else 0,
+            on_step,
         ),
         masks=masks,
         gradual=gradual,

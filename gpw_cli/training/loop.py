@@ -42,13 +42,18 @@ class EpochRecord:
     seconds: float
 
 
+TELL_SECONDS = 10.0
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """What identifies the run's random stream, and where it computes.
 
     teacher: see distill.py; every run with one draws from one stream a seed, so that what the
     teacher says can be shared. schedule: whose learning rates to use from its epoch ``offset``
-    (from 0) on, in place of the recipe's own (learning-rate rewinding).
+    (from 0) on, in place of the recipe's own (learning-rate rewinding). on_step: called every few
+    seconds within an epoch, and at its end if ever, with the epoch (from 1), the images seen and
+    how many there are.
     """
 
     stage: str
@@ -57,6 +62,7 @@ class FitOptions:
     teacher: Teacher | None = None
     schedule: Recipe | None = None
     offset: int = 0
+    on_step: Callable[[int, int, int], None] | None = None
 
     @property
     def stream(self) -> str:
@@ -147,6 +153,7 @@ class TrainingRun:
         self.augment = Augment(recipe.crop, recipe.padding is Padding.reflect, recipe.flip)
         self.optimizer = _optimizer(model, recipe)
         self.masking = Masking(model, masks)
+        self._told = False  # whether on_step has begun to tell of this epoch
 
     def choose(self, gradual: Gradual, epoch: int) -> None:
         """The masks of the step before ``epoch``."""
@@ -175,19 +182,30 @@ class TrainingRun:
         steps = len(order) // size  # the last, smaller batch is dropped: every step weighs the same
         self.model.train()
         totals = torch.zeros(2, dtype=torch.float64, device=self.options.device)
-        teacher, lr = self.options.teacher, 0.0
+        teacher, lr, said = self.options.teacher, 0.0, time.monotonic()
         if teacher is not None:
             teacher.begin(epoch, steps)
         for step in range(steps):
             lr = self._rate(epoch * steps + step, steps)
             rows = order[step * size : (step + 1) * size]
             totals += self._step(rows, lr, stream, step)
+            said = self._tell(said, epoch + 1, (step + 1) * size, steps * size)
         if teacher is not None:
             teacher.end()
         loss, correct = (totals / steps).tolist()
         if not torch.isfinite(totals).all():
             raise DivergedError(self.options.stage, epoch + 1, lr)
         return loss, 100.0 * correct / size, lr
+
+    def _tell(self, said: float, epoch: int, done: int, total: int) -> float:
+        """Calls ``on_step`` where it is due; when it was called last."""
+        now, tell = time.monotonic(), self.options.on_step
+        due = now - said >= TELL_SECONDS
+        if tell is None or not (due or (done == total and self._told)):
+            return said
+        self._told = done < total
+        tell(epoch, done, total)
+        return now
 
     def _rate(self, step: int, steps: int) -> float:
         recipe = self.options.schedule or self.recipe

@@ -12,10 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from integer_graphs import GraphMaker
 from networks import ForeignNet, MeanNet, ResNetLike, VggLike, randomise
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from gpw_cli.config.compose import compose
 from gpw_cli.config.quantizer import (
     Fusion,
     Observer,
@@ -41,6 +43,7 @@ from gpw_cli.graph.integer import (
 from gpw_cli.graph.ir import Add, AvgPool, Conv, Float, Graph, Input, ReLU, verify
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.cifar_resnet import cifar_resnet
+from gpw_cli.quantization.headroom import idle_bits
 from gpw_cli.quantization.observers import squared_error, threshold
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import Ranges, TensorRange, calibrate, merge
@@ -48,6 +51,7 @@ from gpw_cli.quantization.reference import accuracy, quantize_input, run, run_al
 from gpw_cli.quantization.scales import least_error, log2_ratio, power_of_two, round_half_away
 from gpw_cli.quantization.summary import summarise
 from gpw_cli.quantization.weights import Scales, bias_integers, quantize_layer
+from gpw_cli.stages import inputs
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "quantizer"
 BEST = QuantizerConfig()
@@ -621,3 +625,27 @@ def test_accuracy_and_summary() -> None:
     node = graph.node("conv1")
     assert isinstance(node, Conv)
     assert float(np.abs(conv.weight * scale - node.weight).max()) < scale
+
+
+def test_headroom_makes_the_upper_clip_idle() -> None:
+    maker = GraphMaker((16, 6, 6))
+    first = maker.conv("input", 16, 1, bias=0)
+    maker.nodes[-1].weight[:] = 30  # at most 16 * 30 * 127 = 60,960: 119 after a shift by 9
+    maker.conv(first, 16, 1, bias=0)
+    maker.nodes[-1].weight[:] = 127  # 258,064: 504 after a shift by 9, 126 by two more
+    graph = maker.graph()
+    last = graph.nodes[-1]
+    maker.conv(last.name, 10, 1, relu=False, bits=32)
+    graph = maker.graph()
+    assert idle_bits(graph, 1) == {}
+    assert idle_bits(graph, 2) == {last.name: 2}
+    shortcut = replace(graph.nodes[-1], residual=last.name)  # ties the scale
+    tied = replace(graph, nodes=(*graph.nodes[:-1], shortcut))
+    assert idle_bits(tied, 2) == {}
+
+
+def test_headroom_is_in_the_key_of_fuse_only_where_it_is_given() -> None:
+    plain, given = compose([]), compose(["quantizer.headroom=1"])
+    assert inputs.quantize(plain) == inputs.quantize(given)
+    assert "headroom" not in inputs.fuse(plain)
+    assert inputs.fuse(given)["headroom"] == 1

@@ -93,6 +93,9 @@ class QuantizerConfig:
     equalise: bool = True  # weights across layers, before calibration (Nagel et al. 2019)
     bias_correction: bool = True  # takes the weights' mean rounding error out of the biases
     wrap_last_add: bool = False  # TVM's last addition is stored without a clip: it wraps
+    # bits that a fused convolution's output scale may be raised by where its upper clip is then
+    # proven idle, so that the NPU need not run it
+    headroom: int = 0
     calibration: int = 512  # training pictures
 
     def __post_init__(self) -> None:
@@ -104,6 +107,7 @@ class QuantizerConfig:
         self._among("clip_low", (-128, -127))
         self._among("logit_bits", (8, 16, 32))
         self._among("multiplier_bits", (0, *range(8, 17)))
+        self._among("headroom", range(5))
         if self.multiplier_bits:
             self._among("bias_bits", (32,))
         self._within("global_scale", 2.0**-16, 2.0**16)

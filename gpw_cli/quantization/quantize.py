@@ -28,6 +28,7 @@ from gpw_cli.graph.integer_verify import verify_integer
 from gpw_cli.graph.ir import Add, AvgPool, Clip, Conv, Graph, Input, MaxPool, Node, Pad, ReLU
 from gpw_cli.graph.moves import Concat, Select, Upsample
 from gpw_cli.quantization.activations import activation_bits, activation_scales
+from gpw_cli.quantization.headroom import idle_bits
 from gpw_cli.quantization.plan import Epilogue, Plan, plan_fusion
 from gpw_cli.quantization.ranges import Ranges
 from gpw_cli.quantization.scales import log2_ratio, multiplier, power_of_two
@@ -57,14 +58,27 @@ def quantize_graph(
 ) -> IntGraph:
     """The integer graph of a ``graph`` from ``prepare``; verified.
 
-    scales: what ``tensor_scales`` gives for the same arguments, where it is known already.
+    scales: what ``tensor_scales`` gives for the same arguments, where it is known already; they
+    stay, ``cfg.headroom`` does not raise them.
     UnsupportedError: an addition whose summands' scales no shift can join.
     """
     plan = _plan(graph, cfg, fused)
-    if scales is None:
-        scales = activation_scales(graph, ranges, cfg, plan)
+    if scales is not None:
+        return _built(_Builder(graph, ranges, cfg, plan, scales, {}, {}))
+    scales = activation_scales(graph, ranges, cfg, plan)
     builder = _Builder(graph, ranges, cfg, plan, scales, {}, {})
-    nodes = tuple(builder.node(node) for node in plan.stored(graph))
+    result = _built(builder)
+    bits = idle_bits(result, cfg.headroom) if fused and cfg.headroom else {}
+    if not bits:
+        return result
+    raised = {n: s * 2.0 ** bits.get(builder.names.get(n, ""), 0) for n, s in scales.items()}
+    return _built(_Builder(graph, ranges, cfg, plan, raised, {}, {}))
+
+
+def _built(builder: _Builder) -> IntGraph:
+    """Every node that the builder's plan leaves; verified."""
+    graph = builder.graph
+    nodes = tuple(builder.node(node) for node in builder.plan.stored(graph))
     source = graph.input
     result = IntGraph(nodes, builder.names[graph.output], builder.stored, source.mean, source.std)
     return verify_integer(result)

@@ -167,15 +167,17 @@ def teacher_file(config: Config, distill: DistillConfig) -> tuple[str, Path]:
 def quantize(config: Config) -> Mapping[str, Any]:
     """The whole quantizer but its name: two presets of the same knobs are the same."""
     plain: dict[str, Any] = to_plain(config.quantizer)
-    del plain["name"], plain["fusion"]
+    del plain["name"], plain["fusion"], plain["headroom"]
     if not config.quantizer.multiplier_bits:
         del plain["multiplier_bits"]
     return plain
 
 
 def fuse(config: Config) -> Mapping[str, Any]:
-    """What is fused."""
-    return {"fusion": config.quantizer.fusion.value}
+    """What is fused, and the headroom where there is some."""
+    headroom = config.quantizer.headroom
+    fused = {"fusion": config.quantizer.fusion.value}
+    return {**fused, "headroom": headroom} if headroom else fused
 
 
 def simulate(config: Config) -> Mapping[str, Any]:

@@ -183,7 +183,7 @@ def draw(found: Sequence[Row], folder: Path) -> None:
     titles = [f"{name}: times faster than dense (bound dotted)" for name in names]
     if measured:
         shown.append(measured)
-        titles.append("resnet20: test accuracy, fine-tuned with groups of that shape (%)")
+        titles.append("resnet20: test accuracy with such groups, fine-tuned (%)")
     with drawing("engines"):
         figure, grid = panels(len(shown), 1, [2.5] * len(shown))
         for (axes,), title, series in zip(grid, titles, shown, strict=True):

@@ -1,9 +1,10 @@
 """EIE beside VTA, and balanced beside fine pruning, from committed results alone.
 
-    python scripts/eie_figures.py        # reads results/eie_*, paper_gpw and frontier
+    python scripts/eie_figures.py
 
-Writes to results/eie: engines.csv and figures/engines (accuracy against time, cycles and storage),
-balanced.csv and figures/balanced (load balance, cycles and accuracy of balanced and fine).
+Reads results/eie/networks.csv (scripts/eie_networks.py), the sweeps eie_resnet20 and eie_mlp where
+they were run, paper_gpw and frontier. Writes to results/eie: engines.csv and figures/engines
+(accuracy against time, cycles and storage), balanced.csv and figures/balanced.
 """
 
 from __future__ import annotations
@@ -19,17 +20,26 @@ import pandas as pd
 from gpw_cli.models.registry import build_model
 from gpw_cli.report.style import MARKERS, drawing, light, panels, render, scheme_colour
 
+TICKS = {
+    "ms": (0.5, 0.7, 1, 1.5, 2, 2.5),
+    "cycles": (50_000, 100_000, 200_000, 500_000, 1_000_000),
+    "kib": (25, 50, 100, 200, 500, 1000),
+}
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 SWEEPS = ("eie_resnet20", "paper_gpw", "frontier")
-SCHEMES = {"eie": ("dense", "fine", "balanced"), "vta": ("dense", "gpw", "block", "fine")}
-COLUMNS = ("scheme", "sparsity", "epochs", "target", "accuracy", "images", "cycles", "ms", "kib")
+SCHEMES = {
+    "eie": ("dense", "fine", "balanced", "gpw"),
+    "vta": ("dense", "gpw", "block", "fine", "frontier"),
+}
 CAPTION = (
     "ResNet-20 on CIFAR-10. Open marks, dashed: EIE, whose cycles are those of matrix-vector "
-    "products alone (pooling and shortcut additions are left to a host and not timed) and whose "
-    "accuracy is its own 16-bit arithmetic with 16 shared weights a layer. Filled marks: the whole "
-    "network on VTA, int8. Top: EIE of 64 PEs at 800 MHz, VTA of 256 multipliers at 100 MHz. "
-    "Middle: cycles with 256 multipliers each, whatever the clock. Bottom: weights as each engine "
-    "stores them (EIE: entries, pointers, codebooks; VTA: 8 bits for each weight kept). "
+    "products alone (pooling and shortcut additions are left to a host and not timed). dense "
+    "and gpw there: VTA's networks in EIE's own 16-bit arithmetic, with 16 shared weights a "
+    "layer. fine there: the mask of VTA's fine network, timed without fine-tuning, at the int8 "
+    "accuracy of the fine-tuned network. Filled marks: the whole network on VTA, int8. Top: EIE "
+    "of 64 PEs at 800 MHz, VTA of 256 multipliers at 100 MHz. Middle: cycles with 256 "
+    "multipliers each, whatever the clock. Bottom: weights as each engine stores them (EIE: "
+    "entries, pointers, codebooks; VTA: 8 bits for each weight kept). "
 )
 
 
@@ -39,6 +49,7 @@ def points(sweep: str) -> Iterator[dict[str, Any]]:
         record = json.loads(file.read_text(encoding="utf-8"))
         pruning = record["config"]["pruning"]
         usual = pruning["scope"] == "layer" and pruning.get("rounding", "nearest") == "nearest"
+        usual |= sweep == "frontier" and pruning["scope"] == "cycles"
         if record["status"] == "done" and record["config"]["seed"] == 0 and usual:
             yield record
 
@@ -46,8 +57,9 @@ def points(sweep: str) -> Iterator[dict[str, Any]]:
 def row_of(record: dict[str, Any]) -> dict[str, Any]:
     config, stages = record["config"], record["stages"]
     metrics, pruned = stages["simulate"]["metrics"], "prune" in stages
+    budget = config["pruning"]["scope"] == "cycles"
     return {
-        "scheme": config["pruning"]["scheme"],
+        "scheme": "frontier" if budget else config["pruning"]["scheme"],
         "sparsity": config["pruning"]["sparsity"] if pruned else 0.0,
         "epochs": config["finetune"]["train"]["epochs"] if pruned else 0,
         "target": config["target"]["name"],
@@ -73,6 +85,26 @@ def stored_bits(stages: dict[str, Any]) -> int:
     return 8 * (weights - round(gone * everything))
 
 
+def from_masks(engines: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Rows of networks.csv; a mask that was not fine-tuned has the accuracy of VTA's network."""
+    file = RESULTS / "eie" / "networks.csv"
+    for row in pd.read_csv(file).to_dict("records") if file.exists() else ():
+        target = "eie" if row["pes"] == 64 else f"eie_{row['pes']}"
+        vta = engines[
+            (engines["target"] == "vta")
+            & (engines["scheme"] == row["scheme"])
+            & (engines["sparsity"] == row["sparsity"])
+        ]
+        if row["images"] == 0 and len(vta):
+            row |= {"accuracy": vta["accuracy"].iloc[0], "images": vta["images"].iloc[0]}
+        yield {
+            **{name: row[name] for name in ("scheme", "sparsity", "accuracy", "images", "int8")},
+            "target": target,
+            "epochs": vta["epochs"].iloc[0] if len(vta) else 0,
+            **{name: row[name] for name in ("cycles", "ms", "kib", "balance", "energy_uj")},
+        }
+
+
 def draw_engines(data: pd.DataFrame, path: Path) -> None:
     """Three panels of accuracy: milliseconds, cycles at equal multipliers, KiB."""
     plots = (
@@ -88,19 +120,20 @@ def draw_engines(data: pd.DataFrame, path: Path) -> None:
                     own = data[(data["target"] == target) & (data["scheme"] == scheme)]
                     draw_one(pane, own.sort_values("sparsity"), x, family, scheme)
             pane.set_xscale("log")
+            pane.set_xticks(TICKS[x], [f"{tick:,}" for tick in TICKS[x]])
+            pane.set_xticks([], minor=True)
             pane.set_xlabel(label)
             pane.set_ylabel("accuracy, %")
         axes[0][0].legend(fontsize=7, frameon=False, ncols=2)
-        epochs = data[data["scheme"] != "dense"].groupby("target")["epochs"].unique()
-        trained = ", ".join(f"{t} {'/'.join(map(str, sorted(e)))}" for t, e in epochs.items())
-        images = data.groupby("target")["images"].max()
-        tested = ", ".join(f"{target} {count:,}" for target, count in images.items())
-        text = CAPTION + f"Epochs of fine-tuning: {trained}. Test images: {tested}. One seed."
-        figure.supxlabel("\n".join(textwrap.wrap(text, 98)), fontsize=6.8, x=0.01, ha="left")
+        tested = data[data["scheme"] == "dense"].set_index("target")["images"]
+        images = ", ".join(f"{target} {count:,.0f}" for target, count in tested.items())
+        text = CAPTION + f"Test images of the dense network: {images}. One seed."
+        figure.supxlabel("\n".join(textwrap.wrap(text, 92)), fontsize=6.8, x=0.01, ha="left")
         save(figure, path)
 
 
 def draw_one(pane: Any, own: pd.DataFrame, x: str, family: str, scheme: str) -> None:
+    own = own[own["accuracy"].notna()]
     if own.empty:
         return
     colour = scheme_colour(scheme) if scheme != "dense" else light("ink")
@@ -139,20 +172,27 @@ def draw_balanced(data: pd.DataFrame, path: Path) -> None:
                     )
                 pane.set_title(network if row == 0 else "")
                 pane.set_ylabel(label if place == 0 else "")
+                if column != "accuracy":
+                    pane.set_ylim(0, 1.15 * data[data["network"] == network][column].max())
                 pane.set_xticks(sorted(100 * data["sparsity"].unique()))
+                pane.set_xlim(60, 100)
                 if row == len(columns) - 1:
                     pane.set_xlabel("sparsity, %")
         axes[0][0].legend(fontsize=7.5, frameon=False)
         save(figure, path)
 
 
-def balanced_rows() -> Iterator[dict[str, Any]]:
-    for sweep, network in (("eie_mlp", "MLP, digits"), ("eie_resnet20", "ResNet-20, CIFAR-10")):
-        for file in sorted((RESULTS / sweep / "points").glob("*.json")):
-            record = json.loads(file.read_text(encoding="utf-8"))
-            if record["status"] == "done" and record["config"]["target"]["name"] == "eie":
-                row = {"network": network, "seed": record["config"]["seed"], **row_of(record)}
-                yield row
+def balanced_rows(engines: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The MLP of the sweep, every seed; ResNet-20 as in ``engines``, on 64 PEs."""
+    for file in sorted((RESULTS / "eie_mlp" / "points").glob("*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["status"] == "done":
+            yield {"network": "MLP, digits", "seed": record["config"]["seed"], **row_of(record)}
+    own = engines[
+        (engines["target"] == "eie") & engines["scheme"].isin(["dense", "fine", "balanced"])
+    ]
+    for row in own.to_dict("records"):
+        yield {"network": "ResNet-20, CIFAR-10", "seed": 0, **row}
 
 
 def save(figure: Any, path: Path) -> None:
@@ -165,11 +205,18 @@ def main() -> None:
     folder = RESULTS / "eie"
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     engines = pd.DataFrame(row_of(record) for sweep in SWEEPS for record in points(sweep))
-    engines = engines.drop_duplicates(["target", "scheme", "sparsity"]).round(5)
+    engines = pd.concat([engines, pd.DataFrame(from_masks(engines))], ignore_index=True)
+    same = [
+        "target",
+        "scheme",
+        "sparsity",
+        *(["cycles"] if "frontier" in set(engines["scheme"]) else []),
+    ]
+    engines = engines.drop_duplicates(same).round(5)
     engines.to_csv(folder / "engines.csv", index=False)
     print(engines.to_string(index=False), "\n")
     draw_engines(engines, folder / "figures" / "engines")
-    balanced = pd.DataFrame(balanced_rows()).round(5)
+    balanced = pd.DataFrame(balanced_rows(engines)).round(5)
     balanced.to_csv(folder / "balanced.csv", index=False)
     print(balanced.to_string(index=False))
     pruned = balanced[balanced["scheme"] != "dense"]

@@ -16,7 +16,7 @@ from integer_graphs import GraphMaker
 
 from gpw_cli.config.target import load_target
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.graph.integer import FULL_RANGE, IntGraph, Rescale
+from gpw_cli.graph.integer import FULL_RANGE, IntGraph, IntMaxPool, Rescale
 from gpw_cli.quantization.reference import run
 from gpw_cli.targets.vta.check.rules import check
 from gpw_cli.targets.vta.config import VtaConfig
@@ -185,6 +185,14 @@ def test_add(shifts: tuple[int, int]) -> None:
 def test_max_pool(kernel: int, stride: int, padding: int, signed: bool) -> None:
     maker = GraphMaker((20, 7, 7))
     maker.max_pool("input" if signed else maker.relu("input"), kernel, stride, padding)
+    assert_exact(maker.graph())
+
+
+@pytest.mark.parametrize("kernel", [(3, 2), (2, 3)])
+def test_max_pool_whose_rows_are_no_columns(kernel: tuple[int, int]) -> None:
+    maker = GraphMaker((20, 8, 7))
+    rows, cols = (8 - kernel[0]) // 2 + 1, 7 + 2 - kernel[1] + 1
+    maker.nodes.append(IntMaxPool("max", "input", kernel, (2, 1), (0, 1), (20, rows, cols)))
     assert_exact(maker.graph())
 
 

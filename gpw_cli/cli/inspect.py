@@ -27,16 +27,24 @@ def ls(json: Json = False) -> None:
     """Networks, data sets, and the options of every group."""
     from gpw_cli.config.paths import options
     from gpw_cli.models.bundled import bundled_names
+    from gpw_cli.models.families import compiling, load_checked
     from gpw_cli.models.inputs import model_names
 
     found = {group: options(group) for group in LISTED}
     found["model"] = model_names()
     found["bundled weights"] = bundled_names()
+    refused = compiling()
+    found["does not compile"] = sorted(name for name, why in refused.items() if why)
     if json:
         emit(found)
         return
     for group, names in found.items():
         print(f"{group:16} {'  '.join(names)}")
+    print("does not compile for VTA, because of:")
+    for row in load_checked().values():
+        if row.refused:
+            print(f"  {row.family:16} {row.refused}")
+    print("any other network or target: `gpw cycles model=NAME target=NAME` says so in seconds")
 
 
 def config(

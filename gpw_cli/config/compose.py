@@ -28,6 +28,8 @@ from gpw_cli.config.paths import options
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION, cifar_depth
+from gpw_cli.models.onnx_file import is_onnx
+from gpw_cli.models.own import is_own
 
 # What Hydra and OmegaConf raise for odd values beside errors of their own.
 LET_THROUGH = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -49,6 +51,9 @@ SHORT: Mapping[str, tuple[str, ...]] = {
 def expanded(override: str) -> list[str]:
     """One override with its short form written out; others unchanged."""
     name, sign, value = override.partition("=")
+    if name == "model" and (is_own(value) or is_onnx(value)):
+        quoted = value.strip("'\"").replace("\\", "\\\\").replace("'", "\\'")
+        return ["model=own", f"model.name='{quoted}'"]
     if name == "model" and value in TORCHVISION:  # one option file serves them all
         return ["model=torchvision", f"model.name={value}"]
     if name == "model" and cifar_depth(value) and value not in options("model"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.config.recipe import Recipe
@@ -36,6 +37,7 @@ class ModelConfig:
     name: str = "resnet20"  # `gpw ls` lists the networks
     shortcut: str = "A"  # CIFAR ResNets: A (zero padding) or B (1x1 convolution)
     widths: list[int] = field(default_factory=list)  # CIFAR ResNets: of the 3 stages; []: published
+    args: dict[str, Any] = field(default_factory=dict)  # of a network of one's own (FILE.py:NAME)
 
 
 @dataclass(frozen=True)

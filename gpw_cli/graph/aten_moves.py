@@ -27,7 +27,10 @@ def move(context: Context, op: fx.Node, batch: int) -> None:
     source = op.all_input_nodes[0]
     name = context.name_of(source, op)
     args, kwargs = fx.node.map_arg((op.args, op.kwargs), lambda n: _given(context, op, n, source))
-    found = moved(op.target, args, kwargs, context.index(source), batch)  # type: ignore[arg-type]
+    try:
+        found = moved(op.target, args, kwargs, context.index(source), batch)  # type: ignore[arg-type]
+    except RuntimeError as error:  # behind an operator that was refused
+        context.refuse(op, f"cannot be followed: {str(error).splitlines()[0]}")
     if found is None:
         context.refuse(op, "moves values from one picture to another")
     if isinstance(found, list):
@@ -38,13 +41,11 @@ def move(context: Context, op: fx.Node, batch: int) -> None:
 
 
 def _given(context: Context, op: fx.Node, node: fx.Node, source: fx.Node) -> Any:
-    import torch
-
     if node is source:
         return INDEX
-    stored = context.array(node, op)
-    assert stored is not None
-    return torch.from_numpy(stored).long()
+    if node not in context.tensors:
+        context.refuse(op, "moves values to where another tensor says")
+    return context.tensors[node]
 
 
 def getitem(context: Context, op: fx.Node) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.frame import Pair
@@ -59,7 +59,8 @@ class Context:
         self._pictures: dict[fx.Node, str] = {}  # views that have become tensors
         self.refusals: list[Refusal] = []
         self.names: dict[fx.Node, str] = {}
-        self.arrays: dict[fx.Node, Float] = {}  # parameters and buffers
+        self.arrays: dict[fx.Node, Float] = {}  # parameters, buffers and what is made of them only
+        self.tensors: dict[fx.Node, Tensor] = {}  # the same in their own types
         self.nodes: dict[str, Node] = {}
 
     def refuse(self, op: fx.Node, why: str) -> NoReturn:
@@ -67,6 +68,22 @@ class Context:
         where = module_path(op) or type(self.model).__name__
         self.refusals.append(Refusal(operator_name(op), where, why))
         raise refused(where, self.refusals[-1:])
+
+    def store(self, op: fx.Node, tensor: Tensor) -> None:
+        """``op`` is ``tensor``, whatever the picture."""
+        self.tensors[op] = tensor
+        self.arrays[op] = tensor.double().numpy()
+
+    def evaluate(self, op: fx.Node) -> bool:
+        """Stores what ``op`` makes if it is made of stored tensors only."""
+        sources = op.all_input_nodes
+        if not sources or any(source not in self.tensors for source in sources):
+            return False
+        args, kwargs = fx.node.map_arg((op.args, op.kwargs), lambda node: self.tensors[node])
+        made = op.target(*args, **kwargs)  # type: ignore[operator]
+        if isinstance(made, Tensor):
+            self.store(op, made.detach())
+        return isinstance(made, Tensor)
 
     def name_of(self, value: object, op: fx.Node) -> str:
         """The tensor behind an argument of ``op``; a constant is refused."""

@@ -98,7 +98,7 @@ class _Tracer:
             return
         stored = self.exported.state_dict.get(key)
         tensor = self.exported.constants[key] if stored is None else stored
-        self.context.arrays[op] = tensor.detach().double().numpy()
+        self.context.store(op, tensor.detach())
 
     def _output(self, op: fx.Node) -> str:
         results = op.args[0]
@@ -144,6 +144,8 @@ class _Tracer:
                 context.refuse(op, "changes part of a tensor in place that is read again")
 
     def _made(self, op: fx.Node, name: str) -> Node | str | None:
+        if self.context.evaluate(op):
+            return None
         handler = HANDLERS.get(name.removesuffix("_"))
         if handler is None:
             needs = NEEDS.get(name.removesuffix("_"))
@@ -155,7 +157,7 @@ class _Tracer:
         """A tensor of the refused ``op``'s shape, so that what follows is looked at as well."""
         value = op.meta.get("val")
         shape = result_shape(op) if isinstance(value, torch.Tensor) else ()
-        if len(shape) not in (2, 4):
+        if len(shape) not in (2, 4) or shape[0] != BATCH:
             self.unknown.add(op)
             return
         high, wide = shape[2:] or (1, 1)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from gpw_cli.errors import CheckpointError
 from gpw_cli.models.files import MAX_BYTES, require_regular
 from gpw_cli.models.inputs import CIFAR_DEPTHS, DIGITS_CNN
+from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.registry import build_model
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
@@ -32,8 +33,11 @@ _RENAMES = (
     (re.compile(r"^(?:features|backbone)\."), ""),
     (re.compile(r"^stage(?=[123]\.)"), "layer"),
     (re.compile(r"\.downsample\.(?=[01]\.)"), ".shortcut."),
+    (re.compile(r"(?<=\.)(norm|conv)\.(?=[12]\.)"), r"\1"),  # DenseNet's older files
     (re.compile(r"^(?:fc|classifier|head)\.(?=weight$|bias$)"), "linear."),
 )
+# Auxiliary classifiers of GoogLeNet and Inception, which serve their training only.
+_LEFT_OUT = re.compile(r"^(?:aux[12]|AuxLogits)\.")
 _CANDIDATES = (*((name, option) for name in CIFAR_DEPTHS for option in "AB"), (DIGITS_CNN, "A"))
 
 
@@ -43,6 +47,8 @@ def import_checkpoint(path: Path, model: nn.Module) -> None:
     Raises:
         CheckpointError: see ``load_state`` and ``adapt_state``.
     """
+    if is_onnx(path.name):  # the network came with its weights
+        return
     model.load_state_dict(adapt_state(load_state(path), model, str(path)))
 
 
@@ -191,6 +197,8 @@ def detect_model(state: Mapping[str, Tensor]) -> tuple[str, str]:
 def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     adapted = {}
     for key, tensor in state.items():
+        if key not in wanted and _LEFT_OUT.match(key):
+            continue
         other = key
         for pattern, replacement in _RENAMES:
             other = pattern.sub(replacement, other)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from gpw_cli.errors import UsageError
+from gpw_cli.models.onnx_file import is_onnx, onnx_input
 
 CIFAR_DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
 DIGITS_CNN = "digits_cnn"
@@ -60,6 +61,8 @@ def model_input(name: str) -> tuple[int, int]:
     Raises:
         UsageError: no such network.
     """
+    if is_onnx(name):
+        return onnx_input(name)
     if cifar_depth(name):
         return 3, 32
     if name == DIGITS_CNN:

@@ -6,7 +6,8 @@ net = build_model("mobilenet_v2", classes=1000, in_channels=3, shortcut="A")
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpw_cli.errors import UsageError
@@ -20,6 +21,8 @@ from gpw_cli.models.inputs import (
     model_names,
     unknown_model,
 )
+from gpw_cli.models.onnx_file import is_onnx
+from gpw_cli.models.own import build_own, is_own
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,17 +37,30 @@ _TORCHVISION_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def build_model(
-    name: str, classes: int, in_channels: int, shortcut: str, widths: Sequence[int] = ()
+    name: str,
+    classes: int,
+    in_channels: int,
+    shortcut: str,
+    widths: Sequence[int] = (),
+    args: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A freshly initialised network: [N, in_channels, H, W] float32 -> logits [N, classes].
 
     ``shortcut`` ("A" or "B") and ``widths`` (channels of the three stages; empty: as published)
-    matter to the CIFAR ResNets only.
+    matter to the CIFAR ResNets only, ``args`` to code of the user's own.
 
     Raises:
         UsageError: no such network or shortcut, widths that do not fit, or a number of channels
             that it cannot take.
     """
+    if is_own(name):
+        return build_own(name, args or {}, classes, in_channels)
+    if args:
+        raise UsageError(f"model.args={dict(args)}: only FILE.py:NAME takes any, not {name}")
+    if is_onnx(name):
+        from gpw_cli.models.onnx_import import read_onnx
+
+        return read_onnx(Path(name))
     depth = cifar_depth(name)
     check_widths(name, widths)
     if name == DIGITS_CNN:

@@ -148,7 +148,7 @@ def within_budget(
 
 def dense_cycles(job: Job) -> int:
     """Cycles of the network before pruning, quantized, compiled and timed like the pruned one."""
-    model, _ = load_network(job.upstream["pretrain"])
+    model, _ = load_network(job.upstream["pretrain"], job.config)
     config, images = job.config, job.services.pictures(job.config)
     graph = trace(model, picture_of(job), images.mean, images.std)
     few = images.train.images[: config.quantizer.calibration]

@@ -44,7 +44,7 @@ class Source:
     def graph(self) -> Graph:
         """The float network without what is dead, its batch norms folded."""
         trained = self.artifacts.get("finetune", self.artifacts["pretrain"])
-        model, _ = load_network(trained)
+        model, _ = load_network(trained, self.config)
         images = self.services.pictures(self.config)
         shape = picture_shape_of(images)
         return remove_dead(fold(trace(model, shape, images.mean, images.std)))

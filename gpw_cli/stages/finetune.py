@@ -32,7 +32,7 @@ def build(job: Job) -> dict[str, Any]:
     source = (
         job.upstream["pretrain"] if gradual else job.upstream.get("prune", job.upstream["pretrain"])
     )
-    model, described = load_network(source)
+    model, described = load_network(source, job.config)
     trained = quantized_network(job, model) if own.quantized else model
     # a gradual run chooses its own masks, and the network of integers holds its zeros itself
     masks = {} if gradual or own.quantized else load_masks(source)

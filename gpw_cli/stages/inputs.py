@@ -22,18 +22,29 @@ from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.bundled import bundled_names, bundled_weights
 from gpw_cli.models.files import require_regular
 from gpw_cli.models.inputs import model_input
+from gpw_cli.models.onnx_file import is_onnx, onnx_identity
+from gpw_cli.models.own import is_own, own_identity
+from gpw_cli.models.torchvision_weights import is_named, weights_path
 from gpw_cli.pruning.allocation import Scope
 from gpw_cli.store.store import checksum
 from gpw_cli.targets.registry import npu_of
 
+# (channels, pixels) for a network of the user's own
+NATIVE_SHAPES = {"cifar10": (3, 32), "digits": (1, 16), "imagefolder": (3, 224)}
 NAMED_SOURCES = ("auto", "bundled", "scratch")
 TEACHERS = "none, dense, a network with shipped weights, or the path of a checkpoint file"
-SOURCES = f"{', '.join(NAMED_SOURCES)}, or the path of a checkpoint file"
+SOURCES = (
+    f"{', '.join(NAMED_SOURCES)}, a name of torchvision's (IMAGENET1K_V1), or the path of a "
+    "checkpoint file"
+)
 
 
 def picture_shape(config: Config) -> tuple[int, int]:
     """(channels, size in pixels) of the pictures: what the data group says, else the network's."""
-    channels, size = model_input(config.model.name)
+    if is_own(config.model.name):  # code does not say what it takes
+        channels, size = NATIVE_SHAPES[config.data.name]
+    else:
+        channels, size = model_input(config.model.name)
     return config.data.channels or channels, config.data.size or size
 
 
@@ -44,7 +55,17 @@ def pretrain(config: Config) -> Mapping[str, Any]:
     data = data_identity(config.data.name, root, size, channels)
     if config.data.validation:
         data["validation"] = config.data.validation
-    return {"model": _without(config.model, ModelConfig, "widths"), "data": data, **_source(config)}
+    return {"model": model_identity(config), "data": data, **_source(config)}
+
+
+def model_identity(config: Config) -> dict[str, Any]:
+    """The network; one of the user's own by the content of its file, wherever that lies."""
+    plain = _without(config.model, ModelConfig, "widths", "args")
+    if is_own(config.model.name):
+        return {**plain, "name": own_identity(config.model.name)}
+    if is_onnx(config.model.name):
+        return {**plain, "name": onnx_identity(config.model.name)}
+    return plain
 
 
 def _without(value: Any, kind: type[Any], *later: str) -> dict[str, Any]:
@@ -59,6 +80,8 @@ def _without(value: Any, kind: type[Any], *later: str) -> dict[str, Any]:
 
 def _source(config: Config) -> Mapping[str, Any]:
     file = weights_file(config)
+    if is_named(config.pretrain.source):
+        return {"weights": f"torchvision {config.pretrain.source}"}
     if file is None:
         distill = distillation(config, config.pretrain.distill)
         return {"train": to_plain(config.pretrain.train), "seed": config.seed, **distill}
@@ -88,10 +111,14 @@ def weights_file(config: Config) -> Path | None:
         return None
     if source == "auto" and config.data.validation:
         return None  # the shipped weights have seen the pictures that are held out
+    if is_named(source):
+        return weights_path(Path(config.runtime.root), config.model.name, source)
     if source in ("auto", "bundled"):
         own = config.model
         shipped = None
-        if not own.widths:
+        if source == "auto" and is_onnx(own.name):
+            return Path(own.name)
+        if not own.widths and not is_own(own.name):
             shipped = bundled_weights(own.name, own.shortcut, config.data.name)
         if shipped is None and source == "bundled":
             raise UsageError(

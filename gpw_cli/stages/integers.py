@@ -36,7 +36,7 @@ BATCH = 256
 def float_graph(job: Job) -> Graph:
     """The fine-tuned (or, dense, the pre-trained) network as a graph ready to be quantized."""
     source = job.upstream.get("finetune", job.upstream["pretrain"])
-    model, _ = load_network(source)
+    model, _ = load_network(source, job.config)
     trained = source.file(TRAINED)
     if not trained.is_file():
         return prepared(job, model, equalise=True, packed=packs(job.config))

@@ -6,9 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import load_file, save_file
 
+from gpw_cli.errors import CheckpointError, UsageError
+from gpw_cli.models.checkpoint import import_checkpoint
+from gpw_cli.models.onnx_file import is_onnx
+from gpw_cli.models.own import is_own
 from gpw_cli.models.registry import build_model
+from gpw_cli.models.torchvision_weights import is_named, require_weights
+from gpw_cli.stages.inputs import model_identity, picture_shape, weights_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +47,8 @@ def fresh_network(
     }
     if config.model.widths:
         described["widths"] = config.model.widths
+    if is_own(config.model.name) or is_onnx(config.model.name):
+        described |= {"own": model_identity(config)["name"], "args": config.model.args}
     return build_described(described), described
 
 
@@ -51,7 +60,36 @@ def build_described(described: Mapping[str, Any]) -> nn.Module:
         described["in_channels"],
         described["shortcut"],
         described.get("widths", ()),
+        described.get("args"),
     )
+
+
+def give_weights(config: Config, model: nn.Module) -> Path | None:
+    """Loads what ``pretrain.source`` names into ``model``; its file, None: nothing is given."""
+    source = weights_file(config)
+    if source is not None:
+        if is_named(config.pretrain.source):
+            require_weights(source, config.model.name, config.pretrain.source)
+        import_checkpoint(source, model)
+    return source
+
+
+def require_outputs(config: Config, model: nn.Module, classes: int) -> None:
+    """Raises UsageError where a network of the user's own does not give a number a class."""
+    channels, size = picture_shape(config)
+    try:
+        with torch.no_grad():
+            shape = tuple(model.eval()(torch.zeros(1, channels, size, size)).shape)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"model={config.model.name}: does not take a picture of {channels}x{size}x{size}: "
+            f"{str(error).splitlines()[0]}; say which with data.size and data.channels"
+        ) from error
+    if shape != (1, classes):
+        raise UsageError(
+            f"model={config.model.name}: gives {list(shape)} for a picture, but "
+            f"data={config.data.name} has {classes} classes: it must give [1, {classes}]"
+        )
 
 
 def save_network(work: Path, model: nn.Module, described: Mapping[str, object]) -> None:
@@ -65,9 +103,17 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def load_network(artifact: Artifact) -> tuple[nn.Module, dict[str, object]]:
-    """The network of an artifact, on the CPU, and its description."""
+def load_network(artifact: Artifact, config: Config) -> tuple[nn.Module, dict[str, object]]:
+    """The network of an artifact, on the CPU, and its description.
+
+    Code of the user's own is run only from where ``config`` names it, never from where the artifact
+    does. Raises CheckpointError for an artifact of other code.
+    """
     described = json.loads(artifact.file(NETWORK).read_text())
+    if "own" in described or is_own(described["name"]):
+        described["name"] = config.model.name
+        if described.get("own") != model_identity(config)["name"]:
+            raise CheckpointError(f"{artifact.path}: made by other code than {config.model.name}")
     model = build_described(described)
     model.load_state_dict(load_file(artifact.file(WEIGHTS)))
     return model, described

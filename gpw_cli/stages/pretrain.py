@@ -8,9 +8,15 @@ import torch
 from torch import nn
 
 from gpw_cli.models.bundled import SHOWN, bundled_manifest
-from gpw_cli.models.checkpoint import import_checkpoint
-from gpw_cli.stages.inputs import weights_file
-from gpw_cli.stages.network import evaluate, fresh_network, save_network
+from gpw_cli.models.onnx_file import is_onnx
+from gpw_cli.models.own import is_own
+from gpw_cli.stages.network import (
+    evaluate,
+    fresh_network,
+    give_weights,
+    require_outputs,
+    save_network,
+)
 from gpw_cli.stages.pipeline import Job
 from gpw_cli.stages.train import train, write_history
 from gpw_cli.training.randomness import derived_seed
@@ -29,11 +35,12 @@ def build(job: Job) -> dict[str, Any]:
     torch.manual_seed(derived_seed(config.seed, "pretrain", -1))
     channels = int(pictures.train.images.shape[-1])
     model, described = fresh_network(config, len(pictures.classes), channels)
-    source = weights_file(config)
+    if is_onnx(config.model.name) or is_own(config.model.name):
+        require_outputs(config, model, len(pictures.classes))
+    source = give_weights(config, model)
     if source is None:
         metrics = {"source": "scratch", **_trained(job, model)}
     else:
-        import_checkpoint(source, model)
         shipped = bundled_manifest(source)
         metrics = {"source": source.name} | {key: shipped[key] for key in SHOWN if key in shipped}
         if shipped:

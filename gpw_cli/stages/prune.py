@@ -30,7 +30,7 @@ MAX_BITS = 65_536  # groups of a layer whose mask is listed bit by bit in layers
 
 def build(job: Job) -> dict[str, Any]:
     """Masked weights, the masks, and each layer's counts."""
-    model, described = load_network(job.upstream["pretrain"])
+    model, described = load_network(job.upstream["pretrain"], job.config)
     permuted = permuted_sets(job, model) if job.config.pruning.permute else {}
     chosen = choose_masks(job, model)
     for warning in chosen.result.warnings:

@@ -55,7 +55,7 @@ def teacher_for(job: Job, recipe: Recipe, distill: DistillConfig) -> Teacher | N
 
 def _network(job: Job, distill: DistillConfig) -> nn.Module:
     if distill.teacher == "dense":
-        return load_network(job.upstream["pretrain"])[0]
+        return load_network(job.upstream["pretrain"], job.config)[0]
     name, file = teacher_file(job.config, distill)
     pictures = job.services.pictures(job.config)
     channels = int(pictures.train.images.shape[-1])

@@ -20,13 +20,12 @@ from gpw_cli.data.catalog import describe
 from gpw_cli.data.folder import listed
 from gpw_cli.graph.integer import IntConv
 from gpw_cli.graph.trace import trace
-from gpw_cli.models.checkpoint import import_checkpoint
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.pruning.masks import apply_masks, prunable_layers, prune_masks
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
-from gpw_cli.stages.inputs import picture_shape, pruning_tile, weights_file
-from gpw_cli.stages.network import fresh_network
+from gpw_cli.stages.inputs import picture_shape, pruning_tile
+from gpw_cli.stages.network import fresh_network, give_weights
 from gpw_cli.training.randomness import derived_seed
 
 if TYPE_CHECKING:
@@ -51,9 +50,7 @@ def untrained_network(config: Config, classes: int | None = None) -> nn.Module:
     channels, _ = picture_shape(config)
     torch.manual_seed(derived_seed(config.seed, "pretrain", -1))
     model, _ = fresh_network(config, classes or class_count(config), channels)
-    source = weights_file(config)
-    if source is not None:
-        import_checkpoint(source, model)
+    give_weights(config, model)
     return model.eval()
 
 

@@ -17,6 +17,8 @@ from gpw_cli.config.compose import compose
 from gpw_cli.config.grid import expand, in_order, overlaid, product
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
+from gpw_cli.models.onnx_file import is_onnx
+from gpw_cli.models.own import absolute, is_own
 from gpw_cli.stages.pipeline import Step, plan
 from gpw_cli.store.files import clear_partials, write_json
 from gpw_cli.store.keys import digest
@@ -100,7 +102,8 @@ def plan_sweep(request: Request, progress: Progress = lambda what, done, total: 
     first = points[0].config
     shown = [text for text in fixed if not text.startswith(("runtime.", "data.root"))]
     content = digest({"keys": [point.steps[-1].key for point in points], "grids": grids})
-    default = experiment.name or f"{first.model.name}-{first.data.name}-{content[:8]}"
+    network = re.sub(r"[^A-Za-z0-9._+-]+", "-", Path(first.model.name).name)  # FILE.py:NAME
+    default = experiment.name or f"{network}-{first.data.name}-{content[:8]}"
     name = _checked(default if request.name is None else request.name)
     return Sweep(request, name, Path(first.runtime.results) / name, shown, grids, points)
 
@@ -116,7 +119,16 @@ def _point(fixed: list[str], axis: dict[str, str], config_dir: Path | None, unti
     config = compose(overrides, config_dir)
     shown = ",".join(f"{key}={value}" for key, value in axis.items()) or "point"
     safe = re.sub(r"[^A-Za-z0-9=,._+-]", "_", shown)
-    return Point(safe, axis, tuple(overrides), config, tuple(plan(config, until)))
+    anywhere = tuple(_anywhere(text) for text in overrides)
+    return Point(safe, axis, anywhere, config, tuple(plan(config, until)))
+
+
+def _anywhere(override: str) -> str:
+    """A network of one's own by its absolute path: a process elsewhere composes it again."""
+    name, _, value = override.partition("=")
+    if name == "model" and is_own(value):
+        return f"model={absolute(value)}"
+    return f"model={Path(value).resolve()}" if name == "model" and is_onnx(value) else override
 
 
 def _checked(name: str) -> str:

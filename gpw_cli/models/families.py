@@ -1,0 +1,90 @@
+"""Which of torchvision's families VTA's compiler takes, from the table that a script has measured.
+
+    compiling()["mobilenet_v2"]       # "" where it compiles, else what keeps it from compiling
+
+``scripts/check_families.py`` runs one network of each family through the compiler and the simulator
+and writes the table; ``gpw ls`` reads it. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gpw_cli.models.inputs import TORCHVISION
+
+FILE = Path(__file__).resolve().with_suffix(".json")
+# family: (pattern of its networks, the one that is checked, picture size in pixels)
+FAMILIES: dict[str, tuple[str, str, int]] = {
+    "alexnet": (r"alexnet", "alexnet", 64),
+    "vgg": (r"vgg\d+", "vgg11", 64),
+    "vgg_bn": (r"vgg\d+_bn", "vgg11_bn", 64),
+    "resnet": (r"resnet\d+", "resnet18", 64),
+    "wide_resnet": (r"wide_resnet.*", "wide_resnet50_2", 64),
+    "resnext": (r"resnext.*", "resnext50_32x4d", 64),
+    "mobilenet_v2": (r"mobilenet_v2", "mobilenet_v2", 64),
+    "mnasnet": (r"mnasnet.*", "mnasnet0_5", 64),
+    "squeezenet": (r"squeezenet.*", "squeezenet1_1", 64),
+    "densenet": (r"densenet.*", "densenet121", 64),
+    "googlenet": (r"googlenet", "googlenet", 64),
+    "inception_v3": (r"inception_v3", "inception_v3", 96),
+    "regnet_x": (r"regnet_x.*", "regnet_x_400mf", 64),
+    "shufflenet_v2": (r"shufflenet_v2.*", "shufflenet_v2_x0_5", 64),
+    "regnet_y": (r"regnet_y.*", "regnet_y_400mf", 64),
+    "mobilenet_v3": (r"mobilenet_v3.*", "mobilenet_v3_small", 64),
+    "efficientnet": (r"efficientnet_b.*", "efficientnet_b0", 64),
+    "efficientnet_v2": (r"efficientnet_v2.*", "efficientnet_v2_s", 64),
+    "convnext": (r"convnext.*", "convnext_tiny", 64),
+    "vit": (r"vit.*", "vit_b_32", 224),
+    "swin": (r"swin.*", "swin_t", 64),
+    "maxvit": (r"maxvit.*", "maxvit_t", 224),
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One family: ``refused`` names what keeps it from compiling, else it was run.
+
+    ``exact``: every logit of VTA's simulator is the reference executor's.
+    """
+
+    family: str
+    network: str
+    pixels: int
+    refused: str
+    exact: bool
+    instructions: int
+    cycles: int
+    seconds: float
+
+    @property
+    def compiles(self) -> bool:
+        """Whether there is a program."""
+        return not self.refused
+
+
+def family_of(network: str) -> str:
+    """The family of a torchvision network."""
+    return next(
+        family for family, (pattern, *_) in FAMILIES.items() if re.fullmatch(pattern, network)
+    )
+
+
+def load_checked() -> dict[str, Checked]:
+    """The committed table, by family; empty where there is none yet."""
+    rows = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else []
+    return {row["family"]: Checked(**row) for row in rows}
+
+
+def save_checked(table: dict[str, Checked]) -> None:
+    """Write the table, in the order of ``FAMILIES``."""
+    rows = [asdict(table[family]) for family in FAMILIES if family in table]
+    FILE.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def compiling() -> dict[str, str]:
+    """Torchvision network -> what keeps its family from compiling for VTA; empty where it does."""
+    checked = load_checked()
+    return {name: checked[family_of(name)].refused for name in TORCHVISION}

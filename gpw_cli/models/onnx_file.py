@@ -1,0 +1,78 @@
+"""What a cache key and the picture size need of an ONNX file. Imports no torch.
+
+onnx_input("net.onnx")           # (3, 224)
+onnx_identity("net.onnx")        # {"onnx": "net.onnx", "sha256": ...}
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpw_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def is_onnx(name: str) -> bool:
+    """Whether ``model.name`` names an ONNX file."""
+    return name.endswith(".onnx")
+
+
+def import_onnx() -> ModuleType:
+    """The onnx package; UsageError where it is not installed."""
+    try:
+        import onnx
+    except ImportError:
+        raise UsageError("ONNX files need the onnx package: pip install 'gpw[onnx]'") from None
+    module: ModuleType = onnx
+    return module
+
+
+@cache
+def load_onnx(file: Path) -> Any:
+    """The model, checked and with all shapes inferred by onnx itself; UsageError names a fault."""
+    onnx = import_onnx()
+    if not file.is_file():
+        raise UsageError(f"model={file}: no such file")
+    try:
+        model = onnx.load(str(file))
+        onnx.checker.check_model(model)
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except Exception as error:  # protobuf, checker and inference each raise their own kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"model={file}: no valid ONNX model: {reason}") from error
+
+
+@cache
+def onnx_input(name: str) -> tuple[int, int]:
+    """(channels, height and width) of the picture.
+
+    UsageError: several inputs, one that is no [N, C, H, W], or a picture that is not square.
+    """
+    graph = load_onnx(Path(name)).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    given = [entry for entry in graph.input if entry.name not in stored]
+    shapes = [[dim.dim_value for dim in entry.type.tensor_type.shape.dim] for entry in given]
+    if len(given) != 1 or len(shapes[0]) != 4:
+        raise UsageError(f"model={name}: takes {len(given)} inputs {shapes}, not one [N, C, H, W]")
+    _, channels, high, wide = shapes[0]
+    if high != wide:
+        raise UsageError(f"model={name}: takes pictures of {high}x{wide}; only square ones run")
+    if not (channels and high):
+        raise UsageError(
+            f"model={name}: leaves its picture's size open; export it for one size, such as 224"
+        )
+    return channels, high
+
+
+@cache
+def onnx_identity(name: str) -> dict[str, str]:
+    """The file by its content; UsageError where it is not there."""
+    file = Path(name)
+    if not file.is_file():
+        raise UsageError(f"model={name}: no such file")
+    return {"onnx": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}

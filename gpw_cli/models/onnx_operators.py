@@ -1,0 +1,223 @@
+"""ONNX nodes without weights of their own, as functions of tensors (or, for shapes, of arrays).
+
+    OPERATORS["MaxPool"]({"kernel_shape": [3, 3], "strides": [2, 2]}, x)
+
+A shape that the network computes is a NumPy array, so that ``torch.export`` sees constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gpw_cli.errors import UnsupportedError
+from gpw_cli.models.onnx_layers import Attributes, padding
+
+Value = Tensor | NDArray[Any] | None
+
+
+def _rank(value: Value) -> int:
+    return value.ndim if isinstance(value, Tensor) else np.asarray(value).ndim
+
+
+def _numbers(value: Value) -> list[int]:
+    if isinstance(value, Tensor):
+        raise UnsupportedError("ONNX: a shape that depends on the picture")
+    return [] if value is None else [int(entry) for entry in np.asarray(value).reshape(-1)]
+
+
+def _given(attributes: Attributes, name: str, value: Value) -> list[int] | None:
+    """An argument that newer operator sets pass as an input, older ones as an attribute."""
+    if value is not None:
+        return _numbers(value)
+    return [int(entry) for entry in attributes[name]] if name in attributes else None
+
+
+def _window(attributes: Attributes) -> tuple[tuple[int, int], tuple[int, int], Any]:
+    kernel = (int(attributes["kernel_shape"][0]), int(attributes["kernel_shape"][1]))
+    first, second = attributes.get("strides", [1, 1])
+    stride = (int(first), int(second))
+    return kernel, stride, padding(attributes, kernel, stride)
+
+
+def _max_pool(attributes: Attributes, x: Tensor) -> Tensor:
+    kernel, stride, (top, left, bottom, right) = _window(attributes)
+    if list(attributes.get("dilations", [1, 1])) != [1, 1]:
+        raise UnsupportedError("ONNX MaxPool that is dilated")
+    around: tuple[int, int] = (top, left)
+    if (top, left) != (bottom, right):
+        # ceil_mode says the same as far as a window begins within the picture
+        raise UnsupportedError(f"ONNX MaxPool with uneven pads {[top, left, bottom, right]}")
+    return F.max_pool2d(x, kernel, stride, around, ceil_mode=bool(attributes.get("ceil_mode", 0)))
+
+
+def _average_pool(attributes: Attributes, x: Tensor) -> Tensor:
+    kernel, stride, (top, left, bottom, right) = _window(attributes)
+    if (top, left) != (bottom, right):
+        raise UnsupportedError(f"ONNX AveragePool with uneven pads {[top, left, bottom, right]}")
+    ceil, counted = (bool(attributes.get(n, 0)) for n in ("ceil_mode", "count_include_pad"))
+    return F.avg_pool2d(x, kernel, stride, (top, left), ceil, counted or (top, left) == (0, 0))
+
+
+def _clip(attributes: Attributes, x: Tensor, low: Value = None, high: Value = None) -> Tensor:
+    ends = [attributes.get("min") if low is None else float(np.asarray(low).reshape(-1)[0])]
+    ends += [attributes.get("max") if high is None else float(np.asarray(high).reshape(-1)[0])]
+    return torch.clamp(x, ends[0], ends[1])
+
+
+def _binary(run: Callable[..., Any]) -> Callable[..., Value]:
+    def compute(attributes: Attributes, a: Value, b: Value) -> Value:
+        if isinstance(a, Tensor) or isinstance(b, Tensor):
+            pair = [x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x)) for x in (a, b)]
+            result: Tensor = run(*pair)
+            return result
+        found = np.asarray(run(a, b))
+        both = np.issubdtype(np.asarray(a).dtype, np.integer)
+        return found.astype(np.int64) if both else found  # ONNX divides integers to integers
+
+    return compute
+
+
+def _reshape(attributes: Attributes, x: Value, shape: Value = None) -> Value:
+    if not isinstance(x, Tensor):
+        return np.asarray(x).reshape(_numbers(shape))
+    sizes = _given(attributes, "shape", shape) or []
+    # An exported batch of one must not fix the batch.
+    full = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
+    if full and full[0] == 1 and x.shape[0] != 1:
+        full[0] = x.shape[0]
+    return x.reshape(full)
+
+
+def _axes(attributes: Attributes, value: Value, rank: int) -> list[int]:
+    return sorted(axis % rank for axis in _given(attributes, "axes", value) or [])
+
+
+def _unsqueeze(attributes: Attributes, x: Value, axes: Value = None) -> Value:
+    rank = _rank(x)
+    many = len(_given(attributes, "axes", axes) or [])
+    for axis in _axes(attributes, axes, rank + many):
+        x = x.unsqueeze(axis) if isinstance(x, Tensor) else np.expand_dims(np.asarray(x), axis)
+    return x
+
+
+def _squeeze(attributes: Attributes, x: Value, axes: Value = None) -> Value:
+    rank = _rank(x)
+    for axis in reversed(_axes(attributes, axes, rank)):
+        x = x.squeeze(axis) if isinstance(x, Tensor) else np.squeeze(np.asarray(x), axis)
+    return x
+
+
+def _slice(attributes: Attributes, x: Value, *given: Value) -> Value:
+    starts, ends, axes, steps = (
+        _given(attributes, name, value)
+        for name, value in zip(
+            ("starts", "ends", "axes", "steps"), [*given, *[None] * 4][:4], strict=True
+        )
+    )
+    assert starts is not None
+    assert ends is not None
+    rank = _rank(x)
+    where = [slice(None)] * rank
+    axes = axes if axes is not None else list(range(len(starts)))
+    for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(starts), strict=True):
+        where[axis] = slice(start, end if abs(end) < 2**31 - 1 else None, step)
+    return x[tuple(where)] if isinstance(x, Tensor) else np.asarray(x)[tuple(where)]
+
+
+def _split(attributes: Attributes, x: Tensor, sizes: Value = None) -> list[Tensor]:
+    axis = int(attributes.get("axis", 0))
+    found = _given(attributes, "split", sizes)
+    if found is None:
+        found = [x.shape[axis] // int(attributes["num_outputs"])] * int(attributes["num_outputs"])
+    return list(torch.split(x, found, axis))
+
+
+def _gather(attributes: Attributes, x: Value, index: Value) -> Value:
+    axis = int(attributes.get("axis", 0))
+    if isinstance(x, Tensor):
+        chosen = torch.from_numpy(np.asarray(index, np.int64)).reshape(-1)
+        picked = torch.index_select(x, axis, chosen)
+        return picked if _rank(index) else picked.squeeze(axis)
+    return np.take(np.asarray(x), np.asarray(index, np.int64), axis)
+
+
+def _concat(attributes: Attributes, *parts: Value) -> Value:
+    axis = int(attributes["axis"])
+    if isinstance(parts[0], Tensor):
+        return torch.cat([part for part in parts if isinstance(part, Tensor)], axis)
+    return np.concatenate([np.asarray(part) for part in parts], axis)
+
+
+def _pad(attributes: Attributes, x: Tensor, pads: Value = None, value: Value = None) -> Tensor:
+    found = _given(attributes, "pads", pads) or []
+    before, after = found[: x.ndim], found[x.ndim :]
+    order = [side for axis in reversed(range(x.ndim)) for side in (before[axis], after[axis])]
+    mode = attributes.get("mode", b"constant").decode()
+    fill = 0.0 if value is None else float(np.asarray(value).reshape(-1)[0])
+    return F.pad(x, order, mode, fill) if mode == "constant" else F.pad(x, order, mode)
+
+
+def _mean(attributes: Attributes, x: Tensor, axes: Value = None) -> Tensor:
+    dims = _given(attributes, "axes", axes)
+    return x.mean(dims, keepdim=bool(attributes.get("keepdims", 1)))
+
+
+def _resize(attributes: Attributes, x: Tensor, *given: Value) -> Tensor:
+    if attributes.get("mode", b"nearest") != b"nearest":
+        raise UnsupportedError(f"ONNX Resize by {attributes['mode'].decode()}; only nearest runs")
+    factors = [value for value in given if value is not None and np.size(np.asarray(value)) == 4]
+    if not factors:
+        raise UnsupportedError("ONNX Resize without four factors or sizes")
+    sizes = np.asarray(factors[-1], np.float64)[2:]
+    scale = sizes if len(given) < 3 else sizes / np.array(x.shape[2:])
+    down, right = (round(float(factor)) for factor in scale)
+    return x.repeat_interleave(down, 2).repeat_interleave(right, 3)
+
+
+def _cast(attributes: Attributes, x: Value) -> Value:
+    whole = int(attributes["to"]) in (6, 7)  # int32, int64
+    return x if isinstance(x, Tensor) else np.asarray(x).astype(np.int64 if whole else np.float32)
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "Add": _binary(lambda a, b: a + b),
+    "Sub": _binary(lambda a, b: a - b),
+    "Mul": _binary(lambda a, b: a * b),
+    "Div": _binary(lambda a, b: a / b),
+    "Relu": lambda attributes, x: F.relu(x),
+    "Clip": _clip,
+    "Sigmoid": lambda attributes, x: torch.sigmoid(x),
+    "HardSwish": lambda attributes, x: F.hardswish(x),
+    "HardSigmoid": lambda attributes, x: torch.clamp(
+        x * attributes.get("alpha", 0.2) + attributes.get("beta", 0.5), 0, 1
+    ),
+    "LeakyRelu": lambda attributes, x: F.leaky_relu(x, attributes.get("alpha", 0.01)),
+    "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": lambda attributes, x: F.adaptive_avg_pool2d(x, 1),
+    "GlobalMaxPool": lambda attributes, x: F.adaptive_max_pool2d(x, 1),
+    "ReduceMean": _mean,
+    "Concat": _concat,
+    "Flatten": lambda attributes, x: torch.flatten(x, int(attributes.get("axis", 1))),
+    "Reshape": _reshape,
+    "Transpose": lambda attributes, x: x.permute(*attributes["perm"]),
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Slice": _slice,
+    "Split": _split,
+    "Gather": _gather,
+    "Pad": _pad,
+    "Resize": _resize,
+    "Upsample": _resize,
+    "Cast": _cast,
+    "Shape": lambda attributes, x: np.array(x.shape, np.int64),
+    "Identity": lambda attributes, x: x,
+    "Dropout": lambda attributes, x, *rest: x,
+}

@@ -1,0 +1,156 @@
+"""Networks of the user's own: a class or factory in a Python file or an importable module.
+
+    own_identity("./mynet.py:MyNet")                   # for a cache key: name and the file's hash
+    net = build_own("./mynet.py:MyNet", {"width": 16}, classes=10, channels=3)
+
+Naming one runs its code, as ``import`` does; nothing else here does, and a checkpoint never names
+one. The key holds the hash of that one file: what it imports is not looked at. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from gpw_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CLASSES, CHANNELS = ("num_classes", "classes"), ("in_channels", "channels")
+HOW = "write model=FILE.py:NAME or model=PACKAGE.MODULE:NAME"
+
+
+def is_own(name: str) -> bool:
+    """Whether ``model.name`` names code rather than a network of the table."""
+    return ":" in name
+
+
+def absolute(name: str) -> str:
+    """``name`` for another working directory."""
+    place, _, attribute = name.rpartition(":")
+    return f"{Path(place).resolve()}:{attribute}" if place.endswith(".py") else name
+
+
+def own_identity(name: str) -> dict[str, str]:
+    """Name and content of the code, not the folder it lies in; UsageError where it is not there."""
+    place, _, attribute = name.rpartition(":")
+    file = _file(name)
+    shown = file.name if place.endswith(".py") else place
+    return {
+        "code": f"{shown}:{attribute}",
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+
+
+def _file(name: str) -> Path:
+    place, _, attribute = name.rpartition(":")
+    if not attribute.isidentifier():
+        raise UsageError(f"model={name}: {attribute!r} is no name of a class or function; {HOW}")
+    if place.endswith(".py"):
+        file = Path(place).expanduser()
+        if not file.is_file():
+            raise UsageError(f"model={name}: no file {place}; {HOW}")
+        return file
+    found = _module_file(place)
+    if found is None:
+        raise UsageError(f"model={name}: no importable module {place}; {HOW}")
+    return found
+
+
+def _module_file(module: str) -> Path | None:
+    """Where ``module`` lies, without importing its packages."""
+    path: list[str] | None = [str(Path.cwd()), *sys.path]
+    origin = None
+    for depth in range(module.count(".") + 1):
+        spec = PathFinder.find_spec(".".join(module.split(".")[: depth + 1]), path)
+        if spec is None:
+            return None
+        origin, path = spec.origin, list(spec.submodule_search_locations or [])
+    return Path(origin) if origin else None
+
+
+def build_own(name: str, args: Mapping[str, Any], classes: int, channels: int) -> nn.Module:
+    """What the class or function makes of ``args``.
+
+    It is also given the number of classes where it takes ``num_classes`` or ``classes``, and of the
+    pictures' channels where it takes ``in_channels`` or ``channels``, unless ``args`` has them.
+    Raises UsageError: not there, an exception in the code, no ``torch.nn.Module``.
+    """
+    from torch import nn
+
+    attribute = name.rpartition(":")[2]
+    with _blamed(name):
+        made = getattr(_module(name), attribute)
+        if not isinstance(made, nn.Module):
+            made = made(**_arguments(made, args, classes, channels))
+    if not isinstance(made, nn.Module):
+        raise UsageError(f"model={name}: makes a {type(made).__name__}, not a torch.nn.Module")
+    return made
+
+
+def _module(name: str) -> ModuleType:
+    place = name.rpartition(":")[0]
+    if not place.endswith(".py"):
+        with _in_path(Path.cwd()):
+            return importlib.import_module(place)
+    file = _file(name).resolve()
+    # A name of its own: a file that is called like an installed package hides nothing.
+    own = f"gpw_own_{hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()[:16]}"
+    if own not in sys.modules:
+        spec = importlib.util.spec_from_file_location(own, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[own] = module
+        try:
+            with _in_path(file.parent):
+                spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[own]
+            raise
+    return sys.modules[own]
+
+
+@contextmanager
+def _in_path(folder: Path) -> Iterator[None]:
+    """Modules beside the file can be imported, as when it is run as a script."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+@contextmanager
+def _blamed(name: str) -> Iterator[None]:
+    """An exception of the user's code as one line that says where it happened."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        where = f"{Path(frame.filename).name}, line {frame.lineno}"
+        raise UsageError(f"model={name}: {type(error).__name__}: {reason} ({where})") from error
+
+
+def _arguments(made: Any, args: Mapping[str, Any], classes: int, channels: int) -> dict[str, Any]:
+    taken = inspect.signature(made).parameters
+    found = dict(args)
+    for names, value in ((CLASSES, classes), (CHANNELS, channels)):
+        name = next((name for name in names if name in taken), None)
+        if name is not None and not found.keys() & set(names):
+            found[name] = value
+    return found

@@ -1,0 +1,68 @@
+"""torchvision's trained weights by name, kept beside the store.
+
+path = weights_path(Path(".gpw"), "resnet18", "IMAGENET1K_V1")
+require_weights(path, "resnet18", "IMAGENET1K_V1")       # downloads them where they are absent
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from gpw_cli.errors import UsageError
+from gpw_cli.models.inputs import TORCHVISION
+
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*_V\d+")
+
+
+def is_named(source: str) -> bool:
+    """Whether ``pretrain.source`` looks like a name of torchvision's, such as IMAGENET1K_V1."""
+    return _NAME.fullmatch(source) is not None
+
+
+def weights_path(root: Path, model: str, source: str) -> Path:
+    """Where the file lies, or is to be put; UsageError for a network that is not torchvision's."""
+    if model not in TORCHVISION:
+        raise UsageError(
+            f"pretrain.source={source}: names weights of torchvision, which has no {model}; "
+            "choose one of its networks, as in model=resnet18"
+        )
+    return root / "weights" / f"{model}-{source}.pth"
+
+
+def require_weights(path: Path, model: str, source: str) -> None:
+    """Downloads the weights unless the file is there.
+
+    Raises UsageError: no such weights (lists those there are), or no network (says what file to put
+    where).
+    """
+    if path.is_file():
+        return
+    import torch
+
+    from gpw_cli.models.vision import import_torchvision
+
+    known = import_torchvision().models.get_model_weights(model)
+    if source not in known.__members__:
+        names = ", ".join(known.__members__) or "none"
+        raise UsageError(f"pretrain.source={source}: torchvision has for {model}: {names}")
+    url = str(known[source].url)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(partial), _hash(url), progress=False)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: a wrong hash
+        partial.unlink(missing_ok=True)
+        reason = str(getattr(error, "reason", error)).splitlines()[0]
+        raise UsageError(
+            f"pretrain.source={source}: cannot download ({reason}); put {url.rsplit('/', 1)[-1]} "
+            f"from {url} at {path}"
+        ) from error
+
+
+def _hash(url: str) -> str | None:
+    """The beginning of the file's sha256 that its name ends with."""
+    found = re.search(r"-([a-f0-9]{8,})\.", url)
+    return found[1] if found else None

@@ -85,4 +85,5 @@ def _options(overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="gpw"):
         config = compose("config", list(overrides))
     config.target = typed(config.target)
+    OmegaConf.set_struct(config.model.args, False)  # the user's code says what it takes
     return config

@@ -101,6 +101,10 @@ def build_own(name: str, args: Mapping[str, Any], classes: int, channels: int) -
 
 def _module(name: str) -> ModuleType:
     place = name.rpartition(":")[0]
+    if place.partition(".")[0] == "torchvision":
+        from gpw_cli.models.vision import import_torchvision
+
+        import_torchvision()
     if not place.endswith(".py"):
         with _in_path(Path.cwd()):
             return importlib.import_module(place)

@@ -95,8 +95,8 @@ def _as_described(content: dict[str, Any]) -> list[str]:
     """Raises CheckpointError for code of the user's own: only the user names that."""
     if "own" in content:
         raise CheckpointError(
-            f"weights of a network of your own, {content['name']}; a checkpoint never names code to "
-            f"run: say model={content['name']} as well"
+            f"weights of a network of your own; a checkpoint never names code to run: say "
+            f"model={content['name']} as well"
         )
     widths = ",".join(map(str, content.get("widths", ())))
     own = [f"model={content['name']}", f"model.shortcut={content['shortcut']}"]

@@ -27,7 +27,7 @@ def ls(json: Json = False) -> None:
     """Networks, data sets, and the options of every group."""
     from gpw_cli.config.paths import options
     from gpw_cli.models.bundled import bundled_names
-    from gpw_cli.models.families import compiling, load_checked
+    from gpw_cli.models.families import FAMILIES, compiling, load_checked
     from gpw_cli.models.inputs import model_names
 
     found = {group: options(group) for group in LISTED}
@@ -44,6 +44,8 @@ def ls(json: Json = False) -> None:
     for row in load_checked().values():
         if row.refused:
             print(f"  {row.family:16} {row.refused}")
+    unchecked = ", ".join(sorted(set(FAMILIES) - set(load_checked())))
+    print(f"not checked: {unchecked or 'none'}")
     print("any other network or target: `gpw cycles model=NAME target=NAME` says so in seconds")
 
 

@@ -105,10 +105,10 @@ def _module(name: str) -> ModuleType:
         from gpw_cli.models.vision import import_torchvision
 
         import_torchvision()
+    file = _file(name).resolve()
     if not place.endswith(".py"):
         with _in_path(Path.cwd()):
             return importlib.import_module(place)
-    file = _file(name).resolve()
     # A name of its own: a file that is called like an installed package hides nothing.
     own = f"gpw_own_{hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()[:16]}"
     if own not in sys.modules:

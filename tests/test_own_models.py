@@ -220,7 +220,7 @@ def test_torchvision_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
         require_weights(file, "squeezenet1_1", "IMAGENET1K_V7")
     with pytest.raises(UsageError, match="has no resnet20"):
         weights_path(tmp_path, "resnet20", "IMAGENET1K_V1")
-    file.parent.mkdir()
+    file.parent.mkdir(exist_ok=True)
     source = build_model("squeezenet1_1", 1000, 3, "A")
     torch.save(source.state_dict(), file)
     require_weights(file, "squeezenet1_1", "IMAGENET1K_V1")

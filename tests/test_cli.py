@@ -36,7 +36,7 @@ def test_config_and_ls(gpw: Gpw) -> None:
     listed = gpw("ls", "--json").json
     assert "resnet20" in listed["model"]
     assert listed["pruning"] == ["balanced", "block", "channel", "dense", "fine", "gpw", "vector"]
-    assert listed["quantizer"] == ["best", "nest_fused", "profile", "sdp", "tvm_single"]
+    assert {"best", "paper001", "profile", "sdp", "tvm_single"} <= set(listed["quantizer"])
 
 
 def test_run_leaves_artifacts_and_finds_them_again(gpw: Gpw, tmp_path: Path) -> None:

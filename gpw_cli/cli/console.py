@@ -46,12 +46,11 @@ class Lines:
         self._begun: set[str] = set()
 
     def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """Say that it begins, or that it came from the store."""
+        """Say what came from the store, or that a stage is done."""
         if metrics is None:
             self._begun.add(stage)
-            say(f"{stage}  begins")
-        elif stage not in self._begun:
-            say(f"{stage}  from the store")
+        else:
+            say(f"{stage}  {'done' if stage in self._begun else 'from the store'}")
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Print the epoch."""
@@ -103,12 +102,11 @@ class Bars:
                 self._bars = None
 
     def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """Say that it begins, or that it came from the store."""
+        """Say what came from the store, or that a stage is done."""
         if metrics is None:
             self._begun.add(stage)
-            self.message(f"{stage}  begins")
-        elif stage not in self._begun:
-            self.message(f"{stage}  from the store")
+        else:
+            self.message(f"{stage}  {'done' if stage in self._begun else 'from the store'}")
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Advance the stage's bar."""

@@ -3,10 +3,10 @@
     python scripts/soak.py --minutes 30
 
 200 points of digits in four processes. Every second ``gpw cache gc --min-age 0`` cleans the store
-(of an artifact that no sweep refers to, among others), every five seconds one of the processes is
-killed with -9, and where it was the first one, the same command is started again. An artifact that
-was complete once must stay as it is, byte for byte: nothing is lost, and nothing is made twice but
-what a kill interrupted. Ends with 1 otherwise.
+(of an artifact that no sweep refers to, among others). After every five seconds of its work one of
+the processes is killed with -9; where it was the first, the same command is started again. An
+artifact that was complete once must stay as it is, byte for byte: nothing is lost, and nothing is
+made twice but what a kill interrupted. Ends with 1 otherwise.
 """
 
 from __future__ import annotations
@@ -88,6 +88,12 @@ class Soak:
             elif entry.state == "damaged":
                 self.faults.append(f"{entry.path.name} was set aside")
 
+    @property
+    def works(self) -> bool:
+        """Whether the sweep has started up, and uses its artifacts."""
+        number = self.process.pid if self.process is not None else 0
+        return any(self.root.glob(f".uses/{number}-*.keys"))
+
     def kill(self) -> None:
         """One of the sweep's processes."""
         assert self.process is not None
@@ -131,6 +137,8 @@ def soak(folder: Path, minutes: float, seed: int) -> Soak:
             if code != -signal.SIGKILL:
                 run.faults.append(f"the sweep ended with {code}")
             run.start()
+        elif not run.works:
+            next_kill = time.monotonic() + KILL
         elif time.monotonic() >= next_kill:
             run.kill()
             next_kill = time.monotonic() + KILL
@@ -143,8 +151,9 @@ def soak(folder: Path, minutes: float, seed: int) -> Soak:
 def end(run: Soak) -> None:
     """Stop what runs, and verify every checksum."""
     if run.process is not None and run.process.poll() is None:
+        worked = run.works
         run.process.terminate()
-        if run.process.wait(60) != 143:
+        if run.process.wait(60) != 143 and worked:
             run.faults.append(f"SIGTERM ended the sweep with {run.process.returncode}")
     run.compare()
     store = Store(run.root)

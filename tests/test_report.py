@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -42,13 +44,13 @@ NPU_FIGURES = (
 CSV = """\
 id,status,scheme,sparsity,seed,model,data,scope,criterion,n_test,dense_accuracy,pruned_accuracy,\
 accuracy,groups_total,groups_removed,sparsity_prunable,sparsity_network,pretrain_source,\
-pretrain_recipe,pretrain_epochs,finetune_recipe,finetune_epochs,commit,pretrain_key,prune_key,\
-finetune_key
+pretrain_recipe,pretrain_epochs,finetune_recipe,finetune_epochs,pretrain_commit,prune_commit,\
+finetune_commit,pretrain_key,prune_key,finetune_key
 "scheme=block,sparsity=0.5",done,block,0.5,0,resnet20,cifar10,layer,l1,10000,91.5000,58.5000,\
-88.5000,63,32,0.507937,0.497778,bundled.safetensors,fast,45,restart,10,c0ffee,\
+88.5000,63,32,0.507937,0.497778,bundled.safetensors,fast,45,restart,10,c0ffee,c0ffee,c0ffee,\
 pppppppppppppppppppppppppppppppppppppppp,mblock0.5,fblock0.50
 "scheme=gpw,sparsity=0.5",done,gpw,0.5,0,resnet20,cifar10,layer,l1,10000,91.5000,60.7500,\
-90.7500,567,284,0.500882,0.490864,bundled.safetensors,fast,45,restart,10,c0ffee,\
+90.7500,567,284,0.500882,0.490864,bundled.safetensors,fast,45,restart,10,c0ffee,c0ffee,c0ffee,\
 pppppppppppppppppppppppppppppppppppppppp,mgpw0.5,fgpw0.50
 """
 
@@ -95,10 +97,14 @@ def test_page_is_self_contained_and_its_ids_are_unique(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s")
     build_report(tmp_path / "s")
     page = (tmp_path / "s" / "report.html").read_text()
-    assert "<script" not in page
-    assert not re.search(r'(src|href)="(?!#|data:|figures/)', page)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.S)
+    allowed = b64encode(sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{allowed}'" in page  # the browser runs this one and no other
+    assert page.count("<script") == 1
+    assert not re.search(r'(src|href)="(?!#|data:|figures/|results.csv"|per_layer.csv")', page)
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
+    assert '<a href="results.csv">' in page
     targets = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
     assert set(targets) <= set(ids)
     assert page.count("<figcaption>") == page.count("<figure ") == 5
@@ -232,13 +238,13 @@ def test_failed_damaged_and_open_points(tmp_path: Path) -> None:
     (folder / "points" / f"{ids[2]}.json").unlink()
     build_report(folder)
     sweep = load_sweep(folder)
-    assert progress(sweep) == "3 of 6 points are done, 2 failed, 1 have not finished yet."
+    assert progress(sweep) == "3 of 6 runs are done, 2 failed, 1 have not finished yet."
     table = failures_table(sweep)
     assert table.rows[0] == [ids[0], "finetune: the loss is not <finite>"]
     damage = f"left out, {ids[1]}.json is damaged or was edited: no JSON"
     assert table.rows[1][1] == damage
     page = (folder / "report.html").read_text()
-    assert "3 of 6 points are done" in page
+    assert "3 of 6 runs are done" in page
     assert "not &lt;finite&gt;" in page
     rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
     assert [row["status"] for row in rows] == ["failed", "failed", "open", "done", "done", "done"]
@@ -253,7 +259,7 @@ def test_a_sweep_without_a_finished_point(tmp_path: Path) -> None:
         (folder / "points" / f"{point}.json").unlink()
     names = [path.name for path in build_report(folder)]
     assert names == ["report.html", "results.csv"]
-    assert "0 of 6 points are done" in (folder / "report.html").read_text()
+    assert "0 of 6 runs are done" in (folder / "report.html").read_text()
 
 
 def test_points_that_stop_after_pruning(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from gpw_cli.report.load import Sweep
+from gpw_cli.report.summary import dense_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def measured_accuracy(frame: pd.DataFrame) -> pd.Series[float]:
 
 def _answer(group: pd.DataFrame, done: pd.DataFrame) -> Answer:
     first, found = group.iloc[0], measured_accuracy(group)
-    dense_accuracy, dense_cycles = _dense(first, done)
+    dense_accuracy, dense_cycles = dense_beside(first, done)
     cycles = _mean(group["cycles"])
     accuracy = float(found.mean())
     return Answer(
@@ -85,12 +86,13 @@ def _name(row: pd.Series) -> str:
     return f"{row['scheme']}{sparsity}{variant}"
 
 
-def _dense(row: pd.Series, done: pd.DataFrame) -> tuple[float | None, float | None]:
+def dense_beside(row: pd.Series, done: pd.DataFrame) -> tuple[float | None, float | None]:
     """(accuracy, cycles) of the network that ``row`` was pruned from."""
     if row["scheme"] == "dense":
         return None, row["cycles"]
     same = done[(done["scheme"] == "dense") & (done["pretrain_key"] == row["pretrain_key"])]
     same = same[same["target"].eq(row["target"]) & same["quantizer"].eq(row["quantizer"])]
+    same = dense_of(same, str(row["variant"]))
     if len(same):
         return float(measured_accuracy(same).mean()), _mean(same["cycles"])
     return row["dense_accuracy"], _known(row["dense_cycles"])

@@ -17,6 +17,7 @@ from gpw_cli.report.knobs import knobs_table
 from gpw_cli.report.load import Sweep, load_sweep
 from gpw_cli.report.page import build_page
 from gpw_cli.report.quantization import bits_table
+from gpw_cli.report.runs import provenance_table, runs_table
 from gpw_cli.report.tables import (
     Table,
     accuracy_table,
@@ -24,7 +25,6 @@ from gpw_cli.report.tables import (
     failures_table,
     layers_table,
     per_layer_csv,
-    points_table,
     quantization_table,
     results_csv,
 )
@@ -42,7 +42,8 @@ TABLES = (
     (bits_table, ("fused_accuracy", "weight_bits")),
     (knobs_table, ("fused_accuracy", "weight_bits")),
     (layers_table, ("pruned_layers", "sparsity")),
-    (points_table, ("id",)),
+    (runs_table, ("id",)),
+    (provenance_table, ("id",)),
 )
 
 
@@ -65,7 +66,8 @@ def build_report(folder: Path, warn: Callable[[str], None] = lambda message: Non
     for figure in drawn:
         contents[f"figures/{figure.name}.png"] = figure.png
         contents[f"figures/{figure.name}.svg"] = figure.svg.encode()
-    contents["report.html"] = build_page(sweep, drawn, _tables(sweep)).encode()
+    data = [name for name in contents if name.endswith(".csv")]
+    contents["report.html"] = build_page(sweep, drawn, _tables(sweep), data).encode()
     _write(folder, contents)
     return sorted(folder / name for name in contents)
 

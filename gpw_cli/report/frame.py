@@ -13,6 +13,8 @@ from typing import Any
 import pandas as pd
 
 SCHEMES = ("gpw", "block", "channel", "vector", "fine", "balanced")  # order in legends and tables
+PIPELINE = ("pretrain", "prune", "finetune", "quantize", "fuse", "simulate")
+TRAINING = PIPELINE[:3]  # a later stage adds its columns once a run has it
 NAMED_AXES = ("scheme", "sparsity", "seed")  # every other varied axis goes into ``variant``
 
 
@@ -67,11 +69,10 @@ COLUMNS = (
     Column("finetune_recipe", "stages.finetune.metrics.recipe"),
     _metric("finetune_epochs", "finetune", "epochs", 0),
     Column("finetune_precision", "stages.finetune.metrics.precision", optional=True),
-    Column("commit", "stages.finetune.commit|stages.pretrain.commit"),
-    *(Column(f"{stage}_key", f"stages.{stage}.key") for stage in ("pretrain", "prune", "finetune")),
     *(
-        Column(f"{stage}_key", f"stages.{stage}.key", optional=True)
-        for stage in ("quantize", "fuse", "simulate")
+        Column(f"{stage}_{what}", f"stages.{stage}.{what}", optional=stage not in TRAINING)
+        for what in ("commit", "key")
+        for stage in PIPELINE
     ),
 )
 IDENTITY = (

@@ -20,7 +20,9 @@ from gpw_cli.report.words import npu_name, percent
 
 @dataclass(frozen=True)
 class Table:
-    """``note`` stands under the title; the first ``left`` columns are text, the rest numbers."""
+    """``note`` stands under the title; the first ``left`` and the last ``right`` columns are text,
+    the rest numbers.
+    """
 
     name: str
     title: str
@@ -28,6 +30,7 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 1
+    right: int = 0
 
 
 def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -143,34 +146,9 @@ def quantization_table(sweep: Sweep) -> Table:
     return Table("quantization", "Quantization", note, head, rows)
 
 
-def points_table(sweep: Sweep) -> Table:
-    """What every number was measured on, and the keys that find its artifacts."""
-    rows = []
-    for point in sweep.done.to_dict("records"):
-        seed, n = (f"{point[c]:,.0f}" if pd.notna(point[c]) else "" for c in ("seed", "n_test"))
-        trained = [_trained(point, stage) for stage in ("pretrain", "finetune")]
-        keys = [str(point[f"{s}_key"] or "")[:12] for s in ("pretrain", "prune", "finetune")]
-        rows.append([str(point["id"]), *trained, str(point["commit"] or ""), *keys, n, seed])
-    head = ["point", "pre-training", "fine-tuning", "commit"]
-    head += ["pretrain key", "prune key", "finetune key", "n", "seed"]
-    note = "Keys are shortened; results.csv has them in full."
-    return Table("points", "Points", note, head, rows, left=7)
-
-
-def _trained(point: dict[Any, Any], stage: str) -> str:
-    source = point["pretrain_source"] if stage == "pretrain" else None
-    recipe, epochs = point[f"{stage}_recipe"], point[f"{stage}_epochs"]
-    parts = [
-        str(source) if isinstance(source, str) and source != "scratch" else "",
-        str(recipe) if isinstance(recipe, str) else "",
-        f"{epochs:.0f} epochs" if pd.notna(epochs) else "",
-    ]
-    return ", ".join(part for part in parts if part)
-
-
 def failures_table(sweep: Sweep) -> Table:
-    """Points that failed and why."""
+    """Runs that failed and why."""
     failed = sweep.frame[sweep.frame["status"] == "failed"]
     rows = [[str(p["id"]), str(p["error"])] for p in failed.to_dict("records")]
     note = "The next `gpw sweep` with the same arguments tries them again."
-    return Table("failures", "Failed points", note, ["point", "reason"], rows, left=2)
+    return Table("failures", "Failed runs", note, ["run", "reason"], rows, left=2)

@@ -1,0 +1,101 @@
+"""The page's tables of runs: what each reached beside dense, and where each number was made."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from synthetic_sweep import write_sweep
+
+from gpw_cli.report.build import build_report
+from gpw_cli.report.load import load_sweep
+from gpw_cli.report.page import dirty_note
+from gpw_cli.report.runs import provenance_table, runs_table
+
+
+def edit_stage(folder: Path, point: str, stage: str, **changes: object) -> None:
+    file = folder / "points" / f"{point}.json"
+    record = json.loads(file.read_text())
+    record["stages"][stage] |= changes
+    file.write_text(json.dumps(record))
+
+
+def write_with_dense(folder: Path) -> list[str]:
+    """gpw at 0 (made the dense network) and 50 %; dense takes 300,000 cycles, 3 ms."""
+    ids = write_sweep(folder, ("gpw",), (0.0, 0.5), npu=True)
+    for point, cycles in zip(ids, (300_000, 120_000), strict=True):
+        file = folder / "points" / f"{point}.json"
+        record = json.loads(file.read_text())
+        metrics = record["stages"]["simulate"]["metrics"]
+        metrics |= {"cycles": cycles, "milliseconds": cycles / 1e5}
+        record["config"]["quantizer"] = {"name": "best"}
+        if cycles == 300_000:
+            record["axes"]["scheme"] = "dense"
+        file.write_text(json.dumps(record))
+    return ids
+
+
+def test_a_run_stands_beside_its_dense_network(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    ids = write_with_dense(folder)
+    table = runs_table(load_sweep(folder))
+    rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    assert [row["run"] for row in rows] == ids
+    dense, pruned = rows
+    assert (dense["minus dense"], dense["times faster"], dense["ms"]) == ("", "1.00", "3.000")
+    assert (pruned["sparsity"], pruned["reached"]) == ("50 %", "50.09 %")
+    accuracies = [pruned[f"{name} (%)"] for name in ("fine-tuned", "quantized", "fused", "on vta")]
+    assert accuracies == ["90.75", "90.55", "90.65", "90.65"]
+    assert pruned["minus dense"] == "-0.75"  # 90.65 against 91.40, both on vta
+    assert (pruned["cycles"], pruned["ms"], pruned["times faster"]) == ("120,000", "1.200", "2.50")
+    assert pruned["DRAM bytes"] == "449,206"
+
+
+def test_each_number_has_the_commit_of_its_own_stage(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    ids = write_with_dense(folder)
+    edit_stage(folder, ids[1], "simulate", commit="0123456789ab-dirty")
+    sweep = load_sweep(folder)
+    table = runs_table(sweep)
+    last = dict(zip(table.head, table.rows[1], strict=True))
+    assert last["fine-tune commit"] == "c0ffee"
+    assert last["simulate commit"] == "0123456789ab-dirty"
+    made = provenance_table(sweep)
+    row = dict(zip(made.head, made.rows[1], strict=True))
+    assert row["simulate"] == "0123456789ab-dirty s"
+    assert row["pretrain"] == f"c0ffee {'p' * 12}"
+    assert dirty_note(sweep).startswith("1 stage of 12 ")
+    build_report(folder)
+    page = (folder / "report.html").read_text()
+    assert page.count('class="l dirty"') == 2  # in both tables
+    lines = (folder / "results.csv").read_text().splitlines()
+    found = dict(zip(lines[0].split(","), lines[2].rsplit('"', 1)[1].split(","), strict=True))
+    assert found["simulate_commit"] == "0123456789ab-dirty"
+    assert found["finetune_commit"] == "c0ffee"
+
+
+def test_what_is_not_known_is_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for point in write_sweep(folder):
+        for stage in ("pretrain", "prune", "finetune"):
+            edit_stage(folder, point, stage, commit=None)
+    build_report(folder)
+    page = (folder / "report.html").read_text()
+    cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", page)
+    assert len(cells) > 50
+    assert not {"nan", "None", "<NA>"} & set(cells)
+    assert "cycles" not in runs_table(load_sweep(folder)).head
+
+
+@pytest.mark.parametrize("name", ["a <b> & 'c'", '"><script>alert(1)</script>'])
+def test_every_text_is_escaped(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, sparsities=(0.5,))
+    head = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps({**head, "name": name, "overrides": [name]}))
+    build_report(folder)
+    page = (folder / "report.html").read_text()
+    assert name not in page
+    assert page.count("<script") == 1

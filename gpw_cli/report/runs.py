@@ -52,7 +52,8 @@ def runs_table(sweep: Sweep) -> Table:
     ]
     note = (
         "Minus dense: the last accuracy that was measured, in percentage points against the dense "
-        "network (its fp32 weights where it was not run). Sparsity of the prunable weights, as asked and as reached."
+        "network (its fp32 weights where it was not run). Sparsity of the prunable weights, as "
+        "asked and as reached."
     )
     return Table(
         "runs", "Runs", note, ["run", *head, *(t for _, t in texts)], rows, right=len(texts)

@@ -109,6 +109,7 @@ def without_times(root: Path) -> dict[str, Any]:
             manifest = json.loads(file.read_text())
             del manifest["finished"], manifest["seconds"], manifest["config"]["runtime"]["root"]
             manifest["files"].pop("metrics.jsonl", None)
+            del manifest["sha256"]  # of the times too
             found[name] = manifest
         elif file.name == "metrics.jsonl":
             lines = [json.loads(line) for line in file.read_text().splitlines()]

@@ -95,6 +95,8 @@ def accuracies(frame: pd.DataFrame) -> list[Series]:
 def draw_series(axes: Axes, found: Sequence[Series], names: Sequence[str]) -> None:
     """Lines with markers, in the colour of the NPU's place in ``names``; bounds dotted."""
     ticks = sorted({100 * x for series in found for x in series.x})
+    if not ticks:  # another scheme's sweep: the pane stays empty
+        return
     for series in found:
         place = names.index(series.name) if series.name in names else len(names)
         colour, x = light(ROLES[place % len(ROLES)]), [100 * value for value in series.x]

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from gpw_cli.cli import answer, cache, cycles, data, inspect, pipeline, simulate, sweep
+from gpw_cli.cli import answer, cache, cycles, data, export, inspect, pipeline, simulate, sweep
 from gpw_cli.cli.console import say
 from gpw_cli.errors import GpwError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Which weights of a CNN may go so that a vector-engine NPU really gets faster, and what "
     "it costs in accuracy.",
 )
-for group in (pipeline, simulate, cycles, sweep, answer, inspect):
+for group in (pipeline, simulate, cycles, sweep, answer, export, inspect):
     group.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")

@@ -40,7 +40,7 @@ def run_float(graph: Graph, x: Tensor, visit: Visit | None = None) -> Tensor:
     last = {name: node.name for node in graph.nodes for name in inputs_of(node)}
     tensors: dict[str, Tensor] = {}
     for node in graph.nodes:
-        value = x if isinstance(node, Input) else _compute(node, tensors)
+        value = x if isinstance(node, Input) else compute(node, tensors)
         tensors[node.name] = value
         if visit is not None:
             visit(node.name, value)
@@ -50,7 +50,8 @@ def run_float(graph: Graph, x: Tensor, visit: Visit | None = None) -> Tensor:
     return tensors[graph.output].flatten(1)
 
 
-def _compute(node: Node, tensors: dict[str, Tensor]) -> Tensor:
+def compute(node: Node, tensors: dict[str, Tensor]) -> Tensor:
+    """The value of ``node``, any but the input, from those of its inputs [N, C, H, W]."""
     x = tensors[inputs_of(node)[0]]
     if isinstance(node, Conv):
         weight, bias = torch.from_numpy(node.weight).to(x), torch.from_numpy(node.bias).to(x)

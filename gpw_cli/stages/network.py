@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gpw_cli.config.schema import Config
+    from gpw_cli.data.pictures import Pictures
     from gpw_cli.stages.pipeline import Job
     from gpw_cli.store.store import Artifact
 
@@ -79,7 +80,12 @@ def load_masks(artifact: Artifact) -> dict[str, Tensor]:
 
 def picture_of(job: Job) -> tuple[int, int, int]:
     """[C, H, W] of the pictures that the network sees."""
-    height, width, channels = job.services.pictures(job.config).train.images.shape[1:]
+    return picture_shape_of(job.services.pictures(job.config))
+
+
+def picture_shape_of(pictures: Pictures) -> tuple[int, int, int]:
+    """[C, H, W] of the images of a data set."""
+    height, width, channels = pictures.train.images.shape[1:]
     return channels, height, width
 
 

@@ -1,0 +1,71 @@
+"""``gpw export``: a network of the store, a file or a sweep's point, for use without gpw."""
+
+from __future__ import annotations
+
+import json as js
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gpw_cli.cli.arguments import ConfigDir, Overrides
+from gpw_cli.cli.console import listener, say
+from gpw_cli.errors import UsageError
+
+EPILOG = "example: gpw export 21e7cd27 --to net.onnx --int8"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("export", epilog=EPILOG)(export)
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY_OR_POINT",
+            help="An artifact's key or folder, a file of weights, or a point's file in "
+            "results/SWEEP/points.",
+        ),
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(
+            help="net.pt2 (PyTorch), net.safetensors (weights), net.onnx, or a folder for the "
+            "target's program."
+        ),
+    ],
+    overrides: Overrides = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="The quantized network (ONNX with QuantizeLinear).")
+    ] = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """The pruned network as a file of its own: masks applied, dead channels out."""
+    from gpw_cli.config.compose import compose
+    from gpw_cli.stages.deliver import check_format, deliver
+    from gpw_cli.stages.pipeline import run
+    from gpw_cli.stages.services import open_services
+    from gpw_cli.stages.source import checkpoint_overrides
+
+    check_format(to, int8)
+    given = list(overrides or [])
+    config = compose([*checkpoint_overrides(_key(source), given, config_dir), *given], config_dir)
+    services = open_services(config, listener())
+    until = "pretrain" if to.suffix and not int8 else "fuse"
+    artifacts = run(config, services, until)
+    deliver(to, config, services, artifacts, int8=int8)
+    say(f"wrote {to}")
+
+
+def _key(source: str) -> str:
+    """The key of the trained network where ``source`` is a point's file, else ``source`` itself."""
+    file = Path(source)
+    if file.suffix != ".json" or not file.is_file():
+        return source
+    try:
+        stages = js.loads(file.read_text())["stages"]
+        return str(stages.get("finetune", stages["pretrain"])["key"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"{source} is no finished point of a sweep; name one with a key") from None

@@ -1,0 +1,52 @@
+"""A float graph as a PyTorch module: what is left of a pruned network, to be saved or traced.
+
+module = GraphModule(remove_dead(fold(trace(model, (3, 32, 32)))))
+torch.export.save(torch.export.export(module, (images,)), "net.pt2")     # loads without gpw
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpw_cli.graph.floating import compute
+from gpw_cli.graph.ir import Conv, Graph, Input
+from gpw_cli.graph.ir import inputs as inputs_of
+
+
+class GraphModule(nn.Module):
+    """Images [N, C, H, W] float32, as the network takes them -> logits [N, classes].
+
+    The weights are parameters named after their layers, dots written as underscores.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+        for node in graph.nodes:
+            if isinstance(node, Conv):
+                for leaf, value in (("weight", node.weight), ("bias", node.bias)):
+                    tensor = torch.from_numpy(value).float()
+                    self.register_parameter(parameter_name(node, leaf), nn.Parameter(tensor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Node by node, in order."""
+        tensors: dict[str, Tensor] = {}
+        for node in self.graph.nodes:
+            if isinstance(node, Input):
+                tensors[node.name] = x
+            elif isinstance(node, Conv):
+                weight, bias = (
+                    self.get_parameter(parameter_name(node, leaf)) for leaf in ("weight", "bias")
+                )
+                source = tensors[inputs_of(node)[0]]
+                tensors[node.name] = F.conv2d(source, weight, bias, node.stride, node.padding)
+            else:
+                tensors[node.name] = compute(node, tensors)
+        return tensors[self.graph.output].flatten(1)
+
+
+def parameter_name(node: Conv, leaf: str) -> str:
+    """``layer1_0_conv1_weight``: a module's attribute holds no dots."""
+    return f"{node.name}.{leaf}".replace(".", "_")

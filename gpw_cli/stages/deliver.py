@@ -1,0 +1,132 @@
+"""The pruned network as a file of its own: what ``gpw export`` writes.
+
+    deliver(Path("net.onnx"), config, services, artifacts)
+
+Masks are applied and what is dead is out. A format is one entry of ``FORMATS``; its suffix chooses
+it, and a name without suffix is the folder of a program for the target.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gpw_cli.config.schema import Config
+from gpw_cli.data.pictures import normalise
+from gpw_cli.errors import UsageError
+from gpw_cli.graph.dead import remove_dead
+from gpw_cli.graph.fold import fold
+from gpw_cli.graph.integer_io import load
+from gpw_cli.graph.ir import Graph
+from gpw_cli.graph.module import GraphModule
+from gpw_cli.graph.trace import trace
+from gpw_cli.stages.network import load_network, picture_shape_of
+from gpw_cli.stages.program import export_to
+from gpw_cli.stages.services import Services
+from gpw_cli.store.store import Artifact
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished run up to ``fuse``, with ``images`` float32 [2, C, H, W] to trace with."""
+
+    config: Config
+    services: Services
+    artifacts: Mapping[str, Artifact]
+    images: Tensor
+
+    def graph(self) -> Graph:
+        """The float network without what is dead, its batch norms folded."""
+        trained = self.artifacts.get("finetune", self.artifacts["pretrain"])
+        model, _ = load_network(trained)
+        images = self.services.pictures(self.config)
+        shape = picture_shape_of(images)
+        return remove_dead(fold(trace(model, shape, images.mean, images.std)))
+
+
+def _torch_program(source: Source, file: Path) -> None:
+    module = GraphModule(source.graph()).eval()
+    batch = {0: torch.export.Dim("batch", min=1)}
+    exported = torch.export.export(module, (source.images,), dynamic_shapes=(batch,))
+    torch.export.save(exported, file)
+
+
+def _weights(source: Source, file: Path) -> None:
+    state = GraphModule(source.graph()).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
+
+
+def _onnx(source: Source, file: Path) -> None:
+    import onnx
+
+    from gpw_cli.graph.onnx_out import float_model
+
+    onnx.save(float_model(source.graph()), file)
+
+
+def _onnx_int8(source: Source, file: Path) -> None:
+    import onnx
+
+    from gpw_cli.graph.onnx_out import quantized_model
+
+    onnx.save(quantized_model(load(source.artifacts["fuse"].path)), file)
+
+
+# (suffix, int8) -> what writes it
+FORMATS: Mapping[tuple[str, bool], Callable[[Source, Path], None]] = {
+    (".pt2", False): _torch_program,
+    (".safetensors", False): _weights,
+    (".onnx", False): _onnx,
+    (".onnx", True): _onnx_int8,
+}
+
+
+def check_format(to: Path, int8: bool) -> None:
+    """Raises UsageError for a name that no format has."""
+    if to.suffix and (to.suffix, int8) not in FORMATS:
+        known = ", ".join(suffix + (" with --int8" if q else "") for suffix, q in FORMATS)
+        raise UsageError(
+            f"--to {to}{' --int8' if int8 else ''}: expected a file that ends in {known}, or a "
+            "folder without suffix for the target's program"
+        )
+    if not to.suffix and int8:
+        raise UsageError(f"--to {to} --int8: a program is always int8; leave --int8 out")
+    if to.suffix == ".onnx":
+        _check_onnx()
+
+
+def _check_onnx() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("onnx") is None:
+        raise UsageError("writing ONNX needs the onnx package: pip install 'gpw[onnx]'")
+
+
+def deliver(
+    to: Path,
+    config: Config,
+    services: Services,
+    artifacts: Mapping[str, Artifact],
+    *,
+    int8: bool = False,
+) -> None:
+    """Write ``to``; a file appears whole or not at all. UsageError where it cannot be written."""
+    check_format(to, int8)
+    if not to.suffix:
+        export_to(to, config, services, artifacts)
+        return
+    images = services.pictures(config)
+    two = normalise(images.test.images[:2], images.mean, images.std)
+    partial = to.with_name(f".{to.stem}.partial{to.suffix}")
+    try:
+        FORMATS[to.suffix, int8](Source(config, services, artifacts, two), partial)
+        os.replace(partial, to)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"--to {to}: {error.strerror or error}") from error

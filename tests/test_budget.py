@@ -66,6 +66,14 @@ def test_a_branch_goes_whole_when_it_does_not_pay() -> None:
     assert made.measure(kept).cycles == 210
 
 
+def test_a_margin_is_left_free() -> None:
+    made = problem([20, 20], [5, 5], [10, 500], [frozenset({0}), frozenset({1})], 250)
+    kept = choose(replace(made, margin=0.2))
+    assert made.measure(kept).cycles == 200
+    with pytest.raises(UsageError, match=r"the smallest budget is pruning\.budget=125"):
+        choose(replace(made, limit=110, margin=0.2))
+
+
 def test_branches_may_be_decided_already() -> None:
     made = problem([20, 20], [5, 5], [10, 500], [frozenset({0}), frozenset({1})], 650)
     kept = choose(replace(made, gone=frozenset({0})))

@@ -64,6 +64,7 @@ def test_digits_bring_their_network_and_explicit_choices_win() -> None:
         ("pruning.budget=72000", ["needs scope=cycles", "scope=layer"]),
         ("pruning.budget=-1", ["pruning.budget=-1 must be at least 0"]),
         ("pruning.budget_ms=nan", ["pruning.budget_ms=nan must be at least 0"]),
+        ("pruning.margin=0.5", ["pruning.margin=0.5 must be at least 0 and below 0.5"]),
         ("pruning.gradient_batches=0", ["pruning.gradient_batches=0 must be at least 1"]),
         ("finetune.rewind=46", ["finetune.rewind=46", "pretrain.train.epochs=45"]),
         ("finetune.gradual.steps=4", ["finetune.gradual.steps=4", "within the 10 epochs"]),

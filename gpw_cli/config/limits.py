@@ -53,6 +53,8 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
         yield f"pruning.budget={pruning.budget} must be at least 0 cycles"
     if not 0 <= pruning.budget_ms < math.inf:
         yield f"pruning.budget_ms={pruning.budget_ms} must be at least 0 and finite"
+    if not 0 <= pruning.margin < 0.5:
+        yield f"pruning.margin={pruning.margin} must be at least 0 and below 0.5"
     budgets = (pruning.budget > 0) + (pruning.budget_ms > 0)
     cycles = pruning.scope is Scope.cycles and pruning.scheme is not Scheme.dense
     if cycles and budgets != 1:

@@ -99,6 +99,9 @@ class PruningConfig:
     budget: int = 0
     budget_ms: float = 0.0
     branches: list[str] = field(default_factory=list)
+    # share of a budget that is left free: with the scales of the fine-tuned network a shortcut may
+    # need a shift more, which is a pass
+    margin: float = 0.015
     gradient_batches: int = 50  # taylor: batches of 128 training pictures
 
     @property

@@ -16,6 +16,7 @@ what they would have cost is spent on others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -61,7 +62,8 @@ class Measured:
 class Problem:
     """``branches``: layer indices that may all go together; ``measure``: compiles what is kept.
 
-    ``gone``: the branches that go, where that is decided already.
+    ``gone``: the branches that go, where that is decided already. ``margin``: share of ``limit``
+    that is left free, because fine-tuning may change the cycles by some passes.
     """
 
     layers: Sequence[Prunable]
@@ -69,6 +71,12 @@ class Problem:
     measure: Callable[[Sequence[Bools]], Measured]
     limit: int  # cycles
     gone: Branches | None = None
+    margin: float = 0.0
+
+    @property
+    def room(self) -> int:
+        """The cycles that may be used."""
+        return int(self.limit * (1 - self.margin))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +105,13 @@ class _Plan:
 def choose(problem: Problem) -> list[Bools]:
     """The groups to keep of each layer. Raises UsageError for a limit that cannot be reached."""
     costs = measure_costs(problem)
-    if costs.dense <= problem.limit and not problem.gone:
+    if costs.dense <= problem.room and not problem.gone:
         return [np.ones(layer.units.shape, np.bool_) for layer in problem.layers]
     _check_limit(problem)
     sets = _branch_sets(problem, costs) if problem.gone is None else [problem.gone]
     best = max(
-        (_filled(problem, costs, gone, problem.limit) for gone in sets),
-        key=lambda plan: plan.saliency if plan.cycles <= problem.limit else -plan.cycles,
+        (_filled(problem, costs, gone, problem.room) for gone in sets),
+        key=lambda plan: plan.saliency if plan.cycles <= problem.room else -plan.cycles,
     )
     return _corrected(problem, costs, best.gone)
 
@@ -141,10 +149,12 @@ def smallest(problem: Problem) -> list[Bools]:
 
 def _check_limit(problem: Problem) -> None:
     least = problem.measure(smallest(problem)).cycles
-    if least > problem.limit:
+    if least > problem.room:
+        smallest_budget = math.ceil(least / (1 - problem.margin))
         raise UsageError(
             f"pruning.budget={problem.limit} cycles cannot be met: with everything removed that "
-            f"may go the network still takes {least}; the smallest budget is pruning.budget={least}"
+            f"may go the network still takes {least}; the smallest budget is "
+            f"pruning.budget={smallest_budget}"
         )
 
 
@@ -249,16 +259,16 @@ def _topped_up(problem: Problem, costs: Costs, plan: _Plan, limit: float) -> _Pl
 
 def _corrected(problem: Problem, costs: Costs, gone: Branches) -> list[Bools]:
     """The plan whose compiled cycles come nearest to the limit from below."""
-    target = float(problem.limit)
+    target = float(problem.room)
     best, best_cycles = smallest(problem), -1
     for _ in range(_COMPILATIONS):
         kept = _groups(problem, _filled(problem, costs, gone, target).kept)
         measured = problem.measure(kept)
-        gap = problem.limit - measured.cycles
+        gap = problem.room - measured.cycles
         if gap >= 0 and measured.cycles > best_cycles:
             best, best_cycles = list(measured.live), measured.cycles
         dead = any((own & ~live).any() for own, live in zip(kept, measured.live, strict=True))
-        if 0 <= gap <= _TOLERANCE * problem.limit and not dead:
+        if 0 <= gap <= _TOLERANCE * problem.room and not dead:
             break
         problem = _without_dead(problem, kept, measured.live)
         target += gap if gap < 0 else 0.8 * gap

@@ -87,6 +87,7 @@ class NetworkCosts:
             measure,
             limit,
             self._gone(branches),
+            self.config.pruning.margin,
         )
 
     def _gone(self, branches: Sequence[tuple[str, ...]]) -> frozenset[int] | None:

@@ -109,15 +109,15 @@ def prune(config: Config) -> Mapping[str, Any]:
     """The whole pruning group with the tile made concrete; a budget has no sparsity."""
     tile_out, tile_in = pruning_tile(config)
     pruning = config.pruning
-    plain = _without(
-        pruning, PruningConfig, "rounding", "budget", "budget_ms", "branches", "gradient_batches"
-    )
+    later = ("rounding", "budget", "budget_ms", "branches", "gradient_batches", "margin")
+    plain = _without(pruning, PruningConfig, *later)
     plain |= {"tile_out": tile_out, "tile_in": tile_in}
     if pruning.keep_shift:  # the behaviour from before the setting existed
         del plain["keep_shift"]
     if pruning.scope is Scope.cycles:  # the mask depends on what the target charges for it
         del plain["sparsity"]
         plain |= {
+            "margin": pruning.margin,
             "target": npu_identity(config),
             "quantizer": {**quantize(config), **fuse(config)},
         }

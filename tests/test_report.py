@@ -27,8 +27,8 @@ from gpw_cli.report.tables import (
 )
 
 BASIS = (
-    "resnet20 on cifar10: n = 10,000 test pictures, 1 seed a point, 10 epochs (recipe restart) of "
-    "fine-tuning, 45 epochs (recipe fast) of pre-training."
+    "resnet20 on cifar10: n = 10,000 test images, 1 seed a setting, 10 epochs (recipe restart) "
+    "of fine-tuning, 45 epochs (recipe fast) of pre-training."
 )
 NPU_FIGURES = (
     "accuracy_vs_sparsity",
@@ -115,10 +115,10 @@ def test_page_is_self_contained_and_its_ids_are_unique(tmp_path: Path) -> None:
 def test_accuracy_caption_says_what_to_conclude(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s")
     assert accuracy.accuracy_caption(load_sweep(tmp_path / "s")) == (
-        "gpw is above block at every sparsity, by 2.25 to 7.29 points; 1 of 3 lie in the paper's "
-        "5.73 to 23.83. A single seed: differences below 0.5 point would be noise. Before pruning: "
-        "91.50 %. Whole groups only, so the sparsity reached differs: block: 90 % became 88.9 %. "
-        + BASIS
+        "gpw is above block at every sparsity, by 2.25 to 7.29 percentage points; 1 of 3 lie "
+        "in the paper's 5.73 to 23.83. A single seed: differences below 0.5 percentage points "
+        "would be noise. Before pruning: 91.50 %. Whole groups only, so the sparsity reached "
+        "differs: block: 90 % became 88.9 %. " + BASIS
     )
 
 
@@ -127,8 +127,14 @@ def test_small_and_negative_differences_are_named(tmp_path: Path) -> None:
     write_sweep(folder)
     set_accuracy(folder, "scheme=block,sparsity=0.5", 90.95)
     caption = accuracy.accuracy_caption(load_sweep(folder))
-    assert "at 2 of 3 sparsities, by 4.41 to 7.29 points, below it at 50 % by 0.20" in caption
-    assert "At 50 % the difference is below 0.5 point on one seed, which is noise" in caption
+    assert (
+        "at 2 of 3 sparsities, by 4.41 to 7.29 percentage points, below it at 50 % by 0.20"
+        in caption
+    )
+    assert (
+        "At 50 % the difference is below 0.5 percentage points on one seed, which is noise"
+        in caption
+    )
     assert "sd 0.23" in caption
 
 
@@ -138,9 +144,7 @@ def test_equal_accuracies_are_not_called_lower(tmp_path: Path) -> None:
     set_accuracy(folder, "scheme=block,sparsity=0.5", 90.75)
     set_accuracy(folder, "scheme=block,sparsity=0.6", 99.0)
     caption = accuracy.accuracy_caption(load_sweep(folder))
-    assert caption.startswith(
-        "gpw is above block at no sparsity, equal at 50 %, below it at 60 % by 8.58 points; 0 of 2"
-    )
+    assert "at no sparsity, equal at 50 %, below it at 60 % by 8.58 percentage points; 0" in caption
 
 
 def test_few_pictures_are_named_as_the_noise(tmp_path: Path) -> None:
@@ -148,18 +152,24 @@ def test_few_pictures_are_named_as_the_noise(tmp_path: Path) -> None:
     for point in write_sweep(folder, sparsities=(0.5,)):
         rewrite(folder, point, n_test=359)
         set_accuracy(folder, point, 90.0)
-    assert "which is noise: one of 359 test pictures is 0.28 point." in accuracy.accuracy_caption(
-        load_sweep(folder)
+    assert (
+        "which is noise: one of 359 test images is 0.28 percentage points."
+        in accuracy.accuracy_caption(load_sweep(folder))
     )
 
 
-def test_another_network_is_told_apart_from_the_paper(tmp_path: Path) -> None:
+def test_only_the_papers_own_setting_is_compared_with_the_paper(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     for point in write_sweep(folder):
         rewrite(folder, point, config={"model": {"name": "digits"}, "data": {"name": "digits"}})
     caption = accuracy.accuracy_caption(load_sweep(folder))
-    assert "The paper's range is for ResNet-20 on CIFAR-10." in caption
-    assert "digits on digits: n = 10,000" in caption
+    assert "paper" not in caption
+    assert "2.25 to 7.29" in caption
+    table = difference_table(load_sweep(folder))
+    assert "paper's range" not in table.head
+    assert table.rows[0] == ["gpw - block", "50 %", "2.25", "1"]
+    build_report(folder)
+    assert "paper" not in (folder / "report.html").read_text()
 
 
 def test_seeds_are_aggregated_and_paired(tmp_path: Path) -> None:
@@ -176,7 +186,7 @@ def test_seeds_are_aggregated_and_paired(tmp_path: Path) -> None:
     assert overlap(sweep.done, "accuracy", "gpw", "block") == []
     caption = accuracy.accuracy_caption(sweep)
     assert "the ranges of one sd never overlap" in caption
-    assert "3 seeds a point" in caption
+    assert "3 seeds a setting" in caption
     assert difference_table(sweep).rows == [["gpw - block", "50 %", "2.25 ± 0.00", "3", "below"]]
 
 
@@ -189,9 +199,9 @@ def test_a_swept_scope_makes_its_own_curves(tmp_path: Path) -> None:
     assert found == [f"{scheme}, scope {scope}" for scheme in schemes for scope in scopes]
     assert len(differences(sweep.done, "accuracy")) == 2
     assert accuracy.accuracy_caption(sweep).startswith(
-        "gpw is above block at every sparsity, by 2.25 to 7.29 points in scope layer (1 of 3 within"
-        " the paper's 5.73 to 23.83) and by 2.25 to 7.29 points in scope global (1 of 3). Nearest"
-        " to the paper's range comes scope layer (2.25 to 7.29)."
+        "gpw is above block at every sparsity, by 2.25 to 7.29 percentage points in scope layer (1 "
+        "of 3 within the paper's 5.73 to 23.83) and by 2.25 to 7.29 percentage points in scope "
+        "global (1 of 3). Nearest to the paper's range comes scope layer (2.25 to 7.29)."
     )
     assert accuracy_table(sweep).rows[0][-2:] == ["-0.75", "1"]
 
@@ -224,9 +234,13 @@ def test_a_variant_below_block_gets_a_sentence_of_its_own(tmp_path: Path) -> Non
     write_sweep(folder, scopes=("layer", "global"))
     set_accuracy(folder, "scheme=block,sparsity=0.9,scope=global", 99.0)
     caption = accuracy.accuracy_caption(load_sweep(folder))
-    assert "at every sparsity in scope layer, by 2.25 to 7.29 points; 1 of 3 lie in" in caption
     assert (
-        "at 2 of 3 sparsities in scope global, by 2.25 to 4.41 points, below it at 90 %" in caption
+        "at every sparsity in scope layer, by 2.25 to 7.29 percentage points; 1 of 3 lie in"
+        in caption
+    )
+    assert (
+        "at 2 of 3 sparsities in scope global, by 2.25 to 4.41 percentage points, below it at 90 %"
+        in caption
     )
 
 
@@ -322,11 +336,17 @@ def test_layer_and_training_captions(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s")
     sweep = load_sweep(tmp_path / "s")
     text = layers.layers_caption(sweep)
-    assert "block is at most 50.0 points from what was asked (layer1.0.conv1, 100 % for" in text
-    assert "3 of 7 layers lose every weight at some point" in text
+    assert (
+        "block is at most 50.0 percentage points from what was asked (layer1.0.conv1, 100 % for"
+        in text
+    )
+    assert "3 of 7 layers lose every weight in some run" in text
     text = training.finetuning_caption(sweep)
-    assert text.startswith("One line a point (6)")
-    assert "Between the last two evaluations 6 of 6 still rose (median +3.00 points)." in text
+    assert text.startswith("One line a run (6)")
+    assert (
+        "Between the last two evaluations 6 of 6 still rose (median +3.00 percentage points)."
+        in text
+    )
 
 
 def test_pretraining_is_drawn_once_for_all_points_that_share_it(tmp_path: Path) -> None:
@@ -342,7 +362,7 @@ def test_pretraining_is_drawn_once_for_all_points_that_share_it(tmp_path: Path) 
 def test_npu_captions_and_the_quantization_table(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", sparsities=(0.0, 0.5), npu=True)
     sweep = load_sweep(tmp_path / "s")
-    assert "0.10 points below fp32 over 4 points" in npu.npu_accuracy_caption(sweep)
+    assert "0.10 percentage points below fp32 over 4 runs" in npu.npu_accuracy_caption(sweep)
     text = npu.cycles_caption(sweep)
     assert "times faster than dense" in text
     assert "Cycles are 1.11 times the hardware's bound." in text
@@ -363,7 +383,7 @@ def test_one_knob_at_a_time_is_compared_with_the_preset(tmp_path: Path) -> None:
     ]
     text = knobs.knobs_caption(sweep)
     assert "at 4 bits rounding truncate -6.00 and bias_bits 8 +0.20" in text
-    assert "Within half a point everywhere: bias_bits 8." in text
+    assert "Within 0.5 everywhere: bias_bits 8." in text
     # the preset's own curve is not mixed with the turned knobs
     assert quantization.settings(sweep)["fused"].tolist() == [91.0, 87.0]
     written = {path.stem for path in build_report(tmp_path / "s") if path.suffix == ".png"}
@@ -385,14 +405,16 @@ def test_the_loss_of_a_quantizer_says_over_how_many_networks(tmp_path: Path) -> 
     folder = tmp_path / "s"
     write_knobs(folder, {})
     caption = quantization.bits_caption(load_sweep(folder))
-    assert caption.startswith("Points lost against fp32 at 8 bits: best +0.50. ")
+    assert caption.startswith("Percentage points lost against fp32 at 8 bits: best +0.50. ")
     file = folder / "points" / "scheme=dense,bits=4.json"
     record = json.loads(file.read_text())
     record["stages"]["quantize"]["metrics"]["weight_bits"] = 8
     record["config"]["model"]["name"] = "resnet56"
     file.write_text(json.dumps(record))
     caption = quantization.bits_caption(load_sweep(folder))
-    assert caption.startswith("Points lost against fp32 at 8 bits (mean of 2 networks): best +2.50")
+    assert caption.startswith(
+        "Percentage points lost against fp32 at 8 bits (mean of 2 networks): best +2.50"
+    )
 
 
 def test_the_frontier_averages_seeds_and_names_what_is_worth_it(tmp_path: Path) -> None:

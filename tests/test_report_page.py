@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic_sweep import write_sweep
 
+from gpw_cli.report import accuracy, frontier, layers, npu
 from gpw_cli.report.build import build_report
 from gpw_cli.report.load import load_sweep
 from gpw_cli.report.page import dirty_note
@@ -99,3 +100,49 @@ def test_every_text_is_escaped(tmp_path: Path, name: str) -> None:
     page = (folder / "report.html").read_text()
     assert name not in page
     assert page.count("<script") == 1
+
+
+def test_figures_have_text_and_numbers_for_the_pointer(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_with_dense(folder)
+    build_report(folder)
+    svg = (folder / "figures/accuracy_vs_cycles.svg").read_text()
+    assert len(re.findall(r"<text[ >]", svg)) > 10
+    titles = re.findall(r"<title>([^<]*)</title>", svg)
+    assert len(titles) == 2
+    (pruned,) = (title for title in titles if "50 %" in title)
+    assert {"90.65", "120", "1.200"} <= set(re.findall(r"[\d.]*\d", pruned))
+    sparsity = (folder / "figures/accuracy_vs_sparsity.svg").read_text()
+    assert re.findall(r"<title>([^<]*)</title>", sparsity) == ["gpw at 50 %: 90.75 (1 seed)"]
+
+
+def test_cycles_have_a_second_axis_in_ms(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_with_dense(folder)
+    axes = frontier.draw_frontier(load_sweep(folder)).axes[0]
+    (above,) = axes.child_axes
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()  # thousand cycles at 100 MHz
+    assert above.get_xlim() == pytest.approx((low / 100, high / 100))
+
+
+def test_the_heatmap_has_a_scale_and_names_every_column(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, sparsities=tuple(n / 40 for n in range(1, 33)))
+    cells, scale = layers.draw_layers(load_sweep(folder)).axes
+    assert [text.get_text() for text in scale.get_xticklabels()] == ["0", "25", "50", "75", "100"]
+    assert len(cells.get_xticklabels()) == 64
+    assert cells.get_xticklabels()[1].get_text() == "5"
+
+
+def test_panels_above_each_other_share_their_range_of_x(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, sparsities=(0.0, 0.5, 0.9), npu=True)
+    sweep = load_sweep(folder)
+    for figure in (
+        accuracy.draw_accuracy(sweep),
+        npu.draw_cycles(sweep),
+        npu.draw_npu_accuracy(sweep),
+    ):
+        assert len(figure.axes) == 2
+        assert len({axes.get_xlim() for axes in figure.axes}) == 1

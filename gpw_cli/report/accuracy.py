@@ -10,9 +10,10 @@ from gpw_cli.report.draw import (
     label_room,
     level,
     same_limits,
+    same_x,
     sparsity_axis,
 )
-from gpw_cli.report.gaps import draw_gaps, gap_sentences
+from gpw_cli.report.gaps import draw_gaps, gap_sentences, is_papers
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import panels
 from gpw_cli.report.summary import Curve, curves, dense_levels, differences
@@ -32,15 +33,16 @@ def draw_accuracy(sweep: Sweep) -> Figure:
     found = curves(sweep.done, "accuracy")
     gaps = differences(sweep.done, "accuracy")
     variants = list(dict.fromkeys(curve.variant for curve in found))
-    first = 2.9 if len(variants) == 1 else 2.3
-    heights = [first] * len(variants) + ([1.9] if gaps else [])
+    top = 2.9 if len(variants) == 1 else 2.3
+    heights = [top] * len(variants) + ([1.9] if gaps else [])
     figure, grid = panels(len(heights), 1, heights)
     _draw_variants([row[0] for row in grid], sweep, found, "Accuracy after fine-tuning (%)")
     if gaps:
         names = [Curve(curve.scheme, "", curve.points) for curve in found]
         names += [Curve(gap.variant, "", gap.points) for gap in gaps if len(gaps) > 1]
         sparsity_axis(grid[-1][0], names, label_room(names))
-        draw_gaps(grid[-1][0], gaps)
+        draw_gaps(grid[-1][0], gaps, is_papers(sweep))
+    same_x([row[0] for row in grid])
     grid[-1][0].set_xlabel(AXIS)
     return figure
 
@@ -104,7 +106,7 @@ def _reached_sentence(sweep: Sweep) -> str:
         parts += [f"{curve.label}: {listed(reached)}"] if reached else []
     if len(parts) > 2:
         far, name = max((abs(at.mean - at.x), c.label) for c in found for at in c.points)
-        most = f"by up to {100 * far:.1f} points ({name})"
+        most = f"by up to {100 * far:.1f} percentage points ({name})"
         return f"Whole groups only, so the sparsity reached differs from what was asked {most}."
     return (
         f"Whole groups only, so the sparsity reached differs: {'; '.join(parts)}." if parts else ""
@@ -131,5 +133,5 @@ def before_caption(sweep: Sweep) -> str:
     text = f"Pruned weights alone reach at most {best.mean:.2f} % ({label} at {percent(best.x)})"
     gains = (rows["accuracy"] - rows["pruned_accuracy"]).dropna().tolist()
     if gains:
-        text += f"; fine-tuning changes a point's accuracy by {span(gains)} points"
+        text += f"; fine-tuning changes a run's accuracy by {span(gains)} percentage points"
     return f"{text}. {basis(sweep)}"

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpw_cli.report.style import DASHES, MARKERS, light, scheme_colour
-from gpw_cli.report.summary import Curve
+from gpw_cli.report.style import DASHES, MARKERS, add_tips, light, scheme_colour
+from gpw_cli.report.summary import At, Curve
+from gpw_cli.report.words import percent, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +38,12 @@ def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
             capsize=3,
             elinewidth=1.1,
         )
+        add_tips(axes, [(100 * at.x, at.mean, _tip(curve, at)) for at in curve.points])
+
+
+def _tip(curve: Curve, at: At) -> str:
+    spread = "" if at.sd is None else f" ± {at.sd:.3g}"
+    return f"{curve.label} at {percent(at.x)}: {at.mean:.4g}{spread} ({plural(at.n, 'seed')})"
 
 
 def label_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str] = ()) -> None:
@@ -100,6 +107,13 @@ def same_limits(panes: Sequence[Axes]) -> None:
     for pane in panes:
         pane.set_xlim(min(low for low, _ in x), max(high for _, high in x))
         pane.set_ylim(min(low for low, _ in y), max(high for _, high in y))
+
+
+def same_x(panes: Sequence[Axes]) -> None:
+    """All panels from the lowest to the highest limit of x of any."""
+    limits = [pane.get_xlim() for pane in panes]
+    for pane in panes:
+        pane.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
 # offset in points from a marker, and which side of the text faces it

@@ -7,16 +7,18 @@ accurate.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from gpw_cli.report.draw import EndLabel, name_points, same_limits
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import MARKERS, light, panels, scheme_colour
+from gpw_cli.report.style import MARKERS, add_tips, light, panels, scheme_colour
 from gpw_cli.report.summary import dense_of, pareto, scheme_rank
 from gpw_cli.report.tables import Table
-from gpw_cli.report.words import basis, cycle_unit, listed, npu_name, percent
+from gpw_cli.report.words import basis, cycle_unit, listed, npu_name, percent, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +35,7 @@ def networks(sweep: Sweep) -> pd.DataFrame:
         .agg(
             cycles=("cycles", "mean"),
             bound_cycles=("bound_cycles", "mean"),
+            milliseconds=("milliseconds", "mean"),
             accuracy=("npu_accuracy", "mean"),
             sd=("npu_accuracy", "std"),
             n=("npu_accuracy", "size"),
@@ -57,7 +60,9 @@ def draw_frontier(sweep: Sweep) -> Figure:
     figure, grid = panels(len(variants), 1, [2.7 if several else 4.0] * len(variants))
     factor, unit = cycle_unit(found["cycles"].max())
     scaled = found.assign(
-        cycles=found["cycles"] * factor, bound_cycles=found["bound_cycles"] * factor
+        cycles=found["cycles"] * factor,
+        bound_cycles=found["bound_cycles"] * factor,
+        unit=unit.lower(),
     )
     panes, title = [row[0] for row in grid], f"Test accuracy on {npu_name(sweep)} (%)"
     for pane, variant in zip(panes, variants, strict=True):
@@ -65,8 +70,9 @@ def draw_frontier(sweep: Sweep) -> Figure:
         pruned = (scaled["variant"] == variant) & (scaled["scheme"] != "dense")
         dense = dense_of(scaled[scaled["scheme"] == "dense"], variant)
         _draw_networks(pane, pd.concat([scaled[pruned], dense]), scaled[scaled["front"]])
-    panes[-1].set_xlabel(f"{unit} cycles a picture")
+    panes[-1].set_xlabel(f"{unit} cycles an image")
     same_limits(panes)
+    _milliseconds(panes[0], scaled)
     _legend(figure, panes)
     for pane, variant in zip(panes, variants, strict=True):
         _name_points(pane, scaled[(scaled["variant"] == variant) & (scaled["sparsity"] > 0)])
@@ -85,6 +91,19 @@ def _draw_networks(axes: Axes, own: pd.DataFrame, front: pd.DataFrame) -> None:
     axes.margins(0.08)
 
 
+def _milliseconds(axes: Axes, scaled: pd.DataFrame) -> None:
+    """A second axis in ms above, where one clock holds for all networks."""
+    ratios = (scaled["milliseconds"] / scaled["cycles"]).dropna()
+    if ratios.empty or ratios.max() > 1.0001 * ratios.min():
+        return
+    ratio = float(ratios.mean())
+    above = axes.secondary_xaxis(
+        "top", functions=(partial(np.multiply, ratio), partial(np.multiply, 1 / ratio))
+    )
+    above.set_xlabel("ms an image", fontsize=8.5)
+    above.tick_params(labelsize=7.5)
+
+
 def _draw_series(axes: Axes, own: pd.DataFrame, scheme: str) -> None:
     dense = scheme == "dense"
     axes.errorbar(
@@ -100,6 +119,16 @@ def _draw_series(axes: Axes, own: pd.DataFrame, scheme: str) -> None:
         label=scheme,
         zorder=3,
     )
+    add_tips(axes, [(r["cycles"], r["accuracy"], _tip(r)) for r in own.to_dict("records")])
+
+
+def _tip(row: dict[Any, Any]) -> str:
+    """``row``: cycles as drawn, in thousands or millions."""
+    name = ", ".join(part for part in (row["scheme"], row["variant"]) if part)
+    ms = "" if pd.isna(row["milliseconds"]) else f", {row['milliseconds']:.3f} ms"
+    spread = "" if pd.isna(row["sd"]) else f" ± {row['sd']:.2f}"
+    numbers = f"{row['accuracy']:.2f}{spread} %, {row['cycles']:,.4g} {row['unit']} cycles{ms}"
+    return f"{name} {percent(row['sparsity'])}: {numbers} ({plural(row['n'], 'seed')})"
 
 
 def _legend(figure: Figure, panes: list[Axes]) -> None:
@@ -145,12 +174,13 @@ def _within(found: pd.DataFrame, points: float = 3.0) -> str:
         return ""
     near = compared[compared["loss"] <= points]
     if near.empty:
-        return f"No pruned network is within {points:g} points of dense."
+        return f"No pruned network is within {points:g} percentage points of dense."
     best = near.sort_values("faster", kind="stable").iloc[-1]
     name = ", ".join(part for part in (best["scheme"], best["variant"]) if part)
     return (
-        f"Within {points:g} points of dense the fastest is {name} at {percent(best['sparsity'])}: "
-        f"{best['faster']:.2f} times faster for {best['loss']:.2f} points."
+        f"Within {points:g} percentage points of dense the fastest is {name} at "
+        f"{percent(best['sparsity'])}: {best['faster']:.2f} times faster for "
+        f"{best['loss']:.2f} percentage points."
     )
 
 

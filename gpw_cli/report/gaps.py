@@ -21,25 +21,25 @@ def gap_sentences(sweep: Sweep, gaps: list[Curve]) -> list[str]:
     """By how much, how that compares with the paper, and how certain it is; [] without gaps."""
     if not gaps:
         return []
-    return [*_gap_sentences(gaps), _nearest_sentence(gaps), *_certainty(sweep, gaps)]
+    papers = is_papers(sweep)
+    nearest = [_nearest_sentence(gaps)] if papers else []
+    return [*_gap_sentences(gaps, papers), *nearest, *_certainty(sweep, gaps)]
 
 
-def draw_gaps(axes: Axes, gaps: list[Curve]) -> None:
-    """A line a variant over the paper's range; the limits of x are the caller's."""
+def is_papers(sweep: Sweep) -> bool:
+    """Whether every finished run has the network and the data that the paper reports on."""
+    return {tuple(row) for row in sweep.done[["model", "data"]].to_numpy()} == {PAPER_SETTING}
+
+
+def draw_gaps(axes: Axes, gaps: list[Curve], papers: bool) -> None:
+    """A line a variant, over the paper's range where the setting is the paper's; the limits of x
+    are the caller's.
+    """
     axes.set(title="gpw minus block (percentage points)")
-    axes.axhspan(*PAPER, color=light("band"), linewidth=0, zorder=0.5)
     axes.axhline(0, color=light("muted"), linewidth=0.9)
     draw_curves(axes, gaps)
-    axes.annotate(
-        f"paper: {PAPER[0]} to {PAPER[1]}",
-        (0, PAPER[1]),
-        xycoords=("axes fraction", "data"),
-        xytext=(3, -3),
-        textcoords="offset points",
-        va="top",
-        color=light("muted"),
-        fontsize=8.5,
-    )
+    if papers:
+        _draw_range(axes)
     axes.set_ylim(bottom=min(axes.get_ylim()[0], -3))  # a name at 0 stands clear of the edge
     if len(gaps) > 1:
         label_curves(axes, gaps, [gap.variant for gap in gaps])
@@ -55,18 +55,34 @@ def draw_gaps(axes: Axes, gaps: list[Curve]) -> None:
             fontsize=8.5,
         )
     tops = [at.mean + (at.sd or 0.0) for at in gaps[0].points]
-    axes.set_ylim(top=max(PAPER[1] + 3, max(tops) + 0.16 * (max(tops) - min(0.0, *tops))))
+    axes.set_ylim(
+        top=max(PAPER[1] + 3 if papers else 0.0, max(tops) + 0.16 * (max(tops) - min(0.0, *tops)))
+    )
 
 
-def _gap_sentences(gaps: list[Curve]) -> list[str]:
+def _draw_range(axes: Axes) -> None:
+    axes.axhspan(*PAPER, color=light("band"), linewidth=0, zorder=0.5)
+    axes.annotate(
+        f"paper: {PAPER[0]} to {PAPER[1]}",
+        (0, PAPER[1]),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, -3),
+        textcoords="offset points",
+        va="top",
+        color=light("muted"),
+        fontsize=8.5,
+    )
+
+
+def _gap_sentences(gaps: list[Curve], papers: bool) -> list[str]:
     """One a variant, or one for all where gpw is above block everywhere."""
     if len(gaps) < 2 or any(_sign(at.mean) < 1 for gap in gaps for at in gap.points):
-        return [_gap_sentence(gap, len(gaps) > 1) for gap in gaps]
+        return [_gap_sentence(gap, len(gaps) > 1, papers) for gap in gaps]
     parts: list[str] = []
     for gap in gaps:
         where = f" within the paper's {PAPER[0]} to {PAPER[1]}" if not parts else ""
-        count = f"{_inside(gap)} of {len(gap.points)}{where}"
-        parts.append(f"by {_by(list(gap.points))} in {gap.variant} ({count})")
+        count = f" ({_inside(gap)} of {len(gap.points)}{where})" if papers else ""
+        parts.append(f"by {_by(list(gap.points))} in {gap.variant}{count}")
     return [f"gpw is above block at every sparsity, {listed(parts)}."]
 
 
@@ -74,7 +90,7 @@ def _inside(gap: Curve) -> int:
     return sum(PAPER[0] <= at.mean <= PAPER[1] for at in gap.points)
 
 
-def _gap_sentence(gap: Curve, several: bool) -> str:
+def _gap_sentence(gap: Curve, several: bool, papers: bool) -> str:
     above, equal, below = (
         [at for at in gap.points if _sign(at.mean) == sign] for sign in (1, 0, -1)
     )
@@ -89,6 +105,8 @@ def _gap_sentence(gap: Curve, several: bool) -> str:
         text = f"gpw is above block at no sparsity{where}"
     text += f", equal at {_places(equal)}" if equal else ""
     text += f", below it at {_places(below)} by {_by(below)}" if below else ""
+    if not papers:
+        return f"{text}."
     return (
         f"{text}; {_inside(gap)} of {len(gap.points)} lie in the paper's {PAPER[0]} to {PAPER[1]}."
     )
@@ -123,7 +141,7 @@ def _places(points: list[At]) -> str:
 
 
 def _by(points: list[At]) -> str:
-    return f"{span([abs(at.mean) for at in points])} points"
+    return f"{span([abs(at.mean) for at in points])} percentage points"
 
 
 def _certainty(sweep: Sweep, gaps: list[Curve]) -> list[str]:
@@ -136,14 +154,14 @@ def _certainty(sweep: Sweep, gaps: list[Curve]) -> list[str]:
     ]
     if small:
         sentences.append(
-            f"At {listed(small)} the difference is below {NOISE} point on one seed, which is noise"
-            f": {_noise(sweep)}."
+            f"At {listed(small)} the difference is below {NOISE} percentage points on one seed, "
+            f"which is noise: {_noise(sweep)}."
         )
     elif single_seed(sweep):
-        sentences.append(f"A single seed: differences below {NOISE} point would be noise.")
+        sentences.append(
+            f"A single seed: differences below {NOISE} percentage points would be noise."
+        )
     sentences += [_overlap_sentence(sweep, gap.variant, len(gaps) > 1) for gap in gaps]
-    if {tuple(row) for row in sweep.done[["model", "data"]].to_numpy()} != {PAPER_SETTING}:
-        sentences.append("The paper's range is for ResNet-20 on CIFAR-10.")
     return sentences
 
 
@@ -161,5 +179,5 @@ def _noise(sweep: Sweep) -> str:
     """What the noise is known from: few pictures, or the published spread over seeds."""
     fewest = sweep.done["n_test"].min()
     if 100 / fewest > NOISE / 10:
-        return f"one of {fewest:,.0f} test pictures is {100 / fewest:.2f} point"
+        return f"one of {fewest:,.0f} test images is {100 / fewest:.2f} percentage points"
     return NOISE_SOURCE

@@ -71,7 +71,7 @@ def draw_knobs(sweep: Sweep) -> Figure:
         _bars(axes, {place: v for place, v in enumerate(table[bits]) if not pd.isna(v)})
         axes.set(title=f"{bits} bits", ylim=(len(table) - 0.3, -0.7))  # the worst knob above
         axes.set_yticks(range(len(table)), list(table.index) if index == 0 else [], fontsize=7.5)
-    grid[0][0].set_xlabel("Points against the preset")
+    grid[0][0].set_xlabel("Percentage points against the preset")
     return figure
 
 
@@ -109,8 +109,8 @@ def knobs_caption(sweep: Sweep) -> str:
         most = table[bits].loc[table[bits].abs().nlargest(3).index]
         parts.append(f"at {bits} bits {listed([f'{k} {v:+.2f}' for k, v in most.items()])}")
     harmless = [str(k) for k, row in table.iterrows() if row.abs().max() < 0.5]
-    quiet = f" Within half a point everywhere: {listed(harmless)}." if harmless else ""
-    head = f"{listed(names)} with one knob turned; the largest effects, in points: "
+    quiet = f" Within 0.5 everywhere: {listed(harmless)}." if harmless else ""
+    head = f"{listed(names)} with one knob turned; the largest effects, in percentage points: "
     return f"{head}{'; '.join(parts)}.{quiet} {basis(sweep)}"
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ANNOTATED = 12  # columns; with more, the numbers are only in the table
-NAMED = 30  # columns; with more, the sparsities are not written under them either
+NAMED = 30  # columns; with more, the sparsities under them stand upright
 UPRIGHT = 5  # more names than these stand upright above their columns
 DARK_CELL = 0.6  # from this sparsity on, a cell's number is written in white
 
@@ -51,7 +51,7 @@ def column_label(column: Any) -> str:
 
 
 def draw_layers(sweep: Sweep) -> Figure:
-    """Layers down, points across, darker where more is gone."""
+    """Layers down, settings across, darker where more is gone."""
     table = layer_table(sweep)
     names = _names(table.columns.tolist())
     upright = len(names) > UPRIGHT
@@ -61,7 +61,9 @@ def draw_layers(sweep: Sweep) -> Figure:
     axes = grid[0][0]
     axes.grid(visible=False)
     values = table.to_numpy(dtype=float)
-    axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1.15, edgecolors=light("page"), linewidth=1)
+    cells = axes.pcolormesh(
+        values, cmap="Blues", vmin=0, vmax=1.15, edgecolors=light("page"), linewidth=1
+    )
     axes.invert_yaxis()
     axes.set_yticks([i + 0.5 for i in range(len(table))], list(table.index), fontsize=7.5)
     axes.tick_params(length=0)
@@ -70,6 +72,12 @@ def draw_layers(sweep: Sweep) -> Figure:
     if values.shape[1] <= ANNOTATED:
         _annotate(axes, values)
     _name_columns(axes, table.columns.tolist(), names)
+    scale = figure.colorbar(cells, ax=axes, location="bottom", shrink=0.6, aspect=30, pad=0.02)
+    scale.ax.set_xlim(0, 1)  # cells stop short of the darkest blue, so that numbers stay readable
+    scale.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
+    scale.ax.tick_params(labelsize=7.5)
+    scale.outline.set_visible(False)
+    scale.set_label("Sparsity reached (%)")
     return figure
 
 
@@ -95,9 +103,10 @@ def _name_columns(axes: Axes, columns: Sequence[Any], names: dict[Any, str]) -> 
     """Requested sparsity under each column (where they fit), scheme and variant above each run."""
     few = len(columns) <= NAMED
     axes.set_xticks(
-        [i + 0.5 for i in range(len(columns))] if few else [],
-        [f"{100 * c[2]:.3g}" for c in columns] if few else [],
-        fontsize=8.5 if len(columns) <= 20 else 6.5,
+        [i + 0.5 for i in range(len(columns))],
+        [f"{100 * c[2]:.3g}" for c in columns],
+        fontsize=8.5 if len(columns) <= 20 else 6.5 if few else min(6.0, 260 / len(columns)),
+        rotation=0 if few else 90,
     )
     axes.set_xlabel("Requested sparsity (%)")
     upright = len(names) > UPRIGHT
@@ -125,10 +134,10 @@ def layers_caption(sweep: Sweep) -> str:
     parts = []
     for scheme, found in sorted(off.groupby("scheme"), key=lambda item: scheme_rank(str(item[0]))):
         worst = found.sort_values("off", ascending=False, kind="stable").iloc[0]
-        text = f"{scheme} is at most {100 * worst['off']:.1f} points from what was asked"
+        text = f"{scheme} is at most {100 * worst['off']:.1f} percentage points from what was asked"
         where = f"{worst['layer']}, {percent(worst['reached'])} for {percent(worst['sparsity'])}"
         gone = found[found["reached"] >= 1]["layer"].nunique()
-        vanished = f"; {gone} of {found['layer'].nunique()} layers lose every weight at some point"
+        vanished = f"; {gone} of {found['layer'].nunique()} layers lose every weight in some run"
         parts.append(f"{text} ({where}){vanished if gone else ''}")
     groups = rows.groupby("scheme")["groups"].agg(["min", "max"])
     sizes = [

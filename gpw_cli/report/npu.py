@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from gpw_cli.report.accuracy import AXIS
-from gpw_cli.report.draw import draw_curves, label_curves, label_room, level, sparsity_axis
+from gpw_cli.report.draw import draw_curves, label_curves, label_room, level, same_x, sparsity_axis
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import light, panels, scheme_colour
@@ -58,6 +58,7 @@ def draw_npu_accuracy(sweep: Sweep) -> Figure:
     if losses:
         sparsity_axis(below, losses, label_room(found))
         draw_curves(below, losses)
+        same_x([top, below])
     return figure
 
 
@@ -71,8 +72,9 @@ def npu_accuracy_caption(sweep: Sweep) -> str:
     whose = f"{_counted_only(sweep)}{basis(sweep)}"
     if losses.empty:
         return f"Accuracy of the integers that the NPU computes. {whose}"
-    text = f"The integers that the NPU computes are {span(losses.tolist())} points below fp32"
-    return f"{text} over {len(losses)} points, mean {losses.mean():.2f}. {whose}"
+    below = f"{span(losses.tolist())} percentage points below fp32"
+    mean = f"over {len(losses)} runs, mean {losses.mean():.2f}"
+    return f"The integers that the NPU computes are {below} {mean}. {whose}"
 
 
 def _counted_only(sweep: Sweep) -> str:
@@ -92,7 +94,7 @@ def draw_cycles(sweep: Sweep) -> Figure:
     factor, unit = cycle_unit(max(dense or 0, sweep.done["cycles"].max()))
     found = [_scaled(curve, factor) for curve in curves(sweep.done, "cycles")]
     top = grid[0][0]
-    top.set(title=f"{unit} cycles a picture (bound dotted){only}")
+    top.set(title=f"{unit} cycles an image (bound dotted){only}")
     sparsity_axis(top, found, label_room(found))
     draw_curves(top, found)
     for bound in curves(sweep.done, "bound_cycles"):
@@ -102,6 +104,7 @@ def draw_cycles(sweep: Sweep) -> Figure:
     if dense:
         level(top, dense * factor, f"dense {dense * factor:.3g}")
         _draw_speedup(grid[1][0], sweep, dense)
+        same_x([top, grid[1][0]])
     label_curves(top, found)
     grid[-1][0].set_xlabel(AXIS)
     return figure
@@ -140,7 +143,7 @@ def cycles_caption(sweep: Sweep) -> str:
         parts.append(f"{curve.label} at {percent(at.x)} takes {at.mean:,.0f} cycles{faster}")
     ratios = (sweep.done["cycles"] / sweep.done["bound_cycles"]).dropna().tolist()
     bound = f" Cycles are {span(ratios)} times the hardware's bound." if ratios else ""
-    missing = "" if dense else " No point at sparsity 0 was run, so no speed-up is given."
+    missing = "" if dense else " No run has sparsity 0, so no speed-up is given."
     return f"{'; '.join(parts)}.{bound}{missing} {basis(sweep)}"
 
 

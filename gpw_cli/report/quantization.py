@@ -97,10 +97,10 @@ def bits_caption(sweep: Sweep) -> str:
     ranked = most.groupby("quantizer")["loss"].mean().sort_values()
     text = ", ".join(f"{name} {loss:+.2f}" for name, loss in ranked.items())
     gain = (found["fused"] - found["unfused"]).loc[most.index]
-    fused = f" Fusion changes these by {gain.min():+.2f} to {gain.max():+.2f} points."
+    fused = f" Fusion changes these by {gain.min():+.2f} to {gain.max():+.2f} percentage points."
     count = len(most[["model", "point"]].drop_duplicates())
     mean = f" (mean of {count} networks)" if count > 1 else ""
-    head = f"Points lost against fp32 at {int(found['bits'].max())} bits{mean}: {text}."
+    head = f"Percentage points lost against fp32 at {int(found['bits'].max())} bits{mean}: {text}."
     return f"{head}{fused} {PUBLISHED} {basis(sweep)}"
 
 

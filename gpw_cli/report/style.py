@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 WIDTH = 4.8  # inches: at 400 px of window width, 9 pt text is still 9.5 px high
 DPI = 200
+TIP = "tip"  # starts the ids of markers with a text for the pointer
 
 # role: (light, dark)
 ROLES: dict[str, tuple[str, str]] = {
@@ -51,7 +53,7 @@ DASHES = ("-", "--", "-.", ":")  # one line style a variant
 _RC = {
     "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same outlines everywhere
     "font.size": 9.0,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text: a browser can search and copy it
     "path.simplify": False,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -111,8 +113,30 @@ def render(figure: Figure) -> tuple[bytes, str]:
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(svg, format="svg", metadata=nothing)
-    text = svg.getvalue().decode()
+    # Verdana has DejaVu Sans's widths, for readers who have not installed it
+    text = svg.getvalue().decode().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
+    text = _with_titles(text, figure)
     return png.getvalue(), "".join(line.rstrip() + "\n" for line in text.splitlines())
+
+
+def add_tips(axes: Axes, tips: Sequence[tuple[float, float, str]]) -> None:
+    """Let the pointer show a text at each (x, y) of the SVG, by a marker that cannot be seen."""
+    for x, y, text in tips:
+        place = len(axes.lines)
+        gid = f"{TIP}{list(axes.figure.axes).index(axes)}-{place}"
+        # labels with an underscore stay out of legends
+        axes.plot([x], [y], "o", ms=9, alpha=0, zorder=9, gid=gid, label=f"_{text}")
+
+
+def _with_titles(svg: str, figure: Figure) -> str:
+    """Each tip's text as the <title> of its group, which browsers show on hover."""
+    lines = [line for axes in figure.axes for line in axes.lines]
+    texts = {str(line.get_gid()): str(line.get_label())[1:] for line in lines if line.get_gid()}
+    return re.sub(
+        f'(<g id="({TIP}[0-9-]+)">)',
+        lambda found: f"{found[1]}<title>{escape(texts[found[2]], quote=False)}</title>",
+        svg,
+    )
 
 
 def inline_svg(svg: str, name: str, title: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gpw_cli.report.frame import COLUMNS, IDENTITY, Column, unit_columns
-from gpw_cli.report.gaps import PAPER
+from gpw_cli.report.gaps import PAPER, is_papers
 from gpw_cli.report.layers import column_label, layer_rows, layer_table
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.summary import At, curves, dense_levels, differences
@@ -101,18 +101,23 @@ def _mean(at: At | None) -> str:
 def difference_table(sweep: Sweep) -> Table:
     """The difference gpw minus block beside the paper's range."""
     rows = []
+    papers = is_papers(sweep)
     for gap in differences(sweep.done, "accuracy"):
         for at in gap.points:
             place = "within" if PAPER[0] <= at.mean <= PAPER[1] else "below"
             place = "above" if at.mean > PAPER[1] else place
-            rows.append([gap.variant or "gpw - block", percent(at.x), _mean(at), str(at.n), place])
-    note = f"Percentage points, paired by seed. The paper's range: {PAPER[0]} to {PAPER[1]}."
-    head = ["", "sparsity", "difference", "seeds", "paper's range"]
-    return Table("differences", "gpw minus block", note, head, rows)
+            cells = [gap.variant or "gpw - block", percent(at.x), _mean(at), str(at.n)]
+            rows.append([*cells, place] if papers else cells)
+    note = "Percentage points, paired by seed."
+    head = ["setting", "sparsity", "difference", "seeds"]
+    if papers:
+        note += f" The paper's range: {PAPER[0]} to {PAPER[1]}."
+        head.append("paper's range")
+    return Table("differences", "gpw minus block", note, head, rows, right=int(papers))
 
 
 def layers_table(sweep: Sweep) -> Table:
-    """Sparsity reached, layers down and points across."""
+    """Sparsity reached, layers down and settings across."""
     table = layer_table(sweep)
     head = ["layer", *(column_label(column) for column in table.columns)]
     rows = [

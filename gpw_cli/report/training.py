@@ -140,7 +140,7 @@ def finetuning_caption(sweep: Sweep) -> str:
     runs = finetune_runs(sweep)
     losses = [float(run.rows[-1]["loss"]) for run in runs]
     text = (
-        f"One line a point ({len(runs)}), coloured by sparsity; lines are training values, marks "
+        f"One line a run ({len(runs)}), coloured by sparsity; lines are training values, marks "
         f"the test accuracy where it was evaluated. Final training loss {span(losses)}."
     )
     return f"{text} {_still_rising(runs)} {basis(sweep)}"
@@ -171,5 +171,5 @@ def _still_rising(runs: list[Run]) -> str:
     rising = sum(step > 0 for step in steps)
     return (
         f"Between the last two evaluations {rising} of {len(steps)} still rose "
-        f"(median {sorted(steps)[len(steps) // 2]:+.2f} points)."
+        f"(median {sorted(steps)[len(steps) // 2]:+.2f} percentage points)."
     )

@@ -20,7 +20,7 @@ def percent(x: float) -> str:
 
 
 def plural(n: int, word: str) -> str:
-    """``1 seed``, ``3 seeds``, ``10,000 test pictures``."""
+    """``1 seed``, ``3 seeds``, ``10,000 test images``."""
     return f"{n:,} {word}" + ("" if n == 1 else "s")
 
 
@@ -45,16 +45,14 @@ def basis(sweep: Sweep) -> str:
     done = sweep.done
     seeds = int(done.groupby(["scheme", "variant", "sparsity"])["seed"].nunique().max())
     fewest = int(done.groupby(["scheme", "variant", "sparsity"])["seed"].nunique().min())
-    parts = (
-        [f"n = {_numbers(done['n_test'])} test pictures"] if done["n_test"].notna().any() else []
-    )
+    parts = [f"n = {_numbers(done['n_test'])} test images"] if done["n_test"].notna().any() else []
     count = plural(seeds, "seed")
-    parts.append(f"{count} a point" if fewest == seeds else f"{fewest} to {count} a point")
+    parts.append(f"{count} a setting" if fewest == seeds else f"{fewest} to {count} a setting")
     for stage, verb in (("finetune", "fine-tuning"), ("pretrain", "pre-training")):
         if text := _training(done, stage):
             parts.append(f"{text} of {verb}")
     where = " on ".join(listed(names) for c in ("model", "data") if (names := _names(done[c])))
-    return f"{where or 'All points'}: {', '.join(parts)}."
+    return f"{where or 'All runs'}: {', '.join(parts)}."
 
 
 def _training(done: pd.DataFrame, stage: str) -> str:

@@ -38,6 +38,8 @@ def fuzz_overrides(examples: int, start: int) -> None:
     @given(command_lines())
     def attempt(arguments: list[str]) -> None:
         codes[check_command(arguments)] += 1
+        if sum(codes.values()) % 200 == 0:
+            print(f"{codes[0]} done, {codes[2]} refused", flush=True)
 
     began = time.monotonic()
     attempt()

@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM at random moments of a sweep, its start included.
+"""Ctrl-C and SIGTERM at random moments of a command, its start included.
 
     python scripts/interrupts.py --count 50
 
 Ends with 1 for a traceback, an exit code that is not 130 or 143, or results that are not those of
-a sweep that was left in peace.
+a command that was left in peace.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        ends, same = tried(Path(folder), given.count, given.seed)
+        ends, same = tried(
+            Path(folder), given.count, given.seed, lambda text: print(text, flush=True)
+        )
     for end, times in ends.most_common():
         print(f"{times:4} {end}")
-    print(f"results {'equal' if same else 'differ from'} those of a sweep left in peace")
+    print(f"results {'equal' if same else 'differ from'} those of a command left in peace")
     sys.exit(not same or any(end.startswith("fault") for end in ends))

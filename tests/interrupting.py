@@ -11,12 +11,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+
+from gpw_cli.stages.network import HISTORY
+from gpw_cli.store.seal import opened
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 COMMAND = (
-    *("sweep", "data=digits", "scheme=gpw", "sparsity=0.5,0.9", "--until", "finetune"),
-    *("pretrain.train.epochs=3", "finetune.train.epochs=2", "runtime.threads=1", "--name", "s"),
+    *("finetune", "data=digits", "scheme=gpw", "sparsity=0.5", "runtime.threads=1"),
+    *("pretrain.train.epochs=3", "finetune.train.epochs=3"),
 )
 WAIT = 120  # seconds for an interrupted command to end
 # Python's own start, before any module of ours can set a handler
@@ -24,7 +28,7 @@ OWN = ("init_import_site", "Fatal Python error", "<frozen site>", "<frozen runpy
 
 
 def started(folder: Path) -> subprocess.Popen[str]:
-    """The sweep, in a process that sees Ctrl-C however this one was started."""
+    """The command, in a process that sees Ctrl-C however this one was started."""
     return subprocess.Popen(
         [sys.executable, "-m", "gpw_cli", *COMMAND],
         cwd=folder,
@@ -35,14 +39,17 @@ def started(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def finished(folder: Path) -> dict[str, bytes]:
-    """Run it to its end: what it leaves, by path."""
+def finished(folder: Path) -> dict[str, object]:
+    """Run it to its end: metrics, and checksums of all files but those that hold times, a stage."""
     with started(folder) as process:
         _, err = process.communicate()
     assert process.returncode == 0, err
-    results = folder / "results" / "s"
-    files = [results / "results.csv", *sorted(results.glob("points/*.json"))]
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+    found: dict[str, object] = {}
+    for file in sorted(folder.glob(".gpw/store/*/*/manifest.json")):
+        manifest = opened(file.read_bytes()).content
+        manifest["files"].pop(HISTORY, None)
+        found[manifest["stage"]] = (manifest["key"], manifest["metrics"], manifest["files"])
+    return found
 
 
 def interrupted(folder: Path, number: signal.Signals, moment: float) -> str:
@@ -65,8 +72,10 @@ def interrupted(folder: Path, number: signal.Signals, moment: float) -> str:
     return str(code)
 
 
-def tried(folder: Path, count: int, seed: int) -> tuple[Counter[str], bool]:
-    """(how often each end was seen, whether the results are those of a sweep left in peace)."""
+def tried(
+    folder: Path, count: int, seed: int, say: Callable[[str], None] = lambda text: None
+) -> tuple[Counter[str], bool]:
+    """(how often each end was seen, whether the results are those of a command left in peace)."""
     chosen, ends = random.Random(seed), Counter[str]()
     whole, broken = folder / "whole", folder / "broken"
     whole.mkdir()
@@ -78,5 +87,7 @@ def tried(folder: Path, count: int, seed: int) -> tuple[Counter[str], bool]:
         number = list(SIGNALS)[index % 2]
         # a third of them while it starts up
         moment = chosen.uniform(0, longest / (6 if index % 3 == 0 else 1))
-        ends[interrupted(broken, number, moment)] += 1
+        end = interrupted(broken, number, moment)
+        ends[end] += 1
+        say(f"{number.name} at {moment:.2f} s: {end}")
     return ends, finished(broken) == expected

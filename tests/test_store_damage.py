@@ -13,8 +13,11 @@ import pytest
 from conftest import TINY, Gpw
 from synthetic_sweep import write_sweep
 
+from gpw_cli.config.compose import compose
 from gpw_cli.report.load import load_sweep
 from gpw_cli.report.tables import results_csv
+from gpw_cli.stages.pipeline import run
+from gpw_cli.stages.services import Silent, open_services
 from gpw_cli.store.gc import collect, entries
 from gpw_cli.store.seal import Damaged, opened, sealed
 from gpw_cli.store.store import MANIFEST, Store
@@ -295,3 +298,23 @@ def test_values_of_another_type_in_an_old_record_are_named(
     part[last] = value
     file.write_text(json.dumps(record))
     assert load_sweep(folder).damaged.keys() == {first}
+
+
+def test_a_running_command_keeps_the_artifacts_it_needs(tmp_path: Path) -> None:
+    given = ["data=digits", "pretrain.train.epochs=0", *ONE, f"runtime.root={tmp_path}"]
+    root, found = tmp_path / "store", []
+
+    class Cleaning(Silent):
+        def stage(self, stage: str, metrics: object) -> None:
+            if stage == "prune" and metrics is None:  # it begins: pre-training is in the store
+                found.append(collect(root, set(), dry_run=False))
+
+    config = compose(given)
+    run(config, open_services(config, Cleaning()), "prune")
+    assert len(found) == 1
+    assert found[0].removed == []
+    assert [(e.stage, e.state) for e in found[0].used] == [
+        ("pretrain", "complete"),
+        ("prune", "partial"),
+    ]
+    assert found[0].processes == {os.getpid()}

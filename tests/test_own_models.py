@@ -116,7 +116,7 @@ def test_own_code_runs_through_the_pipeline_and_in_worker_processes(
     assert swept.code == 0, swept.err
     assert list(tmp_path.glob("results/mynet.py-MyNet-digits-*/results.csv"))
     # a checkpoint never says what code to run
-    refused = gpw("simulate", *SHORT, "--checkpoint", ran.json["pretrain"]["key"])
+    refused = gpw("simulate", "data=digits", "--checkpoint", ran.json["pretrain"]["key"])
     assert refused.code == 2
     assert "never names code" in refused.err
 

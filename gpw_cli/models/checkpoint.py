@@ -199,14 +199,19 @@ def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[
     for key, tensor in state.items():
         if key not in wanted and _LEFT_OUT.match(key):
             continue
-        other = key
-        for pattern, replacement in _RENAMES:
-            other = pattern.sub(replacement, other)
-        adapted[other if key not in wanted and other in wanted else key] = tensor
+        adapted[next((name for name in _spellings(key) if name in wanted), key)] = tensor
     for key, tensor in wanted.items():
         if key.endswith("num_batches_tracked"):
             adapted.setdefault(key, torch.zeros((), dtype=tensor.dtype))
     return adapted
+
+
+def _spellings(key: str) -> list[str]:
+    """``key`` itself first, then with any of ``_RENAMES``, in their order."""
+    names = [key]
+    for pattern, replacement in _RENAMES:
+        names += [pattern.sub(replacement, name) for name in names]
+    return names
 
 
 def _meaningless(key: str, tensor: Tensor, wanted: Tensor) -> str | None:

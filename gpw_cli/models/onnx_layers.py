@@ -107,7 +107,7 @@ def batch_norm(attributes: Attributes, stored: Arrays) -> nn.Module:
 def _fill(layer: nn.Module, stored: Arrays) -> None:
     with torch.no_grad():
         for name, array in zip(("weight", "bias"), stored, strict=False):
-            layer.get_parameter(name).copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            layer.get_parameter(name).copy_(torch.from_numpy(np.array(array)))
 
 
 LAYERS: dict[str, Callable[[Attributes, Arrays], nn.Module]] = {

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.models.onnx_file import import_onnx
 from gpw_cli.models.onnx_layers import Attributes, padding
 
 Value = Tensor | NDArray[Any] | None
@@ -186,6 +187,22 @@ def _cast(attributes: Attributes, x: Value) -> Value:
     return x if isinstance(x, Tensor) else np.asarray(x).astype(np.int64 if whole else np.float32)
 
 
+def _transpose(attributes: Attributes, x: Value) -> Value:
+    axes = attributes.get("perm") or range(_rank(x))[::-1]
+    if isinstance(x, Tensor):
+        return x.permute(*axes)
+    return np.transpose(np.asarray(x), tuple(axes))
+
+
+def _constant_of_shape(attributes: Attributes, shape: Value) -> NDArray[Any]:
+    """Part of how exporters write a padding."""
+    value = attributes.get("value")
+    number = (
+        np.zeros(1, np.float32) if value is None else import_onnx().numpy_helper.to_array(value)
+    )
+    return np.full(_numbers(shape), number.reshape(-1)[0], number.dtype)
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": _binary(lambda a, b: a + b),
     "Sub": _binary(lambda a, b: a - b),
@@ -207,7 +224,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Concat": _concat,
     "Flatten": lambda attributes, x: torch.flatten(x, int(attributes.get("axis", 1))),
     "Reshape": _reshape,
-    "Transpose": lambda attributes, x: x.permute(*attributes["perm"]),
+    "Transpose": _transpose,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Slice": _slice,
@@ -217,6 +234,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Resize": _resize,
     "Upsample": _resize,
     "Cast": _cast,
+    "ConstantOfShape": _constant_of_shape,
     "Shape": lambda attributes, x: np.array(x.shape, np.int64),
     "Identity": lambda attributes, x: x,
     "Dropout": lambda attributes, x, *rest: x,

@@ -136,7 +136,9 @@ def _row(
         "scheme": str(axes.get("scheme") or axes.get("pruning") or "unknown"),
         "sparsity": _sparsity(record, axes),
         "seed": axes.get("seed", 0),
-        "variant": ", ".join(f"{name} {axes[name]}" for name in varied if name in axes),
+        "variant": ", ".join(
+            f"{name.removeprefix('pruning.')} {axes[name]}" for name in varied if name in axes
+        ),
         **values,
         **{name: len(dig(record, f"stages.{s}.{k}") or []) for name, (s, k) in COUNTS.items()},
         "drawable_masks": sum(layer.get("kept") is not None for layer in layers),
@@ -170,6 +172,7 @@ def _varied_axes(records: Sequence[Mapping[str, Any]]) -> list[str]:
     seen: dict[str, set[str]] = {}
     for record in records:
         for key, value in _short(record.get("axes") or {}).items():
-            seen.setdefault(key, set()).add(str(value))
+            if not str(value).startswith(("[", "{")):  # too long for a name
+                seen.setdefault(key, set()).add(str(value))
     skip = (*NAMED_AXES, "pruning")
     return [key for key, found in seen.items() if len(found) > 1 and key not in skip]

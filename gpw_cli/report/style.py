@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -110,10 +111,13 @@ def panels(rows: int, columns: int, heights: list[float]) -> tuple[Figure, list[
 def render(figure: Figure) -> tuple[bytes, str]:
     """(PNG, SVG) without date, software version or anything else that changes between runs."""
     png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(svg, format="svg", metadata=nothing)
-    # Verdana has DejaVu Sans's widths, for readers who have not installed it
+    with warnings.catch_warnings():
+        # very long names: the figure is drawn without the layout that they leave no room for
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
+        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(svg, format="svg", metadata=nothing)
+        # Verdana has DejaVu Sans's widths, for readers who have not installed it
     text = svg.getvalue().decode().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     text = _with_titles(text, figure)
     return png.getvalue(), "".join(line.rstrip() + "\n" for line in text.splitlines())

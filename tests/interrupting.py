@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ COMMAND = (
     *("finetune", "data=digits", "scheme=gpw", "sparsity=0.5", "runtime.threads=1"),
     *("pretrain.train.epochs=3", "finetune.train.epochs=3"),
 )
+DONE = "done before"
 WAIT = 120  # seconds for an interrupted command to end
 # Python's own start, before any module of ours can set a handler
 OWN = ("init_import_site", "Fatal Python error", "<frozen site>", "<frozen runpy>")
@@ -39,11 +41,16 @@ def started(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def finished(folder: Path) -> dict[str, object]:
-    """Run it to its end: metrics, and checksums of all files but those that hold times, a stage."""
+def finish(folder: Path) -> dict[str, object]:
+    """Run it to its end; what it leaves."""
     with started(folder) as process:
         _, err = process.communicate()
     assert process.returncode == 0, err
+    return left(folder)
+
+
+def left(folder: Path) -> dict[str, object]:
+    """Of each stage its key, metrics, and checksums of all files but the one that holds times."""
     found: dict[str, object] = {}
     for file in sorted(folder.glob(".gpw/store/*/*/manifest.json")):
         manifest = opened(file.read_bytes()).content
@@ -66,7 +73,7 @@ def interrupted(folder: Path, number: signal.Signals, moment: float) -> str:
     if "Traceback" in err or "Exception ignored" in err:
         return f"fault: a traceback at {moment:.2f} s: {err[-600:]}"
     if code == 0:
-        return "too late"
+        return DONE
     if code != SIGNALS[number]:
         return f"fault: exit code {code} at {moment:.2f} s: {err[-600:]}"
     return str(code)
@@ -81,13 +88,16 @@ def tried(
     whole.mkdir()
     broken.mkdir()
     began = time.monotonic()
-    expected = finished(whole)
-    longest = time.monotonic() - began
+    expected = finish(whole)
+    longest, same = time.monotonic() - began, True
     for index in range(count):
         number = list(SIGNALS)[index % 2]
         # a third of them while it starts up
         moment = chosen.uniform(0, longest / (6 if index % 3 == 0 else 1))
         end = interrupted(broken, number, moment)
         ends[end] += 1
+        if end == DONE:  # from the beginning again
+            same = same and left(broken) == expected
+            shutil.rmtree(broken / ".gpw")
         say(f"{number.name} at {moment:.2f} s: {end}")
-    return ends, finished(broken) == expected
+    return ends, same and finish(broken) == expected

@@ -174,5 +174,6 @@ def _varied_axes(records: Sequence[Mapping[str, Any]]) -> list[str]:
         for key, value in _short(record.get("axes") or {}).items():
             if not str(value).startswith(("[", "{")):  # too long for a name
                 seen.setdefault(key, set()).add(str(value))
-    skip = (*NAMED_AXES, "pruning")
+    # a budget stands as the sparsity that it reaches
+    skip = (*NAMED_AXES, "pruning", "pruning.budget", "pruning.budget_ms")
     return [key for key, found in seen.items() if len(found) > 1 and key not in skip]

@@ -13,7 +13,6 @@ results/engines.
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import sys
@@ -26,18 +25,14 @@ from typing import TYPE_CHECKING
 from gpw_cli.config.compose import compose
 from gpw_cli.report.style import drawing, panels, render
 from gpw_cli.report.targets import Series, draw_series, name_series
-from gpw_cli.stages.untrained import (
-    integers_untrained,
-    masked,
-    prune_untrained,
-    untrained_network,
-)
+from gpw_cli.stages.untrained import masks_untrained, untrained_costs, untrained_network
 from gpw_cli.targets.registry import npu_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from gpw_cli.graph.integer import IntGraph
+    from gpw_cli.stages.costs import NetworkCosts
     from gpw_cli.targets.base import Timing
 
 NETWORKS = {
@@ -106,24 +101,28 @@ class Row:
 
 
 @cache
-def network(name: str) -> tuple[nn.Module, IntGraph]:
-    """The dense network, in float and in integers."""
+def network(name: str) -> tuple[nn.Module, NetworkCosts]:
+    """The dense network, in float and ready to be quantized without some of its weights."""
     config = compose(list(NETWORKS[name]))
     model = untrained_network(config, CLASSES.get(name, 1000))
-    return model, integers_untrained(config, model)
+    return model, untrained_costs(config, model)
+
+
+@cache
+def dense_integers(name: str) -> IntGraph:
+    """The dense network in integers."""
+    return network(name)[1].integers({})
 
 
 @cache
 def pruned(name: str, tile: tuple[int, int], sparsity: float) -> tuple[IntGraph, float]:
     """The integer network with the groups of ``tile`` gone, and the share of weights that is."""
-    model, integers = network(name)
+    model, costs = network(name)
     size = (f"pruning.tile_out={tile[0]}", f"pruning.tile_in={tile[1]}")
     config = compose([*NETWORKS[name], f"sparsity={sparsity}", *size])
-    result = prune_untrained(config, copy.deepcopy(model))
+    result = masks_untrained(config, model)
     assert result is not None
-    graph = masked(integers, result)
-    assert graph is not None
-    return graph, result.sparsity_prunable
+    return costs.integers(result.bools), result.sparsity_prunable
 
 
 @cache
@@ -150,7 +149,9 @@ def rows(name: str, label: str) -> Iterator[Row]:
     npu = npu_of(config.target)
     dense: Timing | None = None
     for sparsity in SPARSITIES:
-        graph, removed = pruned(name, npu.tile, sparsity) if sparsity else (network(name)[1], 0.0)
+        graph, removed = (
+            pruned(name, npu.tile, sparsity) if sparsity else (dense_integers(name), 0.0)
+        )
         own = name == "resnet20" and label in TRAINED and sparsity > 0
         accuracy, epochs = trained(label, sparsity) if own else (None, None)
         compiled = npu.compile(graph)

@@ -35,6 +35,15 @@ def test_shipped_weights_are_taken_where_there_are_any(gpw: Gpw) -> None:
     assert f"{found['dense']['cycles']:,} cycles" in ran.out
 
 
+def test_a_layer_without_weights_costs_nothing(gpw: Gpw) -> None:
+    found = gpw("cycles", "scheme=block", "sparsity=0.9", "--json").json
+    after = {layer["name"]: layer["pruned_cycles"] for layer in found["layers"]}
+    assert {after[f"layer1.{n}.conv{c}"] for n in range(3) for c in (1, 2)} == {0}
+    assert found["pruned"]["cycles"] == sum(after.values()) < 45_000  # as asked for
+    kept = gpw("cycles", "scheme=block", "sparsity=0.9", "pruning.keep_shift=true", "--json").json
+    assert kept["pruned"]["cycles"] > 2 * found["pruned"]["cycles"]
+
+
 def test_more_classes_make_a_larger_classifier(gpw: Gpw) -> None:
     few, many = (
         gpw("cycles", "data=digits", "scheme=dense", "--classes", n, "--json").json["layers"][-1]

@@ -54,7 +54,8 @@ def _lines(found: Estimate) -> list[str]:
         text = f"{layer.name:{width}} {layer.cycles:13,} {layer.dram_bytes:13,}"
         if pruned:
             text += f" {layer.pruned_cycles:13,} {layer.pruned_dram_bytes:13,}"
-            text += f" {layer.cycles / layer.pruned_cycles:6.2f}x" if layer.pruned_cycles else ""
+            both = layer.cycles and layer.pruned_cycles
+            text += f" {layer.cycles / layer.pruned_cycles:6.2f}x" if both else ""
         lines.append(text)
     own = "; ".join(fact(name, value) for name, value in found.facts.items())
     lines.append(f"{found.network}: {found.weights} weights; {found.target}: {own}")

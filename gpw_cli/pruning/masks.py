@@ -56,6 +56,11 @@ class PruneResult:
     sparsity_network: float  # removed weights / elements of all parameters (biases, batch norm too)
     warnings: tuple[str, ...]
 
+    @property
+    def bools(self) -> dict[str, Bools]:
+        """``masks`` as arrays."""
+        return {name: mask.numpy() for name, mask in self.masks.items()}
+
 
 def prunable_layers(model: nn.Module, include_first: bool, include_last: bool) -> list[str]:
     """Parameter names of the Conv2d and Linear weights that may be pruned, in module order.

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gpw_cli.config.schema import Config
+    from gpw_cli.graph.integer import IntGraph
     from gpw_cli.pruning.groups import Bools
     from gpw_cli.pruning.masks import Candidate
     from gpw_cli.stages.pipeline import Job
@@ -54,12 +55,18 @@ class NetworkCosts:
     def compiled(self, masks: Mapping[str, Bools]) -> tuple[Graph, Timing]:
         """What is left without the weights outside ``masks`` (parameter name -> bools), timed."""
         kept = masked(self.graph, masks, self.config.pruning.keep_shift)
-        cfg = self.config.quantizer
-        prepared = prepare(kept, cfg, packed=packs(self.config))
-        ranges = calibrate(prepared, [self.calibration], cfg)
-        integers = quantize_graph(prepared, ranges, cfg, fused=True)
-        timing = npu_of(self.config.target).compile(integers).time()
+        timing = npu_of(self.config.target).compile(self._quantized(kept)).time()
         return remove_dead(fold(kept)), timing
+
+    def integers(self, masks: Mapping[str, Bools]) -> IntGraph:
+        """The fused integer network without the weights outside ``masks``."""
+        return self._quantized(masked(self.graph, masks, self.config.pruning.keep_shift))
+
+    def _quantized(self, graph: Graph) -> IntGraph:
+        cfg = self.config.quantizer
+        prepared = prepare(graph, cfg, packed=packs(self.config))
+        ranges = calibrate(prepared, [self.calibration], cfg)
+        return quantize_graph(prepared, ranges, cfg, fused=True)
 
     def problem(
         self, layers: Sequence[Candidate], branches: Sequence[tuple[str, ...]], limit: int

@@ -11,16 +11,11 @@ from typing import TYPE_CHECKING
 
 from gpw_cli.config.schema import Config
 from gpw_cli.stages.inputs import picture_shape, weights_file
-from gpw_cli.stages.untrained import (
-    integers_untrained,
-    masked,
-    prune_untrained,
-    untrained_network,
-)
+from gpw_cli.stages.untrained import masks_untrained, untrained_costs, untrained_network
 from gpw_cli.targets.registry import npu_of
 
 if TYPE_CHECKING:
-    from gpw_cli.targets.base import Timing
+    from gpw_cli.targets.base import LayerCycles, Timing
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer dense and, where the network is pruned, pruned (else 0)."""
+    """One layer, dense and pruned; 0 where a network has no such layer."""
 
     name: str
     cycles: int
@@ -70,13 +65,12 @@ class Estimate:
 def estimate(config: Config, classes: int | None = None) -> Estimate:
     """Compiles and times the network twice; UnsupportedError lists all that cannot run."""
     model, npu, pruning = untrained_network(config, classes), npu_of(config.target), config.pruning
-    integers = integers_untrained(config, model)
-    compiled = npu.compile(integers)
+    costs = untrained_costs(config, model)
+    compiled = npu.compile(costs.integers({}))
     dense, pruned = compiled.time(), None
-    masks = prune_untrained(config, model)
-    if masks is not None:
-        less = masked(integers, masks) or integers_untrained(config, model)
-        pruned = npu.compile(less).time()
+    chosen = masks_untrained(config, model)
+    if chosen is not None:
+        pruned = npu.compile(costs.integers(chosen.bools)).time()
     channels, size = picture_shape(config)
     source = weights_file(config)
     return Estimate(
@@ -101,10 +95,15 @@ def _sum(moved: Mapping[str, int]) -> int:
 
 
 def _layers(dense: Timing, pruned: Timing | None) -> tuple[Layer, ...]:
+    """In the order of the dense network; what only the pruned one has as a layer comes last."""
+    before = {layer.name: layer for layer in dense.layers}
     after = {layer.name: layer for layer in pruned.layers} if pruned is not None else {}
-    rows = []
-    for layer in dense.layers:
-        less = after.get(layer.name)
-        cycles, moved = (0, 0) if less is None else (less.cycles, _sum(less.dram_bytes))
-        rows.append(Layer(layer.name, layer.cycles, _sum(layer.dram_bytes), cycles, moved))
-    return tuple(rows)
+    return tuple(
+        Layer(name, *_spent(before.get(name)), *_spent(after.get(name)))
+        for name in dict.fromkeys([*before, *after])
+    )
+
+
+def _spent(layer: LayerCycles | None) -> tuple[int, int]:
+    """(cycles, DRAM bytes); none where the layer is gone."""
+    return (0, 0) if layer is None else (layer.cycles, _sum(layer.dram_bytes))

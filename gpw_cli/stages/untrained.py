@@ -18,12 +18,10 @@ import torch
 from gpw_cli.config.schema import Config
 from gpw_cli.data.catalog import describe
 from gpw_cli.data.folder import listed
-from gpw_cli.graph.integer import IntConv
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.groups import Scheme
-from gpw_cli.pruning.masks import apply_masks, prunable_layers, prune_masks
-from gpw_cli.quantization.quantize import prepare, quantize_graph
-from gpw_cli.quantization.ranges import calibrate
+from gpw_cli.pruning.masks import prunable_layers, prune_masks
+from gpw_cli.stages.costs import NetworkCosts
 from gpw_cli.stages.inputs import picture_shape, pruning_tile
 from gpw_cli.stages.network import fresh_network, give_weights
 from gpw_cli.training.randomness import derived_seed
@@ -54,12 +52,12 @@ def untrained_network(config: Config, classes: int | None = None) -> nn.Module:
     return model.eval()
 
 
-def prune_untrained(config: Config, model: nn.Module) -> PruneResult | None:
-    """Masks as the prune stage makes them, applied in place; None for ``dense``."""
+def masks_untrained(config: Config, model: nn.Module) -> PruneResult | None:
+    """Masks as the prune stage chooses them; None for ``dense``."""
     pruning = config.pruning
     if pruning.scheme is Scheme.dense:
         return None
-    result = prune_masks(
+    return prune_masks(
         dict(model.named_parameters()),
         prunable_layers(model, pruning.include_first, pruning.include_last),
         scheme=pruning.scheme,
@@ -69,33 +67,22 @@ def prune_untrained(config: Config, model: nn.Module) -> PruneResult | None:
         tile=pruning_tile(config),
         rounding=pruning.rounding,
     )
-    apply_masks(model, result.masks)
-    return result
+
+
+def untrained_costs(config: Config, model: nn.Module | None = None) -> NetworkCosts:
+    """What masks of ``model`` cost where there are no images: ranges are those of noise.
+
+    Equalisation and bias correction, which move values and no zeros, are left out.
+    """
+    channels, size = picture_shape(config)
+    model = untrained_network(config) if model is None else model
+    quick = replace(config.quantizer, equalise=False, bias_correction=False)
+    generator = torch.Generator().manual_seed(config.seed)
+    noise = torch.randn(PICTURES, channels, size, size, generator=generator)
+    graph = trace(model, (channels, size, size))
+    return NetworkCosts(graph, noise, replace(config, quantizer=quick))
 
 
 def integers_untrained(config: Config, model: nn.Module | None = None) -> IntGraph:
     """The fused integer network of ``model``; its ranges are those of ``PICTURES`` of noise."""
-    channels, size = picture_shape(config)
-    model = untrained_network(config) if model is None else model
-    quantizer = replace(config.quantizer, equalise=False)  # 1 s that says nothing about cycles
-    graph = prepare(trace(model, (channels, size, size)), quantizer)
-    generator = torch.Generator().manual_seed(config.seed)
-    noise = torch.randn(PICTURES, channels, size, size, generator=generator)
-    return quantize_graph(graph, calibrate(graph, [noise], quantizer), quantizer, fused=True)
-
-
-def masked(graph: IntGraph, result: PruneResult) -> IntGraph | None:
-    """``graph`` without the pruned weights; None where a layer is no convolution of its own shape.
-
-    What a tile's zeros save does not depend on the other codes, so the dense ones do.
-    """
-    masks = {name.removesuffix(".weight"): mask for name, mask in result.masks.items()}
-    nodes = []
-    for node in graph.nodes:
-        mask = masks.pop(node.name, None)
-        if mask is not None:
-            if not isinstance(node, IntConv) or mask.numel() != node.weight.size:
-                return None
-            node = replace(node, weight=node.weight * mask.numpy().reshape(node.weight.shape))
-        nodes.append(node)
-    return None if masks else replace(graph, nodes=tuple(nodes))
+    return untrained_costs(config, model).integers({})

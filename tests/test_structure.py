@@ -22,7 +22,7 @@ LEVELS = (
     {"graph", "tracking"},
     {"data"},
     {"models"},
-    {"store"},
+    {"store", "plugins"},
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 #: These know even less than their level lets them.
@@ -30,7 +30,7 @@ NARROW = {
     "report": {"store"},
     "store": set[str](),
     "tracking": {"store"},
-    "config": {"models", "pruning", "targets", "tracking"},
+    "config": {"models", "plugins", "pruning", "targets", "tracking"},
 }
 
 

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-def complete_override(incomplete: str) -> Iterable[str]:
-    """Shell completion of ``group=``, its options, and configuration keys."""
-    from gpw_cli.config.compose import SHORT
-    from gpw_cli.config.composed import GROUPS
-    from gpw_cli.config.paths import options
-
-    name, sign, value = incomplete.partition("=")
-    group = {"scheme": "pruning"}.get(name, name)
-    if sign and group in GROUPS:
-        return [f"{name}={option}" for option in options(group) if option.startswith(value)]
-    return [f"{key}=" for key in (*SHORT, *GROUPS, "seed") if key.startswith(incomplete)]
-
+from gpw_cli.cli.completion import complete_override
 
 Overrides = Annotated[
     list[str] | None,

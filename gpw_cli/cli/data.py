@@ -12,7 +12,7 @@ from gpw_cli.cli.console import emit, listener
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and check data sets.")
 
-Name = Annotated[str, typer.Argument(help="cifar10, digits or imagefolder")]
+Name = Annotated[str, typer.Argument(help="cifar10, digits, imagefolder, or a plug-in's")]
 Folder = Annotated[
     Path | None, typer.Option("--root", help="A folder that already holds the pictures.")
 ]
@@ -22,13 +22,17 @@ Root = Annotated[Path, typer.Option("--store", help="runtime.root: where gpw kee
 @app.command("ls")
 def ls(json: Json = False) -> None:
     """The data sets, their size and where they come from."""
-    from gpw_cli.data.catalog import describe
+    from gpw_cli.data.catalog import KIND, describe
+    from gpw_cli.plugins import plugins
 
+    added = [{"name": p.name, "origin": p.origin} for p in plugins(KIND)]
     if json:
-        emit([vars(info) for info in describe()])
+        emit([vars(info) for info in describe()] + added)
         return
     for info in describe():
         print(f"{info.name:12} {info.pictures}; {info.origin}")
+    for plugin in added:
+        print(f"{plugin['name']:12} a plug-in of {plugin['origin']}")
 
 
 @app.command("fetch")

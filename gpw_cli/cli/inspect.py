@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,17 +29,22 @@ def ls(json: Json = False) -> None:
     from gpw_cli.models.bundled import bundled_names
     from gpw_cli.models.families import FAMILIES, compiling, load_checked
     from gpw_cli.models.inputs import model_names
+    from gpw_cli.pruning.criteria import Criterion
 
-    found = {group: options(group) for group in LISTED}
+    found: dict[str, Any] = {group: options(group) for group in LISTED}
     found["model"] = model_names()
+    found["criterion"] = list(Criterion)
     found["bundled weights"] = bundled_names()
     refused = compiling()
     found["does not compile"] = sorted(name for name, why in refused.items() if why)
+    added = list(_plugins(found))
     if json:
-        emit(found)
+        emit({**found, "plug-ins": added})
         return
     for group, names in found.items():
         print(f"{group:16} {'  '.join(names)}")
+    for new in added:
+        print(f"{new['kind']:16} {new['name']}  (plug-in of {new['package']}{new['note']})")
     print("does not compile for VTA, because of:")
     for row in load_checked().values():
         if row.refused:
@@ -47,6 +52,23 @@ def ls(json: Json = False) -> None:
     unchecked = ", ".join(sorted(set(FAMILIES) - set(load_checked())))
     print(f"not checked: {unchecked or 'none'}")
     print("any other network or target: `gpw cycles model=NAME target=NAME` says so in seconds")
+
+
+def _plugins(built_in: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
+    """What other packages add, and which of it is never used."""
+    from gpw_cli.config.paths import PLUGGED
+    from gpw_cli.plugins import GROUPS, plugins
+    from gpw_cli.targets.registry import FAMILIES
+
+    groups = {kind: group for group, kind in PLUGGED.items()} | {"criterion": "criterion"}
+    for kind in GROUPS:
+        rows = plugins(kind)
+        names = [plugin.name for plugin in rows]
+        for plugin in rows:
+            note = "; several packages bring it" if names.count(plugin.name) > 1 else ""
+            if plugin.name in built_in[groups[kind]] or plugin.name in FAMILIES:
+                note = "; not used: the name is built in"
+            yield {"kind": kind, "name": plugin.name, "package": plugin.origin, "note": note}
 
 
 def config(

@@ -14,10 +14,22 @@ from typing import Annotated
 
 import typer
 
-from gpw_cli.cli import answer, cache, cycles, data, export, inspect, pipeline, simulate, sweep
+from gpw_cli.cli import (
+    answer,
+    cache,
+    completion,
+    cycles,
+    data,
+    export,
+    inspect,
+    pipeline,
+    simulate,
+    sweep,
+)
 from gpw_cli.cli.console import say
 from gpw_cli.cli.entry import MESSAGE
 from gpw_cli.errors import GpwError, UnsupportedError
+from gpw_cli.plugins import blamed
 
 FAILED, USAGE, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
 # the base of all usage errors, wherever this version of Typer keeps it
@@ -27,12 +39,13 @@ TYPER_ERRORS: type[Exception] = next(
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,  # ``gpw completion`` knows that values stand behind "="
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Which weights of a CNN may go so that a vector-engine NPU really gets faster, and what "
     "it costs in accuracy.",
 )
-for group in (pipeline, simulate, cycles, sweep, answer, export, inspect):
+for group in (pipeline, simulate, cycles, sweep, answer, export, inspect, completion):
     group.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
@@ -58,8 +71,9 @@ def callback(
 def run() -> int:
     """Do what ``sys.argv`` says; the exit code. KeyboardInterrupt passes through."""
     output = sys.stdout
+    completion.prepare()
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="gpw")
         sys.stdout.flush()
     except SystemExit:
         if sys.stdout is output:
@@ -75,9 +89,11 @@ def run() -> int:
         return _deaf()
     except OSError as error:
         if not _is_output(error):
-            raise
+            return _at_fault(error)
         _deaf()
         return _refused(f"cannot write the output: {error.strerror}", FAILED)
+    except Exception as error:
+        return _at_fault(error)
     if code == INTERRUPTED:  # how Typer passes on a Ctrl-C
         raise KeyboardInterrupt
     return int(code or 0) if isinstance(code, int) else 0
@@ -96,6 +112,13 @@ def _refused(message: str, code: int, *, lines: bool = False) -> int:
     parts = message.split("\n") if lines else [message]
     say("gpw: " + "\n".join("".join(map(_visible, part)) for part in parts))
     return code
+
+
+def _at_fault(error: Exception) -> int:
+    """One line for a plug-in's error; our own go on, with their traceback."""
+    if (message := blamed(error)) is None:
+        raise error
+    return _refused(message, USAGE)
 
 
 def _visible(character: str) -> str:

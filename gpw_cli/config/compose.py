@@ -24,7 +24,7 @@ from gpw_cli.config.explain import (
     searchpath,
     unconvertible,
 )
-from gpw_cli.config.paths import options
+from gpw_cli.config.paths import options, plugged
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION, cifar_depth
@@ -48,7 +48,15 @@ SHORT: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def expanded(override: str) -> list[str]:
+# how a plug-in of a group is asked for; a target family's is an option of its own (composed.py)
+PLUGGED: Mapping[str, tuple[str, ...]] = {
+    "model": ("model=own", "model.name="),
+    "data": ("data.name=",),
+    "pruning": ("pruning.scheme=",),
+}
+
+
+def expanded(override: str, config_dir: Path | None = None) -> list[str]:
     """One override with its short form written out; others unchanged."""
     name, sign, value = override.partition("=")
     if name == "model" and (is_own(value) or is_onnx(value)):
@@ -58,6 +66,9 @@ def expanded(override: str) -> list[str]:
         return ["model=torchvision", f"model.name={value}"]
     if name == "model" and cifar_depth(value) and value not in options("model"):
         return ["model=cifar_resnet", f"model.name={value}"]
+    group = "pruning" if name == "scheme" else name
+    if group in PLUGGED and plugged(group, value, config_dir):
+        return [text + value if text[-1] == "=" else text for text in PLUGGED[group]]
     return [f"{full}={value}" for full in SHORT.get(name, (name,))] if sign else [override]
 
 
@@ -80,7 +91,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    full = [part for override in overrides for part in expanded(override)]
+    full = [part for override in overrides for part in expanded(override, config_dir)]
     for override in full:
         check_form(override)
     if config_dir is not None:
@@ -88,6 +99,8 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     try:
         check_keys(full, tuple(SHORT))
         config = cast(Config, OmegaConf.to_object(composed(full)))
+    except UsageError as error:  # of a name of a plug-in; OmegaConf adds lines to it
+        raise type(error)(str(error).splitlines()[0]) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explained(error, full, config_dir)) from error
     except YAMLError as error:

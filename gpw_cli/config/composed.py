@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gpw_cli.config.paths import conf_dir
+from gpw_cli.config.paths import conf_dir, plugged
 from gpw_cli.config.schema import Config
 from gpw_cli.config.target import typed, writable
 
@@ -73,6 +73,17 @@ def _below(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _below(child, f"{name}.")
 
 
+def _families(overrides: Sequence[str]) -> Iterator[str]:
+    """The plug-ins that ``target=NAME`` names: an option each, with its schema's own values.
+
+    Hydra takes a file of that name, of ours or of the user's, before it.
+    """
+    for override in overrides:
+        group, _, name = override.partition("=")
+        if group == "target" and plugged(group, name):
+            yield name
+
+
 @lru_cache(maxsize=64)
 def _options(overrides: tuple[str, ...]) -> DictConfig:
     from hydra import compose, initialize_config_dir
@@ -82,6 +93,9 @@ def _options(overrides: tuple[str, ...]) -> DictConfig:
     schema = writable(OmegaConf.structured(Config))
     OmegaConf.set_struct(schema.target, False)  # until its family is known
     ConfigStore.instance().store(name="schema", node=schema)
+    for family in _families(overrides):
+        node = {"family": family, "name": family}
+        ConfigStore.instance().store(group="target", name=family, node=node)
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="gpw"):
         config = compose("config", list(overrides))
     config.target = typed(config.target)

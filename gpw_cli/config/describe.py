@@ -19,18 +19,23 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from gpw_cli.plugins import Open
+
 _FIELD = re.compile(r"^\s{4}(\w+):")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One key. ``group``: the docstring of the class that holds it."""
+    """One key. ``group``: the docstring of the class that holds it; ``choices``: its values, where
+    they are few.
+    """
 
     key: str
     allowed: str
     default: Any
     text: str
     group: str
+    choices: list[str]
 
 
 def settings(value: Any, prefix: str = "") -> Iterator[Setting]:
@@ -43,7 +48,8 @@ def settings(value: Any, prefix: str = "") -> Iterator[Setting]:
         if is_dataclass(inner):
             yield from settings(inner, f"{key}.")
         else:
-            yield Setting(key, allowed(hints[field.name]), inner, texts.get(field.name, ""), group)
+            hint, text = hints[field.name], texts.get(field.name, "")
+            yield Setting(key, allowed(hint), inner, text, group, choices(hint))
 
 
 def allowed(hint: Any) -> str:
@@ -54,9 +60,25 @@ def allowed(hint: Any) -> str:
     if origin is list:
         return f"list of {allowed(inner[0])}"
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return ", ".join(str(member.value) for member in hint)
+        return ", ".join(map(_member, _members(hint)))
     names = {bool: "true, false", int: "whole number", float: "number", str: "text"}
     return names.get(hint, getattr(hint, "__name__", "text"))
+
+
+def choices(hint: Any) -> list[str]:
+    """The members of an enumeration, true and false; [] where there are no such choices."""
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return [str(member.value) for member in _members(hint)]
+    return ["true", "false"] if hint is bool else []
+
+
+def _members(kind: type[Enum]) -> list[Enum]:
+    return list(kind.every() if issubclass(kind, Open) else kind)
+
+
+def _member(member: Enum) -> str:
+    origin = member.origin if isinstance(member, Open) else ""
+    return f"{member.value} ({origin})" if origin else str(member.value)
 
 
 def comments(kind: type) -> dict[str, str]:

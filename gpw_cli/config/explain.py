@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpw_cli.config.composed import GROUPS, is_value, keys
-from gpw_cli.config.paths import options
+from gpw_cli.config.paths import offered
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION
 
@@ -37,7 +37,7 @@ def check_form(override: str) -> None:
         raise UsageError(f"'{override}' has several values: use `gpw sweep {override}`")
     group = name.split("@")[0]
     if group in GROUPS and group != "runtime" and not _OPTION.fullmatch(value):
-        raise UsageError(_no_option(group, value, options(group)))
+        raise UsageError(_no_option(group, value, offered(group)))
     if name == "target.family":
         raise UsageError(f"'{override}': an NPU's family comes with its option, target=NAME")
 
@@ -74,8 +74,8 @@ def explained(error: Exception, overrides: Sequence[str], config_dir: Path | Non
     for override in overrides:
         group, _, value = override.partition("=")
         name = group.lstrip("+").split("@")[0]
-        if name in GROUPS and name != "runtime" and value not in options(name, config_dir):
-            return _no_option(name, value, options(name, config_dir))
+        if name in GROUPS and name != "runtime" and value not in offered(name, config_dir):
+            return _no_option(name, value, offered(name, config_dir))
     lines = [_first_line(error)]
     if (refused := getattr(error, "override", None)) is not None:  # a parser error names no key
         lines.insert(0, f"'{refused}'")

@@ -67,7 +67,8 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
         yield f"pruning.branches needs scope=cycles, not scope={pruning.scope.value}"
     if budgets and pruning.scope is not Scope.cycles:
         yield f"a budget needs scope=cycles; scope={pruning.scope.value} goes by sparsity"
-    if pruning.scheme.sets is not None and pruning.scope is not Scope.layer:
+    _ = pruning.criterion.scoring  # a plug-in that cannot be loaded is refused now
+    if pruning.scheme.grouping.sets is not None and pruning.scope is not Scope.layer:
         yield f"scheme={pruning.scheme.value} needs scope=layer, not {pruning.scope.value}"
     if pruning.permute and pruning.scheme in (Scheme.dense, Scheme.fine, Scheme.channel):
         yield (

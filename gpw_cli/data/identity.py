@@ -2,7 +2,7 @@
 
 cifar10: the sha256 of its pixels and labels, which loading verifies. digits: its version here (the
 pictures lie in scikit-learn's wheel). imagefolder: every picture's split, label, name, size and
-time.
+time. One of a plug-in: the package and its version, and the files below data.root.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from gpw_cli.data.catalog import require_known
+from gpw_cli.data.catalog import DataSet, require_known
 from gpw_cli.data.folder import listed
 from gpw_cli.errors import DataError
 
@@ -31,8 +31,12 @@ def data_identity(name: str, root: Path | None, size: int, channels: int) -> dic
         UsageError: no such data set.
         DataError: an image folder that is not there or has another layout.
     """
-    require_known(name)
+    plugin = require_known(name)
     identity: dict[str, object] = {"name": name, "size": size, "channels": channels}
+    if plugin is not None:
+        plugin.load_as(DataSet)  # one that is broken is refused before anything runs
+        files = {} if root is None else {"files": _files(root)}
+        return {**identity, "plugin": plugin.origin, **files}
     if name == "cifar10":
         return {**identity, "sha256": CIFAR10_SHA256}
     if name == "digits":
@@ -48,6 +52,18 @@ def _tree(root: Path | None) -> str:
     for split, files in splits.items():
         for path, label in files:
             digest.update(f"{split}\0{label}\0{path.name}\0{_state(path)}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _files(root: Path) -> str:
+    """Every file below ``root``, whatever its layout."""
+    if not root.exists():
+        raise DataError(f"data.root={root}: no such file or folder")
+    found = sorted(path for path in root.rglob("*") if path.is_file()) or [root]
+    digest = hashlib.sha256()
+    for path in found:
+        digest.update(f"{path.relative_to(root).as_posix()}\0{_state(path)}\n".encode())
     return digest.hexdigest()
 
 

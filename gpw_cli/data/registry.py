@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from gpw_cli.data import cifar10, cifar10_fetch
 from gpw_cli.data.arrays import Arrays, require_memory, resized, to_pictures
-from gpw_cli.data.catalog import describe, require_known
+from gpw_cli.data.catalog import describe, native_shape, plugged, require_known
 from gpw_cli.data.digits import NATIVE_SIZE, load_digits_pictures
 from gpw_cli.data.imagefolder import load_imagefolder
 from gpw_cli.data.pictures import Pictures
@@ -49,7 +51,8 @@ def load_pictures(
         UsageError: no such data set.
         DataError: absent and not to be fetched, damaged, or not to be had in this shape.
     """
-    require_known(name)
+    if (other := plugged(name)) is not None:
+        return _checked_pictures(name, other.load(root, size, channels), size, channels)
     if name == "digits":
         return load_digits_pictures(size, channels)
     if name == "imagefolder":
@@ -78,7 +81,8 @@ def _cifar10(root: Path | None, cache: Path, progress: Progress) -> Arrays:
 
 def fetch(name: str, cache: Path, progress: Progress) -> Checked:
     """``gpw data fetch NAME``: bring it into ``cache`` (nothing to do for digits) and check it."""
-    require_known(name)
+    if require_known(name) is not None:
+        return check(name, None, cache)
     if name == "imagefolder":
         raise UsageError("imagefolder cannot be fetched: it is your own folder, data.root=FOLDER")
     if name == "cifar10":
@@ -95,7 +99,10 @@ def check(name: str, root: Path | None, cache: Path, size: int = 0, channels: in
         UsageError: no such data set.
         DataError: it is absent or damaged.
     """
-    require_known(name)
+    if (plugin := require_known(name)) is not None:
+        own_channels, own_size = native_shape(name)
+        found = load_pictures(name, root, cache, size or own_size, channels or own_channels, ignore)
+        return _checked(found, plugin.origin)
     place = {
         "digits": "embedded in scikit-learn",
         "imagefolder": str(root),
@@ -110,6 +117,24 @@ def check(name: str, root: Path | None, cache: Path, size: int = 0, channels: in
         name, root, cache, size or native_size, channels or native_channels, ignore
     )
     return _checked(pictures, place)
+
+
+def _checked_pictures(name: str, found: Pictures, size: int, channels: int) -> Pictures:
+    """What a plug-in has loaded, or DataError where it is not what was asked for."""
+    if not isinstance(found, Pictures):
+        raise DataError(f"data.name={name}: loads a {type(found).__name__}, not Pictures")
+    for part, split in (("train", found.train), ("test", found.test)):
+        shape, kind = tuple(split.images.shape), split.images.dtype
+        if shape[1:] != (size, size, channels) or kind != torch.uint8 or not len(split):
+            raise DataError(
+                f"data.name={name}: {part} images are {kind} {list(shape)}, expected uint8 "
+                f"[N, {size}, {size}, {channels}]"
+            )
+        if len(split) != len(split.images):
+            raise DataError(
+                f"data.name={name}: {len(split.images)} {part} images, {len(split)} labels"
+            )
+    return found
 
 
 def _checked(pictures: Pictures, place: str) -> Checked:

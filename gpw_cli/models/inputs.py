@@ -47,6 +47,11 @@ def cifar_depth(name: str) -> int | None:
     return depth if depth >= 8 and depth % 6 == 2 else None
 
 
+def is_built_in(name: str) -> bool:
+    """Whether a network of this table is called so, which no plug-in can replace."""
+    return name == DIGITS_CNN or name in MLPS or name in TORCHVISION or bool(cifar_depth(name))
+
+
 def model_names() -> list[str]:
     """The names that ``model.name`` accepts: our own networks, then torchvision's.
 

@@ -1,4 +1,5 @@
-"""Networks of the user's own: a class or factory in a Python file or an importable module.
+"""Networks of the user's own: a class or factory in a Python file, an importable module or a
+plug-in (docs/plugins.md).
 
     own_identity("./mynet.py:MyNet")                   # for a cache key: name and the file's hash
     net = build_own("./mynet.py:MyNet", {"width": 16}, classes=10, channels=3)
@@ -23,6 +24,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.errors import UsageError
+from gpw_cli.models.inputs import is_built_in
+from gpw_cli.plugins import Plugin, find
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +36,11 @@ HOW = "write model=FILE.py:NAME or model=PACKAGE.MODULE:NAME"
 
 def is_own(name: str) -> bool:
     """Whether ``model.name`` names code rather than a network of the table."""
-    return ":" in name
+    return ":" in name or _plugin(name) is not None
+
+
+def _plugin(name: str) -> Plugin | None:
+    return None if not name or ":" in name or is_built_in(name) else find("network", name)
 
 
 def absolute(name: str) -> str:
@@ -43,7 +50,12 @@ def absolute(name: str) -> str:
 
 
 def own_identity(name: str) -> dict[str, str]:
-    """Name and content of the code, not the folder it lies in; UsageError where it is not there."""
+    """Name and content of the code, not the folder it lies in; UsageError where it is not there.
+
+    Of a plug-in the name, and the package with its version.
+    """
+    if (plugin := _plugin(name)) is not None:
+        return {"plugin": name, "package": plugin.origin}
     place, _, attribute = name.rpartition(":")
     file = _file(name)
     shown = file.name if place.endswith(".py") else place
@@ -90,8 +102,9 @@ def build_own(name: str, args: Mapping[str, Any], classes: int, channels: int) -
     from torch import nn
 
     attribute = name.rpartition(":")[2]
+    plugin = _plugin(name)
     with _blamed(name):
-        made = getattr(_module(name), attribute)
+        made = plugin.load() if plugin is not None else getattr(_module(name), attribute)
         if not isinstance(made, nn.Module):
             made = made(**_arguments(made, args, classes, channels))
     if not isinstance(made, nn.Module):

@@ -18,11 +18,13 @@ On groups of one weight l1 and l2 order alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import StrEnum
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from gpw_cli.errors import UsageError
+from gpw_cli.plugins import Open
 from gpw_cli.pruning.groups import Floats, GroupLayout
 
 
@@ -44,34 +46,42 @@ Saliency = Callable[[Iterable[Floats]], Floats]
 Score = Callable[[Floats, npt.NDArray[np.int64]], Floats]
 
 
-class Criterion(StrEnum):
-    """What scores a group; a new criterion is a line here.
+@dataclass(frozen=True)
+class Scoring:
+    """What a criterion is, of ours and of plug-ins.
 
-    ``saliency``: from a group's values along axis 0, one array a batch; ``score``: per weight.
-    ``gradients``: the values are gradient x weight over batches of training pictures; else there is
-    one "batch", the weights themselves.
+    ``saliency``: from a group's values along axis 0, one array a batch; ``score``: the same a
+    weight, from the saliency and the number of real weights. ``gradients``: the values are gradient
+    x weight over batches of training pictures; else there is one "batch", the weights themselves.
     """
 
     saliency: Saliency
-    score: Score
-    gradients: bool
+    score: Score = np.divide
+    gradients: bool = False
 
-    def __new__(
-        cls, name: str, saliency: Saliency, score: Score, gradients: bool = False
-    ) -> Criterion:
-        """A member, which is its name."""
-        member = str.__new__(cls, name)
-        member._value_, member.saliency, member.score = name, saliency, score
-        member.gradients = gradients
-        return member
 
-    l1 = "l1", lambda rows: _sum(np.abs(next(iter(rows)))), np.divide
+class Criterion(Open):
+    """What scores a group; a new criterion is a line here, or a plug-in (docs/plugins.md)."""
+
+    l1 = "l1", Scoring(lambda rows: _sum(np.abs(next(iter(rows)))))
     l2 = (
         "l2",
-        lambda rows: _sum(np.square(next(iter(rows)))),
-        lambda total, real: np.sqrt(total / real),
+        Scoring(
+            lambda rows: _sum(np.square(next(iter(rows)))),
+            lambda total, real: np.sqrt(total / real),
+        ),
     )
-    taylor = "taylor", _mean_squared_sum, np.divide, True
+    taylor = "taylor", Scoring(_mean_squared_sum, gradients=True)
+
+    @property
+    def scoring(self) -> Scoring:
+        """Its definition. Raises UsageError for a plug-in that cannot be loaded."""
+        return self.definition(Scoring)
+
+    @property
+    def gradients(self) -> bool:
+        """Whether it takes gradients."""
+        return self.scoring.gradients
 
 
 def group_saliency(
@@ -83,9 +93,24 @@ def group_saliency(
     the criterion takes gradients. Sums are float64 in one fixed order: the same values give the
     same bits on every machine.
     """
-    return criterion.saliency(layout.collect(value) for value in values)
+    found = criterion.scoring.saliency(layout.collect(value) for value in values)
+    return _checked(criterion, "saliency", found, layout)
 
 
 def group_scores(criterion: Criterion, layout: GroupLayout, saliency: Floats) -> Floats:
     """``saliency`` made comparable between groups of different sizes, in the same shape."""
-    return criterion.score(saliency, layout.real_weights())
+    found = criterion.scoring.score(saliency, layout.real_weights())
+    return _checked(criterion, "score", found, layout)
+
+
+def _checked(criterion: Criterion, what: str, found: Floats, layout: GroupLayout) -> Floats:
+    """A plug-in's numbers as ours are, or UsageError."""
+    if criterion.plugin is None:
+        return found
+    array = np.asarray(found)
+    if array.shape != layout.grid or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise UsageError(
+            f"{criterion.plugin}: {what} is {array.dtype} {list(array.shape)}, expected finite "
+            f"numbers {list(layout.grid)}, one a group"
+        )
+    return array.astype(np.float64)

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
 
 from gpw_cli.errors import UsageError
+from gpw_cli.plugins import Open
 
 Shape = tuple[int, int, int, int]  # O, I, KH, KW
 Tile = tuple[int, int]  # B_out, B_in in weights
@@ -27,39 +28,40 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
-class Scheme(StrEnum):
-    """What one pruning group is; a new scheme is a line here and a file in ``conf/pruning``.
+@dataclass(frozen=True)
+class Grouping:
+    """What a scheme is, of ours and of plug-ins.
 
-    ``group``: its shape, from the weight's and the target's tile. ``sets``: of a scheme that takes
-    the same share of each of several sets of a layer's groups, the set that each group lies in.
+    ``group``: the shape of a group, from the weight's and the target's tile. ``sets``: of a scheme
+    that takes the same share of each of several sets of a layer's groups, the set that each group
+    lies in, int64 of shape ``layout.grid``.
     """
 
     group: Callable[[Shape, Tile], Shape]
-    sets: Callable[[GroupLayout, Tile], npt.NDArray[np.int64]] | None
+    sets: Callable[[GroupLayout, Tile], npt.NDArray[np.int64]] | None = None
 
-    def __new__(
-        cls,
-        name: str,
-        group: Callable[[Shape, Tile], Shape],
-        sets: Callable[[GroupLayout, Tile], npt.NDArray[np.int64]] | None = None,
-    ) -> Scheme:
-        """A member, which is its name."""
-        member = str.__new__(cls, name)
-        member._value_, member.group, member.sets = name, group, sets
-        return member
 
-    dense = "dense", lambda shape, tile: shape  # the whole layer stays: no prune and finetune
-    fine = "fine", lambda shape, tile: (1, 1, 1, 1)
-    vector = "vector", lambda shape, tile: (1, tile[1], 1, 1)
-    gpw = "gpw", lambda shape, tile: (tile[0], tile[1], 1, 1)
-    block = "block", lambda shape, tile: (tile[0], tile[1], shape[2], shape[3])
-    channel = "channel", lambda shape, tile: (1, shape[1], shape[2], shape[3])
+class Scheme(Open):
+    """What one pruning group is; a new scheme is a line here and a file in ``conf/pruning``, or a
+    plug-in (docs/plugins.md).
+    """
+
+    dense = "dense", Grouping(lambda shape, tile: shape)  # all stays: no prune and finetune
+    fine = "fine", Grouping(lambda shape, tile: (1, 1, 1, 1))
+    vector = "vector", Grouping(lambda shape, tile: (1, tile[1], 1, 1))
+    gpw = "gpw", Grouping(lambda shape, tile: (tile[0], tile[1], 1, 1))
+    block = "block", Grouping(lambda shape, tile: (tile[0], tile[1], shape[2], shape[3]))
+    channel = "channel", Grouping(lambda shape, tile: (1, shape[1], shape[2], shape[3]))
     # ESE (Han et al. 2017): row o belongs to PE o mod B_out; PEs keep equal shares
     balanced = (
         "balanced",
-        lambda shape, tile: (1, 1, 1, 1),
-        lambda layout, tile: layout.row_sets(tile[0]),
+        Grouping(lambda shape, tile: (1, 1, 1, 1), lambda layout, tile: layout.row_sets(tile[0])),
     )
+
+    @property
+    def grouping(self) -> Grouping:
+        """Its definition. Raises UsageError for a plug-in that cannot be loaded."""
+        return self.definition(Grouping)
 
 
 @dataclass(frozen=True)
@@ -149,4 +151,31 @@ def group_layout(scheme: Scheme, shape: tuple[int, ...], tile: Tile) -> GroupLay
     if min(tile) < 1:
         raise UsageError(f"tile {tile[0]}x{tile[1]} must be at least 1x1: try pruning.tile_out=16")
     full = conv_shape(shape)
-    return GroupLayout(full, scheme.group(full, tile))
+    return GroupLayout(full, _checked(scheme, scheme.grouping.group(full, tile), full))
+
+
+def _checked(scheme: Scheme, group: Shape, shape: Shape) -> Shape:
+    """A plug-in's group as ours are, or UsageError."""
+    if scheme.plugin is None:
+        return group
+    whole = isinstance(group, tuple) and all(isinstance(n, Integral) and n >= 1 for n in group)
+    if not whole or len(group) != 4:
+        raise UsageError(
+            f"{scheme.plugin}: a group of a weight {list(shape)} is {group!r}, expected a tuple of "
+            "four whole numbers O, I, KH, KW, each at least 1"
+        )
+    o, i, kh, kw = map(int, group)
+    return o, i, kh, kw
+
+
+def group_sets(scheme: Scheme, layout: GroupLayout, tile: Tile) -> npt.NDArray[np.int64]:
+    """The set that each group lies in, int64 of shape ``layout.grid``, for a scheme with sets."""
+    sets = scheme.grouping.sets
+    assert sets is not None
+    found = np.asarray(sets(layout, tile))
+    if found.shape != layout.grid or found.dtype.kind not in "iu":
+        raise UsageError(
+            f"{scheme.plugin or scheme.value}: sets are {found.dtype} {list(found.shape)}, "
+            f"expected whole numbers {list(layout.grid)}"
+        )
+    return found.astype(np.int64)

@@ -22,7 +22,16 @@ from torch import Tensor, nn
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.allocation import CountRounding, Scope, Scored, select
 from gpw_cli.pruning.criteria import Criterion, group_saliency, group_scores
-from gpw_cli.pruning.groups import Bools, Floats, GroupLayout, Scheme, Shape, Tile, group_layout
+from gpw_cli.pruning.groups import (
+    Bools,
+    Floats,
+    GroupLayout,
+    Scheme,
+    Shape,
+    Tile,
+    group_layout,
+    group_sets,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +161,9 @@ def prune_masks(
             "there is nothing to choose; use scheme=gpw, vector or fine, or scope=layer"
         )
     scored = [_scored(layer, criterion, tile) for layer in found]
-    if (sets := scheme.sets) is not None:
+    if scheme.grouping.sets is not None:
         scope = Scope.block  # each set on its own
-        own = [sets(layer.layout, tile) for layer in found]
+        own = [group_sets(scheme, layer.layout, tile) for layer in found]
         scored = [replace(layer, blocks=rows) for layer, rows in zip(scored, own, strict=True)]
     kept = select(scope, scored, sparsity, rounding)
     return masks_of(weights, found, kept)

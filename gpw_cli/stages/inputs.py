@@ -17,6 +17,7 @@ from gpw_cli.config.schema import (
     ModelConfig,
     PruningConfig,
 )
+from gpw_cli.data.catalog import native_shape
 from gpw_cli.data.identity import data_identity
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.bundled import bundled_names, bundled_weights
@@ -27,10 +28,8 @@ from gpw_cli.models.own import is_own, own_identity
 from gpw_cli.models.torchvision_weights import is_named, weights_path
 from gpw_cli.pruning.allocation import Scope
 from gpw_cli.store.store import checksum
-from gpw_cli.targets.registry import npu_of
+from gpw_cli.targets.registry import family_origin, npu_of
 
-# (channels, pixels) for a network of the user's own
-NATIVE_SHAPES = {"cifar10": (3, 32), "digits": (1, 16), "imagefolder": (3, 224)}
 NAMED_SOURCES = ("auto", "bundled", "scratch")
 TEACHERS = "none, dense, a network with shipped weights, or the path of a checkpoint file"
 SOURCES = (
@@ -42,7 +41,7 @@ SOURCES = (
 def picture_shape(config: Config) -> tuple[int, int]:
     """(channels, size in pixels) of the pictures: what the data group says, else the network's."""
     if is_own(config.model.name):  # code does not say what it takes
-        channels, size = NATIVE_SHAPES[config.data.name]
+        channels, size = native_shape(config.data.name)
     else:
         channels, size = model_input(config.model.name)
     return config.data.channels or channels, config.data.size or size
@@ -143,6 +142,9 @@ def prune(config: Config) -> Mapping[str, Any]:
     later = ("rounding", "budget", "budget_ms", "branches", "gradient_batches", "margin", "permute")
     plain = _without(pruning, PruningConfig, *later)
     plain |= {"tile_out": tile_out, "tile_in": tile_in}
+    plugged = {"scheme": pruning.scheme.origin, "criterion": pruning.criterion.origin}
+    if any(plugged.values()):
+        plain["plugins"] = {name: origin for name, origin in plugged.items() if origin}
     if pruning.keep_shift:  # the behaviour from before the setting existed
         del plain["keep_shift"]
     if pruning.scope is Scope.cycles:  # the mask depends on what the target charges for it
@@ -217,4 +219,6 @@ def npu_identity(config: Config) -> Mapping[str, Any]:
     from before there were families stay valid.
     """
     family = {} if config.target.family == "vta" else {"family": config.target.family}
+    if origin := family_origin(config.target.family):
+        family["plugin"] = origin
     return {**family, **npu_of(config.target).identity()}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gpw_cli.config.schema import Config
-from gpw_cli.data.catalog import describe
+from gpw_cli.data.catalog import class_count as classes_of
 from gpw_cli.data.folder import listed
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.groups import Scheme
@@ -37,9 +37,8 @@ PICTURES = 2  # of noise
 
 def class_count(config: Config) -> int:
     """Classes of the data set; of an image folder, its folders. DataError where it is absent."""
-    info = next(info for info in describe() if info.name == config.data.name)
-    if info.classes:
-        return info.classes
+    if known := classes_of(config.data.name):
+        return known
     return len(listed(Path(config.data.root) if config.data.root else None)[1])
 
 

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from typing import cast
 
 from gpw_cli.errors import GpwError
+from gpw_cli.plugins import blamed
 from gpw_cli.stages.pipeline import run
 from gpw_cli.stages.services import Services, open_services
 from gpw_cli.store.store import Busy
@@ -83,7 +84,9 @@ def _try_point(
 
 def one_line(error: Exception) -> str:
     """What a failed point's record says: our own errors explain themselves."""
-    return str(error) if isinstance(error, GpwError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, GpwError):
+        return str(error)
+    return blamed(error) or f"{type(error).__name__}: {error}"
 
 
 @contextmanager

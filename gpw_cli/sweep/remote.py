@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import GpwError
+from gpw_cli.plugins import blamed
 from gpw_cli.stages.inputs import NAMED_SOURCES
 from gpw_cli.stages.pipeline import plan, run
 from gpw_cli.stages.services import Services, open_services, usable_cores
@@ -120,7 +121,7 @@ def make(task: Task, config: Config, of: Run) -> Reply:
         except GpwError as error:
             return Reply("failed", str(error), exit_code=error.exit_code)
         except Exception as error:
-            return Reply("failed", f"{type(error).__name__}: {error}")
+            return Reply("failed", blamed(error) or f"{type(error).__name__}: {error}")
 
 
 def _made(task: Task, config: Config, reporter: Reporter) -> Reply:

@@ -1,0 +1,150 @@
+"""``gpw completion SHELL``: what the shell needs to complete commands, keys and values.
+
+    eval "$(gpw completion bash)"         # in ~/.bashrc;  zsh: in ~/.zshrc, after compinit
+    gpw completion fish | source          # in ~/.config/fish/config.fish
+
+The scripts ask ``gpw`` itself: commands and options come from Typer, ``key=value`` from here. Bash
+splits words at "=" and ":", so its script puts them together again, and a key is completed without
+a space behind its "=".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+_BASH = r"""
+_gpw_completion() {
+    local line="${COMP_LINE:0:$COMP_POINT}" word typed kept
+    local -a words
+    read -r -a words <<< "$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    typed="${words[${#words[@]}-1]}"
+    kept="${typed%"${typed##*[=:]}"}"  # what Readline leaves alone
+    COMPREPLY=()
+    while IFS= read -r word; do
+        word="${word#plain,}"
+        [[ $word == "$typed"* ]] && COMPREPLY+=("${word#"$kept"}")
+    done < <(COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) _GPW_COMPLETE=complete_bash \
+        "$1" 2> /dev/null)
+    [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=.] ]] && compopt -o nospace
+    return 0
+}
+complete -o default -F _gpw_completion gpw
+"""
+
+_ZSH = r"""
+#compdef gpw
+_gpw_completion() {
+    local -a replies open closed
+    replies=("${(@f)$(COMP_WORDS="${words[1,$CURRENT]}" COMP_CWORD=$((CURRENT - 1)) \
+        _GPW_COMPLETE=complete_bash ${words[1]} 2> /dev/null)}")
+    replies=("${(@)replies#plain,}")
+    open=("${(@M)replies:#*=}")
+    closed=("${(@)replies:#*=}")
+    closed=("${(@)closed:#}")
+    (( $#open )) && compadd -S '' -- "${open[@]}"
+    (( $#closed )) && compadd -- "${closed[@]}"
+    (( $#open + $#closed )) || _files
+}
+compdef _gpw_completion gpw
+"""
+
+_FISH = r"""
+function __gpw_completion
+    set -l words (commandline -opc) (commandline -ct)
+    COMP_WORDS="$words" COMP_CWORD=(math (count $words) - 1) _GPW_COMPLETE=complete_bash \
+        $words[1] 2>/dev/null | string replace -r '^plain,' ''
+end
+complete -c gpw -a '(__gpw_completion)'
+"""
+
+
+class Shell(StrEnum):
+    """The shells that there is a script for."""
+
+    bash = "bash"
+    zsh = "zsh"
+    fish = "fish"
+
+
+SCRIPTS = {Shell.bash: _BASH, Shell.zsh: _ZSH, Shell.fish: _FISH}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("completion", epilog='example: eval "$(gpw completion bash)"')(completion)
+
+
+def prepare() -> None:
+    """Let Typer answer a shell that asks, although it offers no scripts of its own."""
+    if "_GPW_COMPLETE" in os.environ:
+        from typer.completion import get_completion_inspect_parameters
+
+        get_completion_inspect_parameters()  # registers its shells
+
+
+def completion(
+    shell: Annotated[Shell, typer.Argument(help="The shell to print the script for.")],
+) -> None:
+    """Completion of commands, keys and values, for the startup file of your shell."""
+    print(SCRIPTS[shell].strip())
+
+
+def complete_override(incomplete: str) -> Iterable[str]:
+    """Keys that begin like ``incomplete``, or behind ``KEY=`` its values; of a list the last."""
+    key, sign, value = incomplete.partition("=")
+    if not sign:
+        return [f"{name}=" for name in _keys(key) if name.startswith(key)]
+    before, comma, last = value.rpartition(",")
+    given = set(before.split(",")) if comma else set[str]()
+    return [
+        f"{key}={before}{comma}{found}"
+        for found in _values(key)
+        if found.startswith(last) and found not in given
+    ]
+
+
+def _keys(start: str) -> Iterator[str]:
+    """Short forms and groups, then everything that a configuration has."""
+    from gpw_cli.config.compose import SHORT
+    from gpw_cli.config.composed import GROUPS, keys
+
+    yield from (*(key for key in SHORT if key != "experiment"), *GROUPS[:-1], "+experiment")
+    if "." not in start:
+        yield "seed"
+        return
+    if start.startswith("target."):
+        yield from keys(())  # its family's, which Hydra composes
+    else:
+        yield from (setting.key for setting in _settings())
+
+
+def _values(key: str) -> list[str]:
+    """Options of a group, members of an enumeration, true and false; [] for numbers and text."""
+    from gpw_cli.config.compose import SHORT
+    from gpw_cli.config.composed import GROUPS
+    from gpw_cli.config.paths import offered
+    from gpw_cli.models.inputs import model_names
+
+    full = SHORT.get(key, (key,))[0].lstrip("+")
+    group = full.split("@")[0]
+    if group in GROUPS:
+        names = [*offered(group), *(model_names() if group == "model" else ())]
+        return sorted(set(names) - {"own", "torchvision", "cifar_resnet"})
+    if full in ("model.name", "data.name"):
+        from gpw_cli.data.catalog import describe
+
+        return model_names() if full == "model.name" else [info.name for info in describe()]
+    return next((setting.choices for setting in _settings() if setting.key == full), [])
+
+
+def _settings() -> Iterator[Any]:
+    from gpw_cli.config.describe import settings
+    from gpw_cli.config.schema import Config
+
+    return settings(Config())

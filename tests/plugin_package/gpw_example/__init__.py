@@ -1,0 +1,1 @@
+"""Plug-ins for gpw, one of each kind."""

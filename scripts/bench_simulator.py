@@ -19,15 +19,17 @@ import numpy as np
 import torch
 
 from gpw_cli.config.quantizer import QuantizerConfig
+from gpw_cli.config.target import load_target
 from gpw_cli.graph.integer import IntConv, IntGraph
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.reference import run
+from gpw_cli.targets.vta.config import VtaConfig
 from gpw_cli.targets.vta.functional.simulator import Simulator
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.lowering import compile_graph
+from gpw_cli.targets.vta.target import Vta
 
 PRODUCT = (65536, 144, 16)  # rows, depth, columns
 CHECKED = 64  # pictures compared with the reference
@@ -70,7 +72,7 @@ def main() -> None:
         n.weight.size * n.shape[1] * n.shape[2] for n in graph.nodes if isinstance(n, IntConv)
     )
     start = time.perf_counter()
-    program = compile_graph(graph, VtaSpec())
+    program = Vta(VtaSpec(), load_target("vta", VtaConfig).timing).compile(graph).program
     compiled = time.perf_counter()
     simulator = Simulator(program, args.batch)
     print(

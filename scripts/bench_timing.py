@@ -38,7 +38,7 @@ from gpw_cli.targets.vta.isa.instructions import (
     encode,
 )
 from gpw_cli.targets.vta.isa.program import Program
-from gpw_cli.targets.vta.lowering import compile_graph
+from gpw_cli.targets.vta.target import Vta
 from gpw_cli.targets.vta.timing.report import TimingReport, time_program
 
 SPEC = VtaSpec()
@@ -100,9 +100,13 @@ def resnet(blocks: tuple[int, ...]) -> IntGraph:
     return graph(nodes)
 
 
+def lowered(net: IntGraph) -> Program:
+    return Vta(SPEC, load_target("vta", VtaConfig).timing).compile(net).program
+
+
 def single(shape: Shape, outs: int, kernel: int, stride: int) -> Program:
     source = IntInput("input", shape, 1.0)
-    return compile_graph(graph([source, conv("conv", source, outs, kernel, stride)]), SPEC)
+    return lowered(graph([source, conv("conv", source, outs, kernel, stride)]))
 
 
 def show(name: str, report: TimingReport, published: float) -> None:
@@ -120,7 +124,7 @@ def bottleneck(report: TimingReport) -> str:
 def resnets() -> None:
     for name, (blocks, new, old) in RESNETS.items():
         begin = time.process_time()
-        program = compile_graph(resnet(blocks), SPEC)
+        program = lowered(resnet(blocks))
         compiled = time.process_time()
         report = time_program(program, load_target("vta", VtaConfig).timing)
         timed = time.process_time()

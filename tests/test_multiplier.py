@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from integer_graphs import GraphMaker
 from networks import ForeignNet, VggLike, randomise
 from torch import nn
+from vta_programs import compile_graph
 
 from gpw_cli.config.compose import compose
 from gpw_cli.config.quantizer import QuantizerConfig
@@ -29,7 +30,6 @@ from gpw_cli.quantization.scales import multiplier
 from gpw_cli.quantization.summary import summarise
 from gpw_cli.stages import inputs
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.lowering import compile_graph
 
 BEST = QuantizerConfig()
 SDP = replace(BEST, name="sdp", per_channel=True, multiplier_bits=16)

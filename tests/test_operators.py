@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from networks import randomise
 from torch import Tensor, nn
+from vta_programs import compile_graph
 
 from gpw_cli.config.compose import compose
 from gpw_cli.errors import UnsupportedError
@@ -25,7 +26,6 @@ from gpw_cli.quantization.reference import quantize_input, run
 from gpw_cli.targets.vta.functional.simulator import simulate
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.program import Program
-from gpw_cli.targets.vta.lowering import compile_graph
 
 SIZE = 12
 CHANNELS = 24  # a block and a half: ragged

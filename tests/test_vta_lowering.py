@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_graphs import GraphMaker
+from vta_programs import compile_graph
 
 from gpw_cli.config.target import load_target
 from gpw_cli.errors import UnsupportedError
@@ -26,7 +27,8 @@ from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, MemInsn, MemType, decode
 from gpw_cli.targets.vta.isa.program import PASSES, Program
-from gpw_cli.targets.vta.lowering import compile_graph
+from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
+from gpw_cli.targets.vta.target import Vta, unit_costs
 from gpw_cli.targets.vta.timing.report import time_program
 
 DEFAULT = VtaSpec()
@@ -564,3 +566,34 @@ def test_wide_result_inside_the_network_is_refused() -> None:
     maker.relu(maker.conv("input", 16, bits=32))
     with pytest.raises(UnsupportedError, match="conv1: 32 bits"):
         compile_graph(maker.graph(), DEFAULT)
+
+
+def test_the_tile_search_charges_what_the_timing_says() -> None:
+    de10 = load_target("vta", VtaConfig).timing
+    assert unit_costs(DEFAULT, de10) == UnitCosts(23, 23, 8, 7, 1, 7, 1, 2, 3.375)
+    wide = replace(de10, bus_bits=256)  # an element of inputs or outputs a beat
+    assert unit_costs(DEFAULT, wide) == UnitCosts(22, 23, 32, 7, 1, 7, 1, 2, 0.5 + 4 / 32)
+    old = load_target("vta_old_rtl", VtaConfig).timing
+    assert unit_costs(DEFAULT, old) == UnitCosts(23, 23, 8, 7, 4, 7, 5, 6, 3.375)
+    # 32 bytes: two rows of two beats and a pause each, and a fourth of what 128 bytes cost
+    assert unit_costs(TWO_ROWS, de10).store == 2 * (2 + 1) + 3 / 4
+
+
+def test_a_wider_bus_gets_tiles_of_its_own() -> None:
+    maker = GraphMaker((64, 16, 16))
+    maker.conv(maker.conv("input", 128, keep=0.5), 64, bits=32, relu=False)
+    graph, de10 = maker.graph(), load_target("vta", VtaConfig).timing
+    wide = replace(de10, bus_bits=256)
+    narrow_tiles, own = (Vta(DEFAULT, t).compile(graph).program for t in (de10, wide))
+    assert own.insn != narrow_tiles.insn
+    assert time_program(own, wide).cycles < time_program(narrow_tiles, wide).cycles
+    x = np.random.default_rng(7).integers(-128, 128, (2, 64, 16, 16)).astype(np.int8)
+    np.testing.assert_array_equal(simulate(own, x).logits, run(graph, x))
+
+
+def test_keys_tell_the_versions_of_the_tile_search_apart() -> None:
+    de10 = load_target("vta", VtaConfig).timing
+    same = [de10, replace(de10, clock_mhz=200.0, queue_entries=16)]
+    others = [load_target("vta_pynq", VtaConfig).timing, replace(de10, bus_bits=128)]
+    assert all("tile_search" not in Vta(DEFAULT, timing).identity() for timing in same)
+    assert [Vta(DEFAULT, timing).identity()["tile_search"] for timing in others] == [2, 2]

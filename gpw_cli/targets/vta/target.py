@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
 if TYPE_CHECKING:
     from gpw_cli.graph.integer import IntGraph
@@ -31,12 +32,18 @@ class Vta:
         return self.spec.tile
 
     def identity(self) -> Mapping[str, Any]:
-        """Geometry and timing; from what file or named option they came does not matter."""
+        """Geometry and timing; from what file or named option they came does not matter.
+
+        ``tile_search``: the version of the search, where it charges other costs than its first
+        version charged on every VTA.
+        """
+        search = {} if unit_costs(self.spec, self.timing) == _FIRST_COSTS else {"tile_search": 2}
         return {
             "mul": self.spec.mul,
             "acc_8bit": self.spec.acc_8bit,
             "vta": self.spec.to_config(),
             "timing": asdict(self.timing),
+            **search,
         }
 
     @property
@@ -47,10 +54,53 @@ class Vta:
         return CompiledVta
 
     def compile(self, graph: IntGraph) -> CompiledVta:
-        """``lowering.compile_graph``, for this geometry."""
-        from gpw_cli.targets.vta.lowering import compile_graph
+        """``lowering.network.compile_graph``, for this geometry and timing."""
+        from gpw_cli.targets.vta.lowering.network import compile_graph
 
-        return self.program(compile_graph(graph, self.spec), self.timing)
+        costs = unit_costs(self.spec, self.timing)
+        return self.program(compile_graph(graph, self.spec, costs), self.timing)
+
+
+#: What version 1 of the tile search charged whatever the timing said. A VTA with these costs still
+#: gets the same programs, and its stage keys stay.
+_FIRST_COSTS = UnitCosts(
+    inp_request=23,
+    wgt_request=23,
+    bus_bytes=8,
+    gemm=7,
+    gemm_uop=1,
+    alu=7,
+    alu_imm_uop=1,
+    alu_tensor_uop=2,
+    store=3.375,
+)
+
+
+def unit_costs(spec: VtaSpec, timing: VtaTiming) -> UnitCosts:
+    """What the tile search charges: ``timing`` for the elements of ``spec``.
+
+    Bursts of a STORE are taken to be as long as they can be.
+    """
+
+    def request(element: int) -> int:
+        wide = timing.bus_bytes >= element
+        overhead = timing.wide_load_overhead if wide else timing.load_overhead
+        return overhead + timing.read_latency
+
+    out, bus = spec.out_elem_bytes, timing.bus_bytes
+    pause = timing.store_row if out > bus else 0
+    burst = (timing.store_burst - pause) * out / timing.burst_bytes
+    return UnitCosts(
+        inp_request=request(spec.inp_elem_bytes),
+        wgt_request=request(spec.wgt_elem_bytes),
+        bus_bytes=bus,
+        gemm=timing.gemm_overhead,
+        gemm_uop=timing.gemm_cycles,
+        alu=timing.alu_overhead,
+        alu_imm_uop=timing.alu_imm_cycles,
+        alu_tensor_uop=timing.alu_cycles,
+        store=out / bus + pause * spec.batch + burst,
+    )
 
 
 def vta_of(config: VtaConfig) -> Vta:

@@ -17,6 +17,7 @@ from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.stream import Stream
+from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
 _MAX_ITER = fields.limits(fields.GEMM, "iter_in")[1]
 
@@ -46,8 +47,8 @@ class Builder:
     scratchpads without room for one tile.
     """
 
-    def __init__(self, spec: VtaSpec, vectors: int) -> None:
-        self.spec = spec
+    def __init__(self, spec: VtaSpec, vectors: int, costs: UnitCosts) -> None:
+        self.spec, self.costs = spec, costs
         self.stream = Stream(spec)
         free = spec.acc_depth - REST - vectors
         if free < 1 or spec.inp_depth < 2:

@@ -1,10 +1,8 @@
 """Estimated cycles of a kernel under a plan: enough to choose between plans, not to report.
 
-    cycles = CostModel(shaped, builder).estimate(plan)
+    cycles = CostModel(shaped, builder, costs).estimate(plan)
 
-Within a tile, the load of each step hides behind the arithmetic of the step before. Constants are
-those of the 64-bit bus: 23 cycles a request, 8 bytes a beat, 7 cycles an instruction, 3 an output
-element of 16 bytes and 3 a store burst of 128.
+Within a tile, the load of each step hides behind the arithmetic of the step before.
 """
 
 from __future__ import annotations
@@ -18,8 +16,8 @@ from gpw_cli.targets.vta.lowering.loops import unroll
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.tile_ir import Int64
 from gpw_cli.targets.vta.lowering.tiling import Plan, input_sizes
+from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
-_REQUEST, _BEAT, _ISSUE, _BURST = 23, 8, 7, 128
 _EXPOSED = {1: 1.0, 2: 0.5}  # share of the last tile's STORE and the next LOAD that nothing hides
 
 
@@ -48,13 +46,17 @@ class _Chunk:
 class CostModel:
     """Estimates for one kernel."""
 
-    def __init__(self, shaped: Shaped, builder: Builder) -> None:
-        self.shaped, self.builder, self.spec = shaped, builder, builder.spec
+    def __init__(self, shaped: Shaped, builder: Builder, costs: UnitCosts) -> None:
+        self.shaped, self.builder, self.spec, self.costs = shaped, builder, builder.spec, costs
         self.pixel = shaped.out.pixel(self.spec.block_out)
         self.total = sum(int(count.sum()) for count in shaped.counts)
         steps = [step for stage in shaped.kernel.stages for step in stage.steps]
-        self.instructions = 2 + len(steps)  # of reset, bias and ALU steps
-        self.each = 2 + sum(1 if isinstance(step.operand, int) else 2 for step in steps)
+        # reset, bias and ALU steps: the instructions, and the micro-ops of one accumulator
+        self.issue = 2 * costs.gemm + len(steps) * costs.alu
+        self.each = 2 * costs.gemm_uop + sum(
+            costs.alu_imm_uop if isinstance(step.operand, int) else costs.alu_tensor_uop
+            for step in steps
+        )
 
     def estimate(self, plan: Plan) -> float:
         """Cycles of the whole kernel, and a part of the wait for its last tile."""
@@ -91,25 +93,31 @@ class CostModel:
         """Cycles of one output tile; another one follows it unless it is ``alone``."""
         outputs = pixels * chunk.groups * self.pixel
         rest = max(1, ceil(REST / outputs))
-        arithmetic = [step.issue + step.tiles * pixels * rest for step in chunk.steps]
-        arithmetic[-1] += self.instructions * _ISSUE
+        uop = self.costs.gemm_uop
+        arithmetic = [step.issue + step.tiles * pixels * rest * uop for step in chunk.steps]
+        arithmetic[-1] += self.issue
         arithmetic[-1] += outputs * self.each
         loads = [step.load for step in chunk.steps]
         behind = sum(map(max, arithmetic, [*loads[1:], 0.0 if alone else loads[0]]))
-        again = chunk.uops / 2 + _REQUEST if 2 * chunk.uops > self.spec.uop_limit else 0
+        again = 0.0
+        if 2 * chunk.uops > self.spec.uop_limit:
+            again = self._uop_beats(chunk.uops) + self.costs.wgt_request
         return max(behind + again, self._store(outputs))
 
     def _once(self, chunk: _Chunk, plan: Plan, area: int, tiles: int) -> float:
         """What a chunk adds to its tiles: its micro-ops, and weights that nothing hides."""
-        before = chunk.steps[-1].tiles * area / tiles
-        return max(0.0, chunk.once - before) + min(2 * chunk.uops, self.spec.uop_limit) / 2
+        before = chunk.steps[-1].tiles * area / tiles * self.costs.gemm_uop
+        uops = min(2 * chunk.uops, self.spec.uop_limit)
+        return max(0.0, chunk.once - before) + self._uop_beats(uops)
+
+    def _uop_beats(self, uops: float) -> float:
+        return uops * self.spec.uop_elem_bytes / self.costs.bus_bytes
 
     def _store(self, outputs: int) -> float:
-        each = 3 * self.spec.out_elem_bytes * (1 / 16 + 1 / _BURST)
-        return outputs * each * self.shaped.out.planes
+        return outputs * self.costs.store * self.shaped.out.planes
 
     def _weights(self, tiles: float) -> float:
-        return _REQUEST + tiles * self.spec.wgt_elem_bytes / _BEAT
+        return self.costs.wgt_request + tiles * self.spec.wgt_elem_bytes / self.costs.bus_bytes
 
     def _chunk(self, plan: Plan, groups: Int64) -> _Chunk:
         room = self.builder.wgt.capacity(plan.slots)
@@ -126,9 +134,10 @@ class CostModel:
         return _Chunk(len(groups), 0.0, tuple(steps), uops)
 
     def _step(self, bundle: list[Unit]) -> _Step:
-        load = sum(_REQUEST + unit.size * self.spec.inp_elem_bytes / _BEAT for unit in bundle)
+        costs, size = self.costs, self.spec.inp_elem_bytes
+        load = sum(costs.inp_request + unit.size * size / costs.bus_bytes for unit in bundle)
         tiles = sum(unit.tiles for unit in bundle)
-        return _Step(load, tiles, _ISSUE * len({unit.term for unit in bundle}))
+        return _Step(load, tiles, costs.gemm * len({unit.term for unit in bundle}))
 
     def _streamed(self, bundle: list[Unit], room: int) -> list[_Step]:
         """The steps of a bundle whose weights are loaded anew for every tile."""

@@ -1,6 +1,6 @@
 """The whole network as one VTA program.
 
-    program = compile_graph(graph, spec)          # graph: gpw_cli.graph.integer.IntGraph
+    program = compile_graph(graph, spec, costs)   # graph: gpw_cli.graph.integer.IntGraph
 
 Nodes become kernels (``legalize.py``) without what nobody reads (``liveness.py``), kernels tiles
 that fit the scratchpads (``tile_search.py``, ``blocking.py``), tiles instructions (``product.py``,
@@ -36,12 +36,13 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
     constant_input,
 )
 from gpw_cli.targets.vta.lowering.transfer import load_row
+from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 from gpw_cli.targets.vta.lowering.upsample import UpsampleSchedule
 
 Schedule = ProductSchedule | MaxPoolSchedule
 
 
-def compile_graph(graph: IntGraph, spec: VtaSpec) -> Program:
+def compile_graph(graph: IntGraph, spec: VtaSpec, costs: UnitCosts) -> Program:
     """One program that reads the input region and leaves the logits in the output region.
 
     Raises UnsupportedError for an operator or a geometry that cannot run, naming it.
@@ -55,7 +56,7 @@ def compile_graph(graph: IntGraph, spec: VtaSpec) -> Program:
         raise UnsupportedError("the network has no layer")
     dram = DramImage()
     kernels, tensors = _placed(graph, named, layout, spec, dram)
-    builder = Builder(spec, _vectors(kernels, tensors, spec))
+    builder = Builder(spec, _vectors(kernels, tensors, spec), costs)
     schedules = [_schedule(builder, dram, kernel, tensors) for kernel in kernels]
     _prepare(builder, dram, tensors, kernels)
     _interleave([segment for s in schedules for segment in s.segments], builder.stream)

@@ -70,7 +70,7 @@ class ProductSchedule:
         self.builder, self.kernel = builder, kernel
         self.shaped = shape(kernel, tensors, builder.spec)
         self.out = self.shaped.out
-        self.plan = choose(self.shaped, builder)
+        self.plan = choose(self.shaped, builder, builder.costs)
         cutter = Cutter(self.shaped, self.plan, builder)
         self.chunks = cutter.cut()
         self.pixel = self.out.pixel(builder.spec.block_out)

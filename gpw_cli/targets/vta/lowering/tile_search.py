@@ -1,6 +1,6 @@
 """Choosing the tile of a kernel: of all that fit the scratchpads, the one estimated cheapest.
 
-plan = choose(shaped, builder)        # rows x cols outputs, groups of channels
+plan = choose(shaped, builder, costs)        # rows x cols outputs, groups of channels
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.cost import CostModel
 from gpw_cli.targets.vta.lowering.input_blocking import Shaped
 from gpw_cli.targets.vta.lowering.tiling import Plan, input_sizes, parts
+from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
 
-def choose(shaped: Shaped, builder: Builder) -> Plan:
+def choose(shaped: Shaped, builder: Builder, costs: UnitCosts) -> Plan:
     """The cheapest plan with two slots, or with one where nothing else fits.
 
     Raises UnsupportedError where not even one output pixel of one group fits.
@@ -22,7 +23,7 @@ def choose(shaped: Shaped, builder: Builder) -> Plan:
     for slots in (2, 1):
         fitting = [plan for plan in _plans(shaped, slots) if _fits(shaped, plan, builder)]
         if fitting:
-            return min(fitting, key=CostModel(shaped, builder).estimate)
+            return min(fitting, key=CostModel(shaped, builder, costs).estimate)
     spec = builder.spec
     raise UnsupportedError(
         f"{shaped.kernel.name}: one output pixel of kernel "

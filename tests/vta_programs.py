@@ -1,0 +1,22 @@
+"""Programs for VTA's default shell."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from gpw_cli.config.target import load_target
+from gpw_cli.graph.integer import IntGraph
+from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.program import Program
+from gpw_cli.targets.vta.target import Vta
+
+
+@cache
+def timing() -> VtaTiming:
+    return load_target("vta", VtaConfig).timing
+
+
+def compile_graph(graph: IntGraph, spec: VtaSpec) -> Program:
+    """The program for ``spec`` behind the bus of ``target=vta``."""
+    return Vta(spec, timing()).compile(graph).program

@@ -26,7 +26,7 @@ from gpw_cli.targets.vta.functional.simulator import simulate
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, MemInsn, MemType, decode
-from gpw_cli.targets.vta.isa.program import PASSES, Program
+from gpw_cli.targets.vta.isa.program import ROLES, Program
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 from gpw_cli.targets.vta.target import Vta, unit_costs
 from gpw_cli.targets.vta.timing.report import time_program
@@ -425,7 +425,7 @@ def test_cycles_by_pass() -> None:
     # 16 pixels, and the four bytes of a logit take three shifts
     band = 16 + 7
     first = (4 + 7) + 4 * (2 * band + 9 * 16 + 7 + 3 * band)
-    assert {name: passes[name] for name in PASSES} | {"first_layer": passes["first_layer"]} == {
+    assert {name: passes[name] for name in ROLES} | {"first_layer": passes["first_layer"]} == {
         "first_layer": first,
         "tile": 4 * (9 * 16 + 7) + (1 + 7),
         "reset": 4 * band + 2 * (1 + 7),

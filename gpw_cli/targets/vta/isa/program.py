@@ -20,7 +20,7 @@ REGION_ALIGN = 4096  # bytes; a runtime may move the image by any multiple of it
 
 #: What an instruction that calculates is for: weights of the network, bias, summand, pooling, ReLU
 #: or padding by itself, zeros before a tile, the rescale's shift, its clip and ReLU.
-PASSES = ("tile", "bias", "shortcut", "pool", "copy", "reset", "shift", "clamp")
+ROLES = ("tile", "bias", "shortcut", "pool", "copy", "reset", "shift", "clamp")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Program:
     are those of ``input_layout.shape(input_shape)``.
     Output region: int8 [output_bits/8, ceil(C/block_out), H, W, batch, block_out]: plane p holds
     bits 8p to 8p+7 of each result.
-    ``passes``: what each instruction is for, one of PASSES ("tile" where it calculates nothing);
+    ``roles``: what each instruction is for, one of ROLES ("tile" where it calculates nothing);
     (): not known.
     ``input_shape``, ``output_shape``: (C, H, W) without padding channels; classes = C*H*W.
     """
@@ -77,7 +77,7 @@ class Program:
     scales: Mapping[str, float] = field(default_factory=dict)
     min_gemm_distance: int = 0
     input_layout: InputLayout = PLAIN
-    passes: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:

@@ -1,10 +1,9 @@
 """A kernel cut into what the scratchpads hold at once: channel chunks, bundles and weight sets.
 
-    cutter = Cutter(shaped, plan, builder)
-    chunks, weights = cutter.cut(), cutter.weights()
-    region = dram.add(name, weights, ...)              # surviving tiles only, in order of use
+    blocks = cut(shaped, tiling, spec, sram)
+    blocks.weights                                     # surviving tiles only, in order of use
 
-A chunk is ``plan.groups`` output groups. Its inputs are split into bundles, each one scratchpad
+A chunk is ``tiling.groups`` output groups. Its inputs are split into bundles, each one scratchpad
 slot full; only input groups that some surviving tile reads appear. A piece is one GEMM: tiles of
 one term on one bundle, with weights from one set. A set is loaded at once: the whole kernel if that
 fits a slot, else a chunk, else (every spatial tile anew) what one bundle needs.
@@ -12,30 +11,31 @@ fits a slot, else a chunk, else (every spatial tile anew) what one bundle needs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.input_blocking import Shaped, Unit, needed, pack
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.lowering.input_blocking import InputGroup, Shaped, needed, pack
 from gpw_cli.targets.vta.lowering.microops import smallest_distance, spread
+from gpw_cli.targets.vta.lowering.sram import SramLayout
 from gpw_cli.targets.vta.lowering.tile_ir import Int8, Int64, Term, TileSet
-from gpw_cli.targets.vta.lowering.tiling import Plan, input_sizes
+from gpw_cli.targets.vta.lowering.tiling import Tiling, input_sizes
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class WeightSet:
-    """``count`` tiles from tile ``begin`` of the kernel's region; ``index``: term -> tile -> place.
+    """``count`` tiles from tile ``begin`` of the kernel's region, which are loaded at once.
 
+    ``index``: where tile t of term k lies in the set, ``index[k][t]``; -1: it does not.
     ``lasting``: it stays in the scratchpad for all tiles that use it, so one load is enough.
-    ``sram``: where it was loaded last, -1: not yet.
     """
 
     begin: int
     lasting: bool
-    count: int = 0
-    index: dict[int, Int64] = field(default_factory=dict)
-    sram: int = -1
+    count: int
+    index: Mapping[int, Int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Part:
 class Piece:
     """One GEMM: ``tiles`` of ``term`` (positions in its TileSet, in the order to run)."""
 
-    stage: int
+    phase: int
     term: int
     tiles: TileSet
     distance: int
@@ -59,10 +59,10 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """``parts`` fill one input slot; ``steps`` read them, each with one weight set."""
+    """``parts`` fill one input slot; ``rounds`` of GEMMs read them, each with one weight set."""
 
     parts: tuple[Part, ...]
-    steps: tuple[tuple[Piece, ...], ...]
+    rounds: tuple[tuple[Piece, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,17 +73,34 @@ class Chunk:
     bundles: tuple[Bundle, ...]
 
 
-class Cutter:
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """``chunks`` in the order to run; ``weights`` int8 [tiles, block_out, block_in]: what their
+    sets are cut from.
+    """
+
+    chunks: tuple[Chunk, ...] = ()
+    weights: Int8 = field(default_factory=lambda: np.zeros((0, 0, 0), np.int8))
+
+
+def cut(shaped: Shaped, tiling: Tiling, spec: VtaSpec, sram: SramLayout) -> Blocks:
+    """The blocks of a kernel under ``tiling``."""
+    cutter = _Cutter(shaped, tiling, spec, sram)
+    chunks = cutter.cut()
+    empty = np.zeros((0, *spec.tile), np.int8)
+    return Blocks(chunks, np.concatenate([empty, *cutter.tiles]))
+
+
+class _Cutter:
     """Cuts one kernel; ``tiles`` collects the weights in order of use."""
 
-    def __init__(self, shaped: Shaped, plan: Plan, builder: Builder) -> None:
-        self.shaped, self.plan = shaped, plan
-        self.spec = builder.spec
-        self.sizes = input_sizes(shaped, plan, self.spec)
-        self.room = builder.inp.capacity(plan.slots)
-        self.longest = max(1, self.spec.uop_limit // 4)  # tiles of one GEMM
-        self.weight_room = builder.wgt.capacity(plan.slots)
-        self.stage_of = [n for n, stage in enumerate(shaped.kernel.stages) for _ in stage.terms]
+    def __init__(self, shaped: Shaped, tiling: Tiling, spec: VtaSpec, sram: SramLayout) -> None:
+        self.shaped, self.tiling, self.spec = shaped, tiling, spec
+        self.sizes = input_sizes(shaped, tiling, spec)
+        self.room = sram.inp // tiling.slots
+        self.longest = max(1, spec.uop_limit // 4)  # tiles of one GEMM
+        self.weight_room = sram.wgt // tiling.slots
+        self.phase_of = [n for n, phase in enumerate(shaped.kernel.phases) for _ in phase.terms]
         self.tiles: list[Int8] = []
         self.used = 0
 
@@ -91,7 +108,7 @@ class Cutter:
         """The chunks, in order."""
         everything = [self._sorted(term) for term in self.shaped.kernel.terms]
         shared = self._try_set(list(enumerate(everything)), lasting=True)
-        live, step = self.shaped.out.live, self.plan.groups
+        live, step = self.shaped.out.live, self.tiling.groups
         chunks = [
             self._chunk(live[begin : begin + step], shared) for begin in range(0, len(live), step)
         ]
@@ -116,19 +133,19 @@ class Cutter:
         bundles = []
         for number, parts in enumerate(packed):
             runs = self._runs(parts, mine, {term for term, at in late.items() if at == number})
-            bundles.append(Bundle(parts, self._steps(runs, shared)))
+            bundles.append(Bundle(parts, self._rounds(runs, shared)))
         return Chunk(groups, tuple(bundles))
 
     def _constant_bundles(self, packed: list[tuple[Part, ...]]) -> dict[int, int]:
-        """Constant term -> its bundle: the first where all earlier stages have their inputs."""
+        """Constant term -> its bundle: the first where all earlier phases have their inputs."""
         result = {}
         for term, source in enumerate(self.shaped.sources):
             if source is None:
-                stage = self.stage_of[term]
+                phase = self.phase_of[term]
                 before = [
                     number
                     for number, parts in enumerate(packed)
-                    if any(self.stage_of[part.term] < stage for part in parts)
+                    if any(self.phase_of[part.term] < phase for part in parts)
                 ]
                 result[term] = max(before, default=0)
         return result
@@ -136,7 +153,7 @@ class Cutter:
     def _runs(
         self, parts: tuple[Part, ...], mine: list[TileSet], constant: set[int]
     ) -> list[tuple[int, TileSet]]:
-        """(term, its tiles on these inputs), in stage order."""
+        """(term, its tiles on these inputs), in phase order."""
         groups = {part.term: part.groups for part in parts}
         runs = []
         for number, source in enumerate(self.shaped.sources):
@@ -150,25 +167,25 @@ class Cutter:
                 runs.append((number, tiles))
         return runs
 
-    def _steps(
+    def _rounds(
         self, runs: list[tuple[int, TileSet]], shared: WeightSet | None
     ) -> tuple[tuple[Piece, ...], ...]:
-        """The GEMMs of one bundle: in one step if one weight set serves them, else one a set."""
+        """The GEMMs of one bundle: one round if one weight set serves them, else one a set."""
         weights = shared or self._try_set(runs, lasting=False)
         if weights:
             short = [
                 (number, part) for number, tiles in runs for part in _even(tiles, self.longest)
             ]
             return (tuple(self._piece(number, part, weights) for number, part in short),)
-        steps = []
-        for step in _balanced(runs, min(self.longest, self.weight_room)):
-            weights = self._set(step, lasting=False)
-            steps.append(tuple(self._piece(number, part, weights) for number, part in step))
-        return tuple(steps)
+        rounds = []
+        for run in _balanced(runs, min(self.longest, self.weight_room)):
+            weights = self._set(run, lasting=False)
+            rounds.append(tuple(self._piece(number, part, weights) for number, part in run))
+        return tuple(rounds)
 
     def _piece(self, number: int, run: TileSet, weights: WeightSet) -> Piece:
         run = run.select(spread(run.out))
-        return Piece(self.stage_of[number], number, run, smallest_distance(run.out), weights)
+        return Piece(self.phase_of[number], number, run, smallest_distance(run.out), weights)
 
     def _try_set(self, runs: list[tuple[int, TileSet]], *, lasting: bool) -> WeightSet | None:
         """One set for all (term, tiles) if it fits a slot."""
@@ -176,25 +193,19 @@ class Cutter:
         return self._set(runs, lasting=lasting) if count <= self.weight_room else None
 
     def _set(self, runs: list[tuple[int, TileSet]], *, lasting: bool) -> WeightSet:
-        result = WeightSet(self.used, lasting)
+        begin, count, index = self.used, 0, {}
         for number, tiles in runs:
             _, first = np.unique(tiles.tile, return_index=True)
             wanted = tiles.tile[np.sort(first)]
-            place = np.full(len(tiles.data), -1, np.int64)
-            place[wanted] = result.count + np.arange(len(wanted))
-            result.index[number] = place
-            result.count += len(wanted)
+            index[number] = np.full(len(tiles.data), -1, np.int64)
+            index[number][wanted] = count + np.arange(len(wanted))
+            count += len(wanted)
             self.tiles.append(tiles.data[wanted])
-        self.used += result.count
-        return result
-
-    def weights(self) -> Int8:
-        """int8 [tiles, block_out, block_in] of all sets, in order of use."""
-        empty = np.zeros((0, *self.spec.tile), np.int8)
-        return np.concatenate([empty, *self.tiles])
+        self.used += count
+        return WeightSet(begin, lasting, count, index)
 
 
-def _gather(units: list[Unit]) -> tuple[Part, ...]:
+def _gather(units: list[InputGroup]) -> tuple[Part, ...]:
     terms = sorted({unit.term for unit in units})
     return tuple(
         Part(term, np.array([unit.group for unit in units if unit.term == term])) for term in terms
@@ -209,14 +220,14 @@ def _even(tiles: TileSet, limit: int) -> list[TileSet]:
 
 
 def _balanced(runs: list[tuple[int, TileSet]], limit: int) -> list[list[tuple[int, TileSet]]]:
-    """``runs`` cut into as few steps of at most ``limit`` tiles, as equal as possible."""
+    """``runs`` cut into as few rounds of at most ``limit`` tiles, as equal as possible."""
     total = sum(len(tiles.out) for _, tiles in runs)
     ends = np.linspace(0, total, -(-total // limit) + 1).astype(np.int64)[1:]
-    steps: list[list[tuple[int, TileSet]]] = [[] for _ in ends]
+    rounds: list[list[tuple[int, TileSet]]] = [[] for _ in ends]
     begin = 0
     for number, tiles in runs:
         owner = np.searchsorted(ends, begin + np.arange(len(tiles.out)), side="right")
-        for step in np.unique(owner):
-            steps[int(step)].append((number, tiles.select(owner == step)))
+        for which in np.unique(owner):
+            rounds[int(which)].append((number, tiles.select(owner == which)))
         begin += len(tiles.out)
-    return steps
+    return rounds

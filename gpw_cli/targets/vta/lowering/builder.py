@@ -1,25 +1,18 @@
-"""The program under construction: its stream, and scratchpads split into slots.
+"""What the instructions of one layer are emitted with: the stream, and the scratchpads' slots.
 
-    builder = Builder(spec, vectors=4)
+    builder = Builder.start(spec, sram).in_layer("conv1")
     base = builder.inp.next(elements)           # alternates between two slots
 
-While one slot is computed on, the other one is loaded or stored. Set apart at the end of the input
-and accumulator scratchpads: the constant input of bias tiles, the vectors of tensor-tensor ALU
-steps, and ``REST`` accumulators whose content nobody reads.
+While one slot is computed on, the other one is loaded or stored.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gpw_cli.errors import UnsupportedError
-from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.lowering.microops import REST
+from gpw_cli.targets.vta.lowering.sram import SramLayout
 from gpw_cli.targets.vta.lowering.stream import Stream
-from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
-
-_MAX_ITER = fields.limits(fields.GEMM, "iter_in")[1]
 
 
 @dataclass
@@ -29,10 +22,6 @@ class Slots:
     depth: int
     turn: int = 0
 
-    def capacity(self, slots: int) -> int:
-        """Elements of one slot of ``slots``."""
-        return self.depth // slots
-
     def next(self, elements: int) -> int:
         """First element of the next slot that holds ``elements``."""
         self.turn ^= 1
@@ -40,25 +29,23 @@ class Slots:
         return half if self.turn and elements <= half else 0
 
 
+@dataclass(frozen=True)
 class Builder:
-    """The stream under construction and the slots of the scratchpads.
+    """The builders of all layers share the stream's instructions and the slots."""
 
-    ``vectors``: accumulators to set apart for operands of ALU steps. Raises UnsupportedError for
-    scratchpads without room for one tile.
-    """
+    spec: VtaSpec
+    sram: SramLayout
+    stream: Stream
+    acc: Slots
+    inp: Slots
+    wgt: Slots
 
-    def __init__(self, spec: VtaSpec, vectors: int, costs: UnitCosts) -> None:
-        self.spec, self.costs = spec, costs
-        self.stream = Stream(spec)
-        free = spec.acc_depth - REST - vectors
-        if free < 1 or spec.inp_depth < 2:
-            raise UnsupportedError(
-                f"VTA geometry: {spec.acc_depth} accumulator and {spec.inp_depth} input elements "
-                f"cannot hold one tile; enlarge LOG_ACC_BUFF_SIZE or LOG_INP_BUFF_SIZE"
-            )
-        self.acc = Slots(min(free, _MAX_ITER))
-        self.inp = Slots(min(spec.inp_depth - 1, _MAX_ITER))
-        self.wgt = Slots(spec.wgt_depth)
-        self.spare = spec.acc_depth - REST  # REST accumulators, overwritten at any time
-        self.vectors = self.spare - vectors
-        self.constant = spec.inp_depth - 1
+    @classmethod
+    def start(cls, spec: VtaSpec, sram: SramLayout) -> Builder:
+        """An empty stream, of no layer yet."""
+        slots = (Slots(depth) for depth in (sram.acc, sram.inp, sram.wgt))
+        return cls(spec, sram, Stream.start(spec), *slots)
+
+    def in_layer(self, name: str) -> Builder:
+        """The same for the instructions of the layer ``name``."""
+        return replace(self, stream=self.stream.in_layer(name))

@@ -1,7 +1,7 @@
 """Channels left over in a tensor hold constants, so that its readers' tiles add their bias too.
 
-    values = offered(node, tail, spec)                  # (127, 127, 1) in three spare channels
-    more = producing(values, tail)                      # the producer's accumulators there
+    values = offered(node, epilogue, spec)                  # (127, 127, 1) in three spare channels
+    more = producing(values, epilogue)                      # the producer's accumulators there
     weight, left = riding(weight, bias, values, taps, spec)
 
 A tensor of 20 channels fills 4 of the 16 of its last group. The producer's bias makes the others
@@ -19,32 +19,32 @@ from gpw_cli.graph.frame import Shape
 from gpw_cli.graph.integer import IntConv
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
-from gpw_cli.targets.vta.lowering.epilogue import Tail
+from gpw_cli.targets.vta.lowering.epilogue import Epilogue
 from gpw_cli.targets.vta.lowering.tile_ir import Int8, Int64, Pair, bias_digits
 
 _MOST = 16  # bits that a constant of 7 may be shifted by on its way
 _FINAL = (AluOp.SHR, AluOp.MAX, AluOp.MIN)
 
 
-def offered(node: IntConv, tail: Tail, spec: VtaSpec) -> tuple[int, ...]:
+def offered(node: IntConv, epilogue: Epilogue, spec: VtaSpec) -> tuple[int, ...]:
     """What the spare channels of ``node``'s tensor can hold; () if there are not two."""
     spare = -node.shape[0] % min(spec.tile)  # of the last tile, for writer and reader
-    plain = all(step.op in _FINAL for step in tail.steps) and 0 <= _shift(tail) <= _MOST
+    plain = all(step.op in _FINAL for step in epilogue.steps) and 0 <= _shift(epilogue) <= _MOST
     if spare < 2 or not plain or node.rescale.low > 1 or node.out_bits != 8:
         return ()
     return (min(127, node.rescale.high),) * (spare - 1) + (1,)
 
 
-def producing(values: Sequence[int], tail: Tail) -> Int64:
-    """Accumulators, before ``tail``, that become ``values``: int64 [channels]."""
-    return np.array(values, np.int64) << _shift(tail)
+def producing(values: Sequence[int], epilogue: Epilogue) -> Int64:
+    """Accumulators, before ``epilogue``, that become ``values``: int64 [channels]."""
+    return np.array(values, np.int64) << _shift(epilogue)
 
 
-def _shift(tail: Tail) -> int:
+def _shift(epilogue: Epilogue) -> int:
     """The shift of the spare channels; a vector of shifts has zeros for them."""
     return sum(
         step.operand
-        for step in tail.steps
+        for step in epilogue.steps
         if step.op is AluOp.SHR
         and isinstance(step.operand, int)
         and (step.blocks is None or step.blocks[-1])

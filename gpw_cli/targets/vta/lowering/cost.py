@@ -1,8 +1,8 @@
-"""Estimated cycles of a kernel under a plan: enough to choose between plans, not to report.
+"""Estimated cycles of a kernel under a tiling: enough to choose between tilings, not to report.
 
-    cycles = CostModel(shaped, builder, costs).estimate(plan)
+    cycles = CostModel(shaped, spec, sram, costs).estimate(tiling)
 
-Within a tile, the load of each step hides behind the arithmetic of the step before.
+Within a tile, each load hides behind the arithmetic that the load before it allowed.
 """
 
 from __future__ import annotations
@@ -10,28 +10,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.input_blocking import Shaped, Unit, needed, pack
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.lowering.input_blocking import InputGroup, Shaped, needed, pack
 from gpw_cli.targets.vta.lowering.loops import unroll
 from gpw_cli.targets.vta.lowering.microops import REST
+from gpw_cli.targets.vta.lowering.sram import SramLayout
 from gpw_cli.targets.vta.lowering.tile_ir import Int64
-from gpw_cli.targets.vta.lowering.tiling import Plan, input_sizes
+from gpw_cli.targets.vta.lowering.tiling import Tiling, input_sizes
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
 _EXPOSED = {1: 1.0, 2: 0.5}  # share of the last tile's STORE and the next LOAD that nothing hides
 
 
 @dataclass(frozen=True)
-class _Step:
-    """One load and what it allows: ``load`` cycles, ``tiles`` a pixel, ``issue`` cycles."""
+class _LoadCost:
+    """What is loaded at once takes ``cycles``; its GEMMs take ``issue`` cycles and multiply
+    ``tiles`` a pixel.
+    """
 
-    load: float
+    cycles: float
     tiles: float
     issue: int
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class _ChunkCost:
     """``groups`` output groups.
 
     ``once``: cycles of loads that serve all tiles; ``uops``: micro-ops of a tile.
@@ -39,18 +42,18 @@ class _Chunk:
 
     groups: int
     once: float
-    steps: tuple[_Step, ...]
+    loads: tuple[_LoadCost, ...]
     uops: float
 
 
 class CostModel:
     """Estimates for one kernel."""
 
-    def __init__(self, shaped: Shaped, builder: Builder, costs: UnitCosts) -> None:
-        self.shaped, self.builder, self.spec, self.costs = shaped, builder, builder.spec, costs
+    def __init__(self, shaped: Shaped, spec: VtaSpec, sram: SramLayout, costs: UnitCosts) -> None:
+        self.shaped, self.spec, self.sram, self.costs = shaped, spec, sram, costs
         self.pixel = shaped.out.pixel(self.spec.block_out)
         self.total = sum(int(count.sum()) for count in shaped.counts)
-        steps = [step for stage in shaped.kernel.stages for step in stage.steps]
+        steps = [step for phase in shaped.kernel.phases for step in phase.steps]
         # reset, bias and ALU steps: the instructions, and the micro-ops of one accumulator
         self.issue = 2 * costs.gemm + len(steps) * costs.alu
         self.each = 2 * costs.gemm_uop + sum(
@@ -58,55 +61,55 @@ class CostModel:
             for step in steps
         )
 
-    def estimate(self, plan: Plan) -> float:
+    def estimate(self, tiling: Tiling) -> float:
         """Cycles of the whole kernel, and a part of the wait for its last tile."""
         _, height, width = self.shaped.out.shape
         shapes = [
             (many * more, rows * cols)
-            for many, rows in _shapes(height, plan.rows)
-            for more, cols in _shapes(width, plan.cols)
+            for many, rows in _shapes(height, tiling.rows)
+            for more, cols in _shapes(width, tiling.cols)
         ]
         live = self.shaped.out.live
         chunks = [
-            self._chunk(plan, live[begin : begin + plan.groups])
-            for begin in range(0, len(live), plan.groups)
+            self._chunk(tiling, live[begin : begin + tiling.groups])
+            for begin in range(0, len(live), tiling.groups)
         ]
         tiles = sum(many for many, _ in shapes)
         alone = tiles * len(chunks) == 1
         total = sum(
-            many * self._tile(chunk, plan, pixels, alone=alone)
+            many * self._tile(chunk, tiling, pixels, alone=alone)
             for chunk in chunks
             for many, pixels in shapes
         )
-        total += sum(self._once(chunk, plan, height * width, tiles) for chunk in chunks)
-        load = sum(tiles * step.load for chunk in chunks for step in chunk.steps)
+        total += sum(self._once(chunk, tiling, height * width, tiles) for chunk in chunks)
+        load = sum(tiles * one.cycles for chunk in chunks for one in chunk.loads)
         load += sum(chunk.once for chunk in chunks)
-        outputs = shapes[0][1] * plan.groups * self.pixel
+        outputs = shapes[0][1] * tiling.groups * self.pixel
         last = load / tiles / len(chunks) + self._store(outputs)
-        shared = self.total <= self.builder.wgt.capacity(plan.slots)
+        shared = self.total <= self.sram.wgt // tiling.slots
         load += self._weights(self.total) * shared
-        lag = 1 if len(chunks) > 1 else _lag(ceil(height / plan.rows), ceil(width / plan.cols))
-        exposed = _EXPOSED.get(lag, 0.1 if plan.cols == width else 0.2)
+        lag = 1 if len(chunks) > 1 else _lag(ceil(height / tiling.rows), ceil(width / tiling.cols))
+        exposed = _EXPOSED.get(lag, 0.1 if tiling.cols == width else 0.2)
         return max(total, 0.0 if alone else load) + last * exposed
 
-    def _tile(self, chunk: _Chunk, plan: Plan, pixels: int, *, alone: bool) -> float:
+    def _tile(self, chunk: _ChunkCost, tiling: Tiling, pixels: int, *, alone: bool) -> float:
         """Cycles of one output tile; another one follows it unless it is ``alone``."""
         outputs = pixels * chunk.groups * self.pixel
         rest = max(1, ceil(REST / outputs))
         uop = self.costs.gemm_uop
-        arithmetic = [step.issue + step.tiles * pixels * rest * uop for step in chunk.steps]
+        arithmetic = [one.issue + one.tiles * pixels * rest * uop for one in chunk.loads]
         arithmetic[-1] += self.issue
         arithmetic[-1] += outputs * self.each
-        loads = [step.load for step in chunk.steps]
+        loads = [one.cycles for one in chunk.loads]
         behind = sum(map(max, arithmetic, [*loads[1:], 0.0 if alone else loads[0]]))
         again = 0.0
         if 2 * chunk.uops > self.spec.uop_limit:
             again = self._uop_beats(chunk.uops) + self.costs.wgt_request
         return max(behind + again, self._store(outputs))
 
-    def _once(self, chunk: _Chunk, plan: Plan, area: int, tiles: int) -> float:
+    def _once(self, chunk: _ChunkCost, tiling: Tiling, area: int, tiles: int) -> float:
         """What a chunk adds to its tiles: its micro-ops, and weights that nothing hides."""
-        before = chunk.steps[-1].tiles * area / tiles * self.costs.gemm_uop
+        before = chunk.loads[-1].tiles * area / tiles * self.costs.gemm_uop
         uops = min(2 * chunk.uops, self.spec.uop_limit)
         return max(0.0, chunk.once - before) + self._uop_beats(uops)
 
@@ -114,38 +117,40 @@ class CostModel:
         return uops * self.spec.uop_elem_bytes / self.costs.bus_bytes
 
     def _store(self, outputs: int) -> float:
-        return outputs * self.costs.store * self.shaped.out.planes
+        return outputs * self.costs.store * self.shaped.out.value_bytes
 
     def _weights(self, tiles: float) -> float:
         return self.costs.wgt_request + tiles * self.spec.wgt_elem_bytes / self.costs.bus_bytes
 
-    def _chunk(self, plan: Plan, groups: Int64) -> _Chunk:
-        room = self.builder.wgt.capacity(plan.slots)
-        sizes = input_sizes(self.shaped, plan, self.spec)
-        bundles = pack(needed(self.shaped, sizes, groups), self.builder.inp.capacity(plan.slots))
+    def _chunk(self, tiling: Tiling, groups: Int64) -> _ChunkCost:
+        room = self.sram.wgt // tiling.slots
+        sizes = input_sizes(self.shaped, tiling, self.spec)
+        bundles = pack(needed(self.shaped, sizes, groups), self.sram.inp // tiling.slots)
         kept = sum(int(count[groups].sum()) for count in self.shaped.counts)
         need = -(-REST // (len(groups) * self.pixel))
-        tall, wide = unroll(plan.rows, plan.cols, need)
+        tall, wide = unroll(tiling.rows, tiling.cols, need)
         uops = kept * tall * wide
         if self.total <= room or kept <= room:
             once = 0.0 if self.total <= room else self._weights(kept)
-            return _Chunk(len(groups), once, tuple(self._step(bundle) for bundle in bundles), uops)
-        steps = [step for bundle in bundles for step in self._streamed(bundle, room)]
-        return _Chunk(len(groups), 0.0, tuple(steps), uops)
+            return _ChunkCost(
+                len(groups), once, tuple(self._load(bundle) for bundle in bundles), uops
+            )
+        loads = [load for bundle in bundles for load in self._streamed(bundle, room)]
+        return _ChunkCost(len(groups), 0.0, tuple(loads), uops)
 
-    def _step(self, bundle: list[Unit]) -> _Step:
+    def _load(self, bundle: list[InputGroup]) -> _LoadCost:
         costs, size = self.costs, self.spec.inp_elem_bytes
-        load = sum(costs.inp_request + unit.size * size / costs.bus_bytes for unit in bundle)
-        tiles = sum(unit.tiles for unit in bundle)
-        return _Step(load, tiles, costs.gemm * len({unit.term for unit in bundle}))
+        cycles = sum(costs.inp_request + group.size * size / costs.bus_bytes for group in bundle)
+        tiles = sum(group.tiles for group in bundle)
+        return _LoadCost(cycles, tiles, costs.gemm * len({group.term for group in bundle}))
 
-    def _streamed(self, bundle: list[Unit], room: int) -> list[_Step]:
-        """The steps of a bundle whose weights are loaded anew for every tile."""
-        step = self._step(bundle)
-        count = max(1, ceil(step.tiles / room))
-        weights = self._weights(step.tiles / count)
+    def _streamed(self, bundle: list[InputGroup], room: int) -> list[_LoadCost]:
+        """The loads of a bundle whose weights are loaded anew for every tile."""
+        whole = self._load(bundle)
+        count = max(1, ceil(whole.tiles / room))
+        weights = self._weights(whole.tiles / count)
         return [
-            _Step(step.load * (part == 0) + weights, step.tiles / count, step.issue)
+            _LoadCost(whole.cycles * (part == 0) + weights, whole.tiles / count, whole.issue)
             for part in range(count)
         ]
 

@@ -1,7 +1,7 @@
 """From accumulators to stored bytes in as few ALU steps as are exact.
 
     acc = Bounds(low, high)                       # int64 [O], the accumulators' possible values
-    tail = shorten(acc, relu, node.rescale, name, spec)       # tail.fold goes into the bias
+    epilogue = shorten(acc, relu, node.rescale, name, spec)       # epilogue.fold goes into the bias
 
 The rounding term 2^(n-1) joins the bias and ReLU moves behind the shift, as
 ``(max(x, 0) + r) >> n == max((x + r) >> n, 0)``; both only where no accumulator can overflow. A
@@ -71,7 +71,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, eq=False)
-class Tail:
+class Epilogue:
     """``fold``: int64 [O] to add to the bias; ``steps``; ``bounds`` of the result."""
 
     fold: Int64
@@ -128,7 +128,7 @@ def shorten(
     spec: VtaSpec,
     *,
     by_block: bool = False,
-) -> Tail:
+) -> Epilogue:
     """The shortest exact steps for ReLU (if ``relu``) and ``rescale``; ``where`` is for errors.
 
     ``by_block``: a step is for the output blocks that need it, and a block whose accumulators are
@@ -169,7 +169,7 @@ def shorten(
     steps = [one for one in steps if one.blocks is not None and one.blocks.any()]
     if not by_block:
         steps = [replace(one, blocks=None) for one in steps]
-    return Tail(fold, (*first, *steps), clipped)
+    return Epilogue(fold, (*first, *steps), clipped)
 
 
 def _by_block(mask: Mask, block: int) -> Mask:

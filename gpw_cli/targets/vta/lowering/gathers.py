@@ -2,7 +2,7 @@
 
     gathers = Gathers(graph, block=16)
     gathers.absorb(node)                 # True: readers take its pieces, no kernel is needed
-    for piece in gathers.pieces("concat"): ...      # channels ``outs`` are ``ins`` of ``source``
+    for part in gathers.slices("concat"): ...      # channels ``outs`` are ``ins`` of ``source``
 
 A convolution reads each piece as a term of its own: the columns of its weights are placed where the
 channels really lie. Everything else reads a tensor that a kernel has copied together.
@@ -22,7 +22,7 @@ SCATTERED = 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class ChannelSlice:
     """Channels ``outs`` are the channels ``ins`` of tensor ``source``, each at most once."""
 
     source: str
@@ -64,13 +64,13 @@ class Gathers:
         self._origins[node.name] = origin
         return True
 
-    def pieces(self, name: str) -> list[Piece]:
+    def slices(self, name: str) -> list[ChannelSlice]:
         """What the tensor ``name`` is made of; itself, unless it was absorbed."""
-        return _pieces(self._origin(name))
+        return _slices(self._origin(name))
 
-    def parts_of(self, node: IntConcat | IntSelect) -> list[Piece]:
+    def parts_of(self, node: IntConcat | IntSelect) -> list[ChannelSlice]:
         """What a kernel for ``node`` copies together."""
-        return _pieces(self._origin_of(node))
+        return _slices(self._origin_of(node))
 
     def _origin(self, name: str) -> _Origin:
         count = self.graph.node(name).shape[0]
@@ -106,7 +106,7 @@ class Gathers:
         return isinstance(reader, IntConcat | IntSelect) and self._only_multiplied(reader)
 
 
-def _pieces(origin: _Origin) -> list[Piece]:
+def _slices(origin: _Origin) -> list[ChannelSlice]:
     """One a tensor; one more for each time that a channel of it is taken again."""
     found = []
     for number, name in enumerate(origin.sources):
@@ -115,6 +115,6 @@ def _pieces(origin: _Origin) -> list[Piece]:
         while len(outs):
             _, first = np.unique(ins, return_index=True)
             first.sort()
-            found.append(Piece(name, outs[first], ins[first]))
+            found.append(ChannelSlice(name, outs[first], ins[first]))
             outs, ins = np.delete(outs, first), np.delete(ins, first)
     return found

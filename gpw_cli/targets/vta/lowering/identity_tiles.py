@@ -1,10 +1,10 @@
 """Tensors as summands: diagonal tiles bring int8 values into the accumulators, shifted left.
 
-    copies = Copies(graph, spec)
-    term, bounds = copies.term("layer1.relu", shift, outs)
+    summands = Summands(graph, spec)
+    term, bounds = summands.term("layer1.relu", shift, outs)
 
 VTA loads int8 activations into the input scratchpad only, so a summand is a product with a power of
-two on a diagonal: up to 2^6 in int8. Larger shifts are the ALU's, between two stages.
+two on a diagonal: up to 2^6 in int8. Larger shifts are the ALU's, between two phases.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
     Int64,
     Pair,
-    Stage,
+    Phase,
     Term,
     banded,
     diagonal_tiles,
@@ -39,7 +39,7 @@ POWER = 6  # the largest power of two in int8
 
 
 @dataclass
-class Copies:
+class Summands:
     """``bounds``: the values each tensor can take; ``absorbed``: pads that have no kernel."""
 
     graph: IntGraph
@@ -91,7 +91,7 @@ class Copies:
         term = Term(node.input, tiles, node.kernel, node.stride, node.padding, "pool")
         return tuple(banded(term, self.spec)), Bounds(low * taps, high * taps)
 
-    def add(self, node: IntAdd) -> tuple[list[Stage], Bounds]:
+    def add(self, node: IntAdd) -> tuple[list[Phase], Bounds]:
         """Stages of an addition: ((larger shift << apart) + smaller shift) << common."""
         outs = node.shape[0]
         pairs = sorted(((node.shift_a, node.a), (node.shift_b, node.b)), reverse=True)
@@ -102,18 +102,18 @@ class Copies:
         )
         acc = left.plus(right)
         if high <= POWER:
-            return [Stage(tuple(self.term(name, shift, outs)[0] for shift, name in pairs))], acc
+            return [Phase(tuple(self.term(name, shift, outs)[0] for shift, name in pairs))], acc
         apart = high - low
         first, second = self.term(big, min(apart, POWER), outs)[0], self.term(small, 0, outs)[0]
         up = self._up(low)
-        stages = [Stage((first, second), up)]
+        phases = [Phase((first, second), up)]
         if apart > POWER:
             between = self._up(apart - POWER)
-            stages = [Stage((first,), between), Stage((second,), up)]
-        return [*stages, Stage(())] if up else stages, acc
+            phases = [Phase((first,), between), Phase((second,), up)]
+        return [*phases, Phase(())] if up else phases, acc
 
-    def shortcut(self, node: IntConv, name: str) -> tuple[list[Stage], tuple[Term, ...], Bounds]:
-        """(stages before the convolution's, terms that join its stage, bounds)."""
+    def shortcut(self, node: IntConv, name: str) -> tuple[list[Phase], tuple[Term, ...], Bounds]:
+        """(phases before the convolution's, terms that join its phase, bounds)."""
         outs = node.shape[0]
         shift = channels(node.residual_shift, outs, node.name)
         top, bottom = int(shift.max()), int(shift.min())
@@ -125,9 +125,9 @@ class Copies:
         common = top - POWER if top - bottom <= POWER else 0
         if common:
             term = self.term(name, shift - common, outs)[0]
-            return [Stage((term,), self._up(common))], (), acc
+            return [Phase((term,), self._up(common))], (), acc
         steps = shift_steps(-shift, self.bounds[name], node.name, self.spec)
-        return [Stage((self.term(name, 0, outs)[0],), steps)], (), acc
+        return [Phase((self.term(name, 0, outs)[0],), steps)], (), acc
 
     def _up(self, bits: int) -> tuple[AluStep, ...]:
         """All channels shifted left by ``bits`` >= 0."""
@@ -136,11 +136,15 @@ class Copies:
 
     def _rounded(
         self, name: str, bits: int, outs: int
-    ) -> tuple[list[Stage], tuple[Term, ...], Bounds]:
+    ) -> tuple[list[Phase], tuple[Term, ...], Bounds]:
         """A shortcut shifted right, rounded half up."""
         term, acc = self.term(name, 0, outs)
-        tail = shorten(acc, False, Rescale(bits, True, *FULL_RANGE), name, self.spec)
-        return [Stage((term,), (step(AluOp.ADD, tail.fold), *tail.steps))], (), tail.bounds
+        epilogue = shorten(acc, False, Rescale(bits, True, *FULL_RANGE), name, self.spec)
+        return (
+            [Phase((term,), (step(AluOp.ADD, epilogue.fold), *epilogue.steps))],
+            (),
+            epilogue.bounds,
+        )
 
     def behind_the_shift(self, node: IntConv, name: str, acc: Bounds) -> Term | None:
         """The shortcut as a summand after the rescale's shift by n, if that is exact and shorter.

@@ -29,7 +29,7 @@ class Shaped:
 
 
 @dataclass(frozen=True)
-class Unit:
+class InputGroup:
     """Input group ``group`` of term ``term``: ``size`` elements, read by ``tiles`` tiles."""
 
     term: int
@@ -38,19 +38,20 @@ class Unit:
     tiles: int
 
 
-def needed(shaped: Shaped, sizes: list[int], groups: Int64) -> list[Unit]:
+def needed(shaped: Shaped, sizes: list[int], groups: Int64) -> list[InputGroup]:
     """What the output ``groups`` read, term by term; ``sizes``: elements a group, a term."""
     units = []
     for term, (source, size) in enumerate(zip(shaped.sources, sizes, strict=True)):
         if source is not None:
             tiles = shaped.counts[term][groups].sum(axis=0)
             units += [
-                Unit(term, int(group), size, int(tiles[group])) for group in np.flatnonzero(tiles)
+                InputGroup(term, int(group), size, int(tiles[group]))
+                for group in np.flatnonzero(tiles)
             ]
     return units
 
 
-def pack(units: list[Unit], room: int) -> list[list[Unit]]:
+def pack(units: list[InputGroup], room: int) -> list[list[InputGroup]]:
     """``units`` in order in bundles of at most ``room`` elements and about equal numbers of tiles.
 
     Equal work lets the load of one bundle hide behind the arithmetic of the one before. Always at
@@ -58,7 +59,7 @@ def pack(units: list[Unit], room: int) -> list[list[Unit]]:
     """
     least = max(1, -(-sum(unit.size for unit in units) // room))
     share = sum(unit.tiles for unit in units) / least
-    bundles: list[list[Unit]] = [[]]
+    bundles: list[list[InputGroup]] = [[]]
     size = done = 0
     for unit in units:
         full = size + unit.size > room

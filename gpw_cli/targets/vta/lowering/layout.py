@@ -1,8 +1,8 @@
 """What lies where in DRAM: regions, activation tensors and packed weight tiles.
 
-    dram = DramImage()
-    region = dram.add("conv1.weight", tiles, layout="tile 16o 16i", kind="weight")
-    tensor = Tensor("conv1", (16, 32, 32), group=16, region=dram.reserve(...))
+    dram, region = DramImage().add("conv1.weight", tiles, layout="tile 16o 16i", kind="weight")
+    tensor = Tensor("conv1", (16, 32, 32), group=16)
+    dram, region = dram.reserve(tensor.region(spec, "intermediate"))
 
 An activation is int8 [C/group, H, W, group] a picture. ``group`` is the larger of the two blocks,
 so that one group is a whole number of output elements (what a STORE writes) and of input elements
@@ -26,7 +26,7 @@ Tiles = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Tensor:
-    """One activation in DRAM: (C, H, W) of ``shape`` at byte ``offset``, ``planes`` bytes a value.
+    """One activation in DRAM: (C, H, W) of ``shape`` at byte ``offset``, ``value_bytes`` a value.
 
     ``stored``: the channel groups that are computed, ascending; None: all. ``note``: what the
     channels are, for the region's description.
@@ -35,7 +35,7 @@ class Tensor:
     name: str
     shape: tuple[int, int, int]
     group: int
-    planes: int = 1
+    value_bytes: int = 1
     offset: int = 0
     stored: tuple[int, ...] | None = None
     note: str = ""
@@ -55,57 +55,57 @@ class Tensor:
         return self.group // block
 
     def index(
-        self, spec: VtaSpec, block: int, group: int, row: int, col: int, plane: int = 0
+        self, spec: VtaSpec, block: int, group: int, row: int, col: int, byte: int = 0
     ) -> int:
         """DRAM element (of ``block`` channels) of a pixel."""
         _, height, width = self.shape
-        line = (plane * self.groups + group) * height + row
+        line = (byte * self.groups + group) * height + row
         return self.offset // (spec.batch * block) + (line * width + col) * self.pixel(block)
 
     def region(self, spec: VtaSpec, kind: str) -> Region:
-        """The tensor as a region of length ``planes`` x groups x H x W x batch x group bytes."""
+        """The tensor as a region of ``value_bytes`` x groups x H x W x batch x group bytes."""
         block = spec.block_in if kind == "input" else spec.block_out
         block = block if kind in ("input", "output") else self.group
         blocks = self.groups * self.pixel(block)
         shape: tuple[int, ...] = (blocks, *self.shape[1:], spec.batch, block)
         layout = f"C/{block} H W n {block}c{self.note}"
         if kind == "output":
-            shape, layout = (self.planes, *shape), f"byte {layout}"
+            shape, layout = (self.value_bytes, *shape), f"byte {layout}"
         return Region(self.name, self.offset, prod(shape), "int8", shape, layout, kind)
 
 
+@dataclass(frozen=True, eq=False)
 class DramImage:
-    """Regions one after the other, each aligned to 4096 bytes (or to its element, if larger)."""
+    """Regions one after the other, each aligned to 4096 bytes (or to its element, if larger).
 
-    def __init__(self) -> None:
-        self.regions: list[Region] = []
-        self._data: list[tuple[int, Bytes]] = []
-        self._end = 0
+    ``data``: (offset, bytes) of what is there before the run; ``end``: of the last region.
+    """
 
-    def place(self, region: Region, *, element: int = 1) -> Region:
-        """``region`` (its offset is ignored) at the next free aligned address."""
+    regions: tuple[Region, ...] = ()
+    data: tuple[tuple[int, Bytes], ...] = ()
+    end: int = 0
+
+    def reserve(self, region: Region, *, element: int = 1) -> tuple[DramImage, Region]:
+        """With ``region`` (its offset is ignored) at the next free aligned address."""
         align = max(REGION_ALIGN, element)
-        offset = ceil(self._end / align) * align
-        self._end = offset + region.length
-        self.regions.append(replace(region, offset=offset))
-        return self.regions[-1]
+        placed = replace(region, offset=ceil(self.end / align) * align)
+        end = placed.offset + region.length
+        return replace(self, regions=(*self.regions, placed), end=end), placed
 
-    def add(self, name: str, data: NDArray[Any], *, layout: str, kind: str) -> Region:
-        """A region that holds ``data`` ([elements, ...]) from the beginning."""
+    def add(
+        self, name: str, data: NDArray[Any], *, layout: str, kind: str
+    ) -> tuple[DramImage, Region]:
+        """With a region that holds ``data`` ([elements, ...]) from the beginning."""
         element = data.nbytes // max(1, len(data))
         empty = Region(name, 0, data.nbytes, data.dtype.name, data.shape, layout, kind)
-        region = self.place(empty, element=element)
-        self._data.append((region.offset, np.ascontiguousarray(data).view(np.uint8).reshape(-1)))
-        return region
+        image, region = self.reserve(empty, element=element)
+        content = np.ascontiguousarray(data).view(np.uint8).reshape(-1)
+        return replace(image, data=(*self.data, (region.offset, content))), region
 
-    def tensor(self, tensor: Tensor, spec: VtaSpec, kind: str) -> Tensor:
-        """``tensor`` with its place: zeros until something is stored there."""
-        return replace(tensor, offset=self.place(tensor.region(spec, kind)).offset)
-
-    def image(self) -> Bytes:
+    def bytes(self) -> Bytes:
         """uint8, the whole image, a multiple of 4096 bytes."""
-        image = np.zeros(ceil(self._end / REGION_ALIGN) * REGION_ALIGN, np.uint8)
-        for offset, data in self._data:
+        image = np.zeros(ceil(self.end / REGION_ALIGN) * REGION_ALIGN, np.uint8)
+        for offset, data in self.data:
             image[offset : offset + len(data)] = data
         return image
 

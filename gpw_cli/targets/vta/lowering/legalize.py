@@ -26,18 +26,18 @@ from gpw_cli.targets.vta.lowering.constant_channels import (
     producing,
     riding,
 )
-from gpw_cli.targets.vta.lowering.epilogue import Bounds, Tail, shorten, step
+from gpw_cli.targets.vta.lowering.epilogue import Bounds, Epilogue, shorten, step
 from gpw_cli.targets.vta.lowering.gathers import Gathers
 from gpw_cli.targets.vta.lowering.host_layout import host_layout
-from gpw_cli.targets.vta.lowering.identity_tiles import Copies
+from gpw_cli.targets.vta.lowering.identity_tiles import Summands
 from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
     Int8,
     Int64,
     Kernel,
     MaxPoolKernel,
+    Phase,
     ProductKernel,
-    Stage,
     Term,
     UpsampleKernel,
     banded,
@@ -58,7 +58,7 @@ def legalize(graph: IntGraph, spec: VtaSpec) -> tuple[list[Kernel], InputLayout]
 
 
 @dataclass(frozen=True, eq=False)
-class _Product:
+class _ConvTerms:
     """A convolution's ``terms``; ``left``: the bias that they do not add, int64 [O]."""
 
     terms: tuple[Term, ...]
@@ -71,11 +71,11 @@ class _Product:
 
 
 class _Legalizer:
-    """Walks a graph; ``copies.bounds`` holds the values that each tensor can take."""
+    """Walks a graph; ``summands.bounds`` holds the values that each tensor can take."""
 
     def __init__(self, graph: IntGraph, spec: VtaSpec) -> None:
         self.graph, self.spec = graph, spec
-        self.copies = Copies(graph, spec)
+        self.summands = Summands(graph, spec)
         self.gathers = Gathers(graph, spec.block_in)
         self.kernels: list[Kernel] = []
         self.layout = PLAIN
@@ -87,86 +87,88 @@ class _Legalizer:
         return self.kernels, self.layout
 
     def _node(self, node: IntNode) -> None:
-        copies = self.copies
+        summands = self.summands
         if isinstance(node, integer.IntInput):
-            copies.bounds[node.name] = _any_int8(node.shape[0])
+            summands.bounds[node.name] = _any_int8(node.shape[0])
         elif isinstance(node, integer.IntMaxPool):
             self._max_pool(node)
         elif isinstance(node, integer.IntConv):
             self._conv(node)
         elif isinstance(node, integer.IntAdd):
-            self._finish(node, *copies.add(node), node.relu, node.rescale)
+            self._finish(node, *summands.add(node), node.relu, node.rescale)
         elif isinstance(node, integer.IntRelu):
-            term, acc = copies.term(node.input, 0, node.shape[0])
-            self._finish(node, [Stage((replace(term, role="copy"),))], acc, True, node.rescale)
+            term, acc = summands.term(node.input, 0, node.shape[0])
+            self._finish(node, [Phase((replace(term, role="copy"),))], acc, True, node.rescale)
         elif isinstance(node, integer.IntAvgPool):
-            terms, acc = copies.window(node)
-            self._finish(node, [Stage(terms)], acc, False, node.rescale)
+            terms, acc = summands.window(node)
+            self._finish(node, [Phase(terms)], acc, False, node.rescale)
         elif isinstance(node, IntConcat | IntSelect):
             self._gathered(node)
         elif isinstance(node, IntUpsample):
             self._upsample(node)
         elif self._only_added(node):
-            copies.absorbed.add(node.name)
-            copies.bounds[node.name] = copies.padded(node)
+            summands.absorbed.add(node.name)
+            summands.bounds[node.name] = summands.padded(node)
         else:
-            term, acc = copies.pad(node)
-            self._finish(node, [Stage((term,))], acc, False, _KEEP)
+            term, acc = summands.pad(node)
+            self._finish(node, [Phase((term,))], acc, False, _KEEP)
 
     def _finish(
-        self, node: IntNode, stages: list[Stage], acc: Bounds, relu: bool, rescale: Rescale
+        self, node: IntNode, phases: list[Phase], acc: Bounds, relu: bool, rescale: Rescale
     ) -> None:
-        """A kernel of ``stages`` whose last one has no steps yet, without bias."""
-        tail = shorten(acc, relu, rescale, node.name, self.spec, by_block=True)
-        terms, steps = self._biased(stages[-1].terms, tail.fold, tail)
-        self._emit(node, [*stages[:-1], Stage(terms, steps)], tail)
+        """A kernel of ``phases`` whose last one has no steps yet, without bias."""
+        epilogue = shorten(acc, relu, rescale, node.name, self.spec, by_block=True)
+        terms, steps = self._biased(phases[-1].terms, epilogue.fold, epilogue)
+        self._emit(node, [*phases[:-1], Phase(terms, steps)], epilogue)
 
     def _biased(
-        self, terms: tuple[Term, ...], bias: Int64, tail: Tail
+        self, terms: tuple[Term, ...], bias: Int64, epilogue: Epilogue
     ) -> tuple[tuple[Term, ...], tuple[AluStep, ...]]:
-        """``terms`` and ``tail.steps`` with ``bias`` in either."""
+        """``terms`` and ``epilogue.steps`` with ``bias`` in either."""
         tiles = bias_tiles(bias, self.spec)
         if tiles is None:
-            return terms, (step(AluOp.ADD, bias), *tail.steps)
-        return ((Term(None, tiles, role="bias"), *terms) if len(tiles.out) else terms), tail.steps
+            return terms, (step(AluOp.ADD, bias), *epilogue.steps)
+        return (
+            (Term(None, tiles, role="bias"), *terms) if len(tiles.out) else terms
+        ), epilogue.steps
 
-    def _emit(self, node: IntNode, stages: list[Stage], tail: Tail) -> None:
+    def _emit(self, node: IntNode, phases: list[Phase], epilogue: Epilogue) -> None:
         bits = node.out_bits if isinstance(node, integer.IntConv) else 8
-        self.copies.bounds[node.name] = _stored(tail.bounds, bits)
-        self.kernels.append(ProductKernel(node.name, tuple(stages)))
+        self.summands.bounds[node.name] = _stored(epilogue.bounds, bits)
+        self.kernels.append(ProductKernel(node.name, tuple(phases)))
 
     def _conv(self, node: integer.IntConv) -> None:
         weight = node.weight.astype(np.int64)
-        source = self.copies.bounds[node.input]
+        source = self.summands.bounds[node.input]
         bias = node.bias.astype(np.int64)
         acc = _conv_bounds(weight, source, padded=any(node.padding)).plus(bias)
-        before: list[Stage] = []
+        before: list[Phase] = []
         same: tuple[Term, ...] = ()
         extra = Bounds(np.zeros_like(bias), np.zeros_like(bias))
         if node.residual is not None:
-            before, same, extra = self.copies.shortcut(node, node.residual)
+            before, same, extra = self.summands.shortcut(node, node.residual)
         whole = acc.wrapped().plus(extra)
-        tail = shorten(whole, node.relu, node.rescale, node.name, self.spec, by_block=True)
-        products, bias = self._weights(node, wrap_int32(bias + tail.fold), tail)
-        terms, steps = self._biased((*same, *products), bias, tail)
-        late = self._late(node, acc, tail)
+        epilogue = shorten(whole, node.relu, node.rescale, node.name, self.spec, by_block=True)
+        products, bias = self._weights(node, wrap_int32(bias + epilogue.fold), epilogue)
+        terms, steps = self._biased((*same, *products), bias, epilogue)
+        late = self._late(node, acc, epilogue)
         if late is None:
-            stages = [*before, Stage(terms, steps)]
+            phases = [*before, Phase(terms, steps)]
         else:
-            shifts = sum(1 for _ in takewhile(_shifts, tail.steps))
-            cut = len(steps) - len(tail.steps) + shifts
-            stages = [Stage(terms, steps[:cut]), Stage((late,), steps[cut:])]
-        self._emit(node, stages, tail)
+            shifts = sum(1 for _ in takewhile(_shifts, epilogue.steps))
+            cut = len(steps) - len(epilogue.steps) + shifts
+            phases = [Phase(terms, steps[:cut]), Phase((late,), steps[cut:])]
+        self._emit(node, phases, epilogue)
 
     def _weights(
-        self, node: integer.IntConv, bias: Int64, tail: Tail
+        self, node: integer.IntConv, bias: Int64, epilogue: Epilogue
     ) -> tuple[tuple[Term, ...], Int64]:
         """The convolution as terms, and what of ``bias`` that leaves to add."""
-        offer = self._offered(node, tail)
-        found = self._product(node, bias)
+        offer = self._offered(node, epilogue)
+        found = self._conv_terms(node, bias)
         if offer:
-            full = self._product(
-                _widened(node, len(offer)), np.append(bias, producing(offer, tail))
+            full = self._conv_terms(
+                _widened(node, len(offer)), np.append(bias, producing(offer, epilogue))
             )
             if full.left_blocks(self.spec) <= found.left_blocks(self.spec):
                 self.constants[node.name] = offer
@@ -175,40 +177,40 @@ class _Legalizer:
             self.layout = found.layout
         return found.terms, found.left
 
-    def _product(self, node: integer.IntConv, bias: Int64) -> _Product:
+    def _conv_terms(self, node: integer.IntConv, bias: Int64) -> _ConvTerms:
         """``node`` with ``bias`` in constants that its input holds, as far as they take it.
 
-        A term a piece of the input (gathers.py) and, if the kernel is large, a band of it.
+        A term a part of the input (gathers.py) and, if the kernel is large, a band of it.
         """
-        zero = self.copies.bounds[node.input].zero  # inputs whose weights do nothing
+        zero = self.summands.bounds[node.input].zero  # inputs whose weights do nothing
         node = replace(node, weight=node.weight * ~zero[:, None, None])
         if node.input in self.constants:
             taps = inner_taps(node, self.graph.node(node.input).shape)
             weight, left = riding(node.weight, bias, self.constants[node.input], taps, self.spec)
-            return _Product(tuple(self._terms(node, node.input, weight)), left)
+            return _ConvTerms(tuple(self._terms(node, node.input, weight)), left)
         laid = host_layout(self.graph, node, bias, self.spec)
         if laid is not None:
-            return _Product((laid.term,), bias * (not laid.biased), laid.layout)
+            return _ConvTerms((laid.term,), bias * (not laid.biased), laid.layout)
         terms: list[Term] = []
-        for piece in self.gathers.pieces(node.input):
-            weight = piece.columns(node.weight, self.graph.node(piece.source).shape[0])
-            terms += self._terms(node, piece.source, weight)
-        return _Product(tuple(terms), bias)
+        for part in self.gathers.slices(node.input):
+            weight = part.columns(node.weight, self.graph.node(part.source).shape[0])
+            terms += self._terms(node, part.source, weight)
+        return _ConvTerms(tuple(terms), bias)
 
     def _terms(self, node: integer.IntConv, source: str, weight: Int8) -> list[Term]:
         kernel = (weight.shape[2], weight.shape[3])
         tiles = weight_tiles(weight, self.spec)
         return banded(Term(source, tiles, kernel, node.stride, node.padding), self.spec)
 
-    def _offered(self, node: integer.IntConv, tail: Tail) -> tuple[int, ...]:
+    def _offered(self, node: integer.IntConv, epilogue: Epilogue) -> tuple[int, ...]:
         """Constants for ``node``'s spare channels, if a convolution reads its tensor."""
         readers = self.graph.consumers(node.name)
         read = any(isinstance(r, integer.IntConv) and r.input == node.name for r in readers)
-        return offered(node, tail, self.spec) if read and node.name != self.graph.output else ()
+        return offered(node, epilogue, self.spec) if read and node.name != self.graph.output else ()
 
     def _gathered(self, node: IntConcat | IntSelect) -> None:
         """Nothing where only convolutions read it; else a copy."""
-        bounds = self.copies.bounds
+        bounds = self.summands.bounds
         if isinstance(node, IntConcat):
             parts = [bounds[part] for part in node.parts]
             low = np.concatenate([part.low for part in parts])
@@ -221,42 +223,42 @@ class _Legalizer:
             return
         one = np.eye(node.shape[0], dtype=np.int8)[:, :, None, None]
         terms = []
-        for piece in self.gathers.parts_of(node):
-            channels = self.graph.node(piece.source).shape[0]
-            tiles = weight_tiles(piece.columns(one, channels), self.spec)
-            terms.append(Term(piece.source, tiles, role="copy"))
-        self._finish(node, [Stage(tuple(terms))], acc, False, _KEEP)
+        for part in self.gathers.parts_of(node):
+            channels = self.graph.node(part.source).shape[0]
+            tiles = weight_tiles(part.columns(one, channels), self.spec)
+            terms.append(Term(part.source, tiles, role="copy"))
+        self._finish(node, [Phase(tuple(terms))], acc, False, _KEEP)
 
     def _upsample(self, node: IntUpsample) -> None:
         count = node.shape[0]
         tiles = diagonal_tiles(np.ones(count, np.int64), count, self.spec)
-        self.copies.bounds[node.name] = self.copies.bounds[node.input]
-        copy = ProductKernel(node.name, (Stage((Term(node.input, tiles, role="copy"),)),))
+        self.summands.bounds[node.name] = self.summands.bounds[node.input]
+        copy = ProductKernel(node.name, (Phase((Term(node.input, tiles, role="copy"),)),))
         self.kernels.append(UpsampleKernel(copy, node.factor))
 
-    def _late(self, node: integer.IntConv, acc: Bounds, tail: Tail) -> Term | None:
-        """The shortcut as a term after the tail's shift, its first step, where that pays.
+    def _late(self, node: integer.IntConv, acc: Bounds, epilogue: Epilogue) -> Term | None:
+        """The shortcut as a term after the epilogue's shift, its first step, where that pays.
 
         Not where a block has no shift although its shortcut adds something, a constant.
         """
-        shifts_first = bool(tail.steps) and _shifts(tail.steps[0])
+        shifts_first = bool(epilogue.steps) and _shifts(epilogue.steps[0])
         if node.residual is None or not shifts_first:
             return None
-        shifted = tail.steps[0].blocks
+        shifted = epilogue.steps[0].blocks
         if shifted is not None:
             still = ~shifted.repeat(self.spec.block_out)[: node.shape[0]]
-            if not self.copies.bounds[node.residual].zero[still].all():
+            if not self.summands.bounds[node.residual].zero[still].all():
                 return None
-        return self.copies.behind_the_shift(node, node.residual, acc.plus(tail.fold))
+        return self.summands.behind_the_shift(node, node.residual, acc.plus(epilogue.fold))
 
     def _max_pool(self, node: integer.IntMaxPool) -> None:
         if any(2 * pad > size for pad, size in zip(node.padding, node.kernel, strict=True)):
             raise UnsupportedError(f"{node.name}: padding {node.padding} exceeds half the window")
-        source = self.copies.bounds[node.input]
+        source = self.summands.bounds[node.input]
         count = node.shape[0]
         identity = diagonal_tiles(np.ones(count, np.int64), count, self.spec)
         floor = 0 if (source.low >= 0).all() else -128
-        self.copies.bounds[node.name] = source
+        self.summands.bounds[node.name] = source
         pool = MaxPoolKernel(
             node.name, node.input, identity, node.kernel, node.stride, node.padding, floor
         )

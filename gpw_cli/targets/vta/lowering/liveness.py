@@ -57,8 +57,8 @@ def _trimmed(
         copy = _trimmed(kernel.copy, live, tensors, spec)
         assert isinstance(copy, tile_ir.ProductKernel)
         return replace(kernel, copy=copy)
-    stages = []
-    for stage in kernel.stages:
-        terms = (term(given) for given in stage.terms)
-        stages.append(tile_ir.Stage(tuple(t for t in terms if len(t.tiles.out)), stage.steps))
-    return replace(kernel, stages=tuple(stages))
+    phases = []
+    for phase in kernel.phases:
+        terms = (term(given) for given in phase.terms)
+        phases.append(tile_ir.Phase(tuple(t for t in terms if len(t.tiles.out)), phase.steps))
+    return replace(kernel, phases=tuple(phases))

@@ -59,7 +59,7 @@ class AccTile:
 
 
 @dataclass(frozen=True, eq=False)
-class Product:
+class GemmOperands:
     """Tiles at one pixel: ``dst``, ``src``, ``wgt`` [tiles]; the steps of ``src`` a row, a column.
 
     ``distance``: fewest micro-ops between equal ``dst`` (beyond the length: none is equal).
@@ -75,7 +75,7 @@ class Product:
     weights: Span
     role: str = "tile"
 
-    def part(self, begin: int, end: int) -> Product:
+    def part(self, begin: int, end: int) -> GemmOperands:
         """The tiles ``begin`` to end - 1."""
         some = slice(begin, end)
         return replace(self, dst=self.dst[some], src=self.src[some], wgt=self.wgt[some])
@@ -92,32 +92,26 @@ def unroll(rows: int, cols: int, need: int) -> tuple[int, int]:
     return enough[0] if enough else (rows, cols)
 
 
-def multiply(builder: Builder, acc: AccTile, product: Product) -> int:
-    """GEMMs over all pixels of ``acc``: one, unless its micro-ops exceed the scratchpad.
-
-    Returns the smallest distance of equal accumulators, 0 if none repeats within an instruction.
-    """
-    count = len(product.dst)
-    need = -(-REST // product.distance) if product.distance <= count else 1
+def multiply(builder: Builder, acc: AccTile, operands: GemmOperands) -> None:
+    """GEMMs over all pixels of ``acc``: one, unless its micro-ops exceed the scratchpad."""
+    count = len(operands.dst)
+    need = -(-REST // operands.distance) if operands.distance <= count else 1
     tall, wide = unroll(acc.rows, acc.cols, need)
     between = -(-need // (tall * wide)) - 1
     most = max(1, builder.spec.uop_limit // (tall * wide * (between + 1)))
-    distances = [
-        _multiply(builder, acc, product.part(begin, begin + most), (tall, wide), between)
-        for begin in range(0, count, most)
-    ]
-    return min((distance for distance in distances if distance), default=0)
+    for begin in range(0, count, most):
+        _multiply(builder, acc, operands.part(begin, begin + most), (tall, wide), between)
 
 
 def _multiply(
-    builder: Builder, acc: AccTile, product: Product, size: tuple[int, int], between: int
-) -> int:
+    builder: Builder, acc: AccTile, operands: GemmOperands, size: tuple[int, int], between: int
+) -> None:
     """One GEMM with ``size`` pixels in its micro-op list, ``between`` spare ones after each."""
     tall, wide = size
     row, col = np.divmod(np.arange(tall * wide), wide)
-    dst = product.dst[:, None] + (row * acc.cols + col) * acc.pixel
-    src = product.src[:, None] + row * product.row_step + col * product.col_step
-    wgt = np.broadcast_to(product.wgt[:, None], dst.shape)
+    dst = operands.dst[:, None] + (row * acc.cols + col) * acc.pixel
+    src = operands.src[:, None] + row * operands.row_step + col * operands.col_step
+    wgt = np.broadcast_to(operands.wgt[:, None], dst.shape)
     lists = [part.reshape(-1) for part in (dst, src, wgt)]
     if between:
         lists = _rested(lists, between, builder)
@@ -129,13 +123,20 @@ def _multiply(
         iter_in=right,
         dst_factor_out=tall * acc.cols * acc.pixel if down > 1 else 0,
         dst_factor_in=wide * acc.pixel if right > 1 else 0,
-        src_factor_out=tall * product.row_step if down > 1 else 0,
-        src_factor_in=wide * product.col_step if right > 1 else 0,
+        src_factor_out=tall * operands.row_step if down > 1 else 0,
+        src_factor_in=wide * operands.col_step if right > 1 else 0,
     )
     uops = encode_uops(builder.spec, *lists)
-    builder.stream.gemm(insn, uops, acc.span, product.inp, product.weights, role=product.role)
     distance = smallest_distance(lists[0])
-    return distance if distance <= len(uops) else 0
+    builder.stream.gemm(
+        insn,
+        uops,
+        acc.span,
+        operands.inp,
+        operands.weights,
+        role=operands.role,
+        distance=distance if distance <= len(uops) else 0,
+    )
 
 
 def _rested(lists: list[Int64], between: int, builder: Builder) -> list[Int64]:
@@ -145,7 +146,7 @@ def _rested(lists: list[Int64], between: int, builder: Builder) -> list[Int64]:
     """
     dst, src, wgt = (np.repeat(part, between + 1).reshape(-1, between + 1) for part in lists)
     filler = np.arange(dst.shape[0] * between).reshape(-1, between)
-    dst[:, 1:] = builder.spare + filler % REST
+    dst[:, 1:] = builder.sram.spare + filler % REST
     return [part.reshape(-1) for part in (dst, src, wgt)]
 
 
@@ -165,7 +166,7 @@ def clear(builder: Builder, span: Span) -> None:
 def immediate(builder: Builder, op: AluOp, value: int, span: Span) -> None:
     """``op`` with ``value`` on each accumulator of ``span``."""
     base, size = span.begin, span.end - span.begin
-    dst = [base] if size > 1 else [base, builder.spare]
+    dst = [base] if size > 1 else [base, builder.sram.spare]
     uops = encode_uops(builder.spec, dst, dst, [0])
     factor = 1 if size > 1 else 0
     insn = AluInsn(
@@ -189,7 +190,7 @@ def on_blocks(builder: Builder, step: AluStep, vector: int, acc: AccTile, blocks
     dst = acc.first(blocks)
     src = dst if isinstance(step.operand, int) else vector + blocks
     if len(dst) * acc.pixels == 1:
-        dst = np.append(dst, builder.spare)
+        dst = np.append(dst, builder.sram.spare)
         src = dst if isinstance(step.operand, int) else np.append(src, src)
     factor = acc.pixel if acc.pixels > 1 else 0
     insn = AluInsn(

@@ -1,4 +1,8 @@
-"""Scheduling of max pooling: pixels copied into the accumulators, then maxima between those.
+"""Max pooling: pixels copied into the accumulators, then maxima between those.
+
+    tiling = pool_tiling(kernel, shaped, spec, sram)
+    blocks = pool_blocks(kernel, shaped, spec)
+    for segment in MaxPoolEmitter(builder, tiled, kernel).segments(): ...
 
 The pixels of a tile enter the accumulators through identity tiles; beside them lie the results,
 which start from the smallest possible value. Each tap of the window is one ALU instruction over the
@@ -12,18 +16,87 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, encode_uops
-from gpw_cli.targets.vta.lowering.blocking import Bundle, Part, Piece, WeightSet
+from gpw_cli.targets.vta.lowering.blocking import Blocks, Bundle, Chunk, Part, Piece, WeightSet
 from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
+from gpw_cli.targets.vta.lowering.input_blocking import Shaped
+from gpw_cli.targets.vta.lowering.layout import Tensor
+from gpw_cli.targets.vta.lowering.load_store import store_tile
 from gpw_cli.targets.vta.lowering.loops import AccTile, clear, immediate, multiply
 from gpw_cli.targets.vta.lowering.microops import smallest_distance
 from gpw_cli.targets.vta.lowering.operands import Area, Inputs, Loaded, Weights
 from gpw_cli.targets.vta.lowering.product import Segment
+from gpw_cli.targets.vta.lowering.sram import SramLayout
 from gpw_cli.targets.vta.lowering.stream import Span
-from gpw_cli.targets.vta.lowering.tile_ir import MaxPoolKernel, ProductKernel, Stage, Term
-from gpw_cli.targets.vta.lowering.tiling import parts, shape
-from gpw_cli.targets.vta.lowering.transfer import store_tile
+from gpw_cli.targets.vta.lowering.tile_ir import MaxPoolKernel, Phase, ProductKernel, Term
+from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
+from gpw_cli.targets.vta.lowering.tiling import Tiling, tile_sizes
+
+
+def pool_copy(kernel: MaxPoolKernel) -> ProductKernel:
+    """What max pooling multiplies: its input, by one."""
+    return ProductKernel(
+        kernel.name, (Phase((Term(kernel.source, kernel.identity, role="pool"),)),)
+    )
+
+
+def pool_tiling(kernel: MaxPoolKernel, shaped: Shaped, spec: VtaSpec, sram: SramLayout) -> Tiling:
+    """The largest tile of one group that fits, of at most a quarter of the rows.
+
+    Raises UnsupportedError if not even one window fits.
+    """
+    _, height, width = shaped.out.shape
+    for slots in (2, 1):
+        fitting = [
+            (rows * cols, rows, cols)
+            for rows in tile_sizes(height)
+            for cols in tile_sizes(width)
+            if rows <= max(1, height // 4)
+            and pool_fits(kernel, shaped, Tiling(rows, cols, 1, slots), spec, sram)
+        ]
+        if fitting:
+            return Tiling(*max(fitting)[1:], 1, slots)
+    raise UnsupportedError(
+        f"{kernel.name}: one window of {kernel.kernel} does not fit the scratchpads "
+        f"of {spec.inp_depth} input and {spec.acc_depth} accumulator "
+        f"elements; enlarge LOG_INP_BUFF_SIZE or LOG_ACC_BUFF_SIZE"
+    )
+
+
+def pool_fits(
+    kernel: MaxPoolKernel, shaped: Shaped, tiling: Tiling, spec: VtaSpec, sram: SramLayout
+) -> bool:
+    """Whether a slot of each scratchpad holds a tile's pixels and results."""
+    rows, cols, slots = tiling.rows, tiling.cols, tiling.slots
+    tall = (rows - 1) * kernel.stride[0] + kernel.kernel[0]
+    wide = (cols - 1) * kernel.stride[1] + kernel.kernel[1]
+    source, out = shaped.sources[0], shaped.out
+    assert source is not None
+    loaded = tall * wide * max(out.group, source.group) // spec.block_in
+    accumulators = (tall * wide + rows * cols) * out.pixel(spec.block_out)
+    return (
+        loaded <= sram.inp // slots
+        and accumulators <= sram.acc // slots
+        and len(kernel.identity.data) <= sram.wgt // slots
+    )
+
+
+def pool_blocks(kernel: MaxPoolKernel, shaped: Shaped, spec: VtaSpec) -> Blocks:
+    """One chunk a live output group, all with one set of identity tiles."""
+    source, pixel = shaped.sources[0], shaped.out.pixel(spec.block_out)
+    assert source is not None
+    count = len(kernel.identity.data)
+    shared = WeightSet(0, True, count, {0: np.arange(count)})
+    chunks = []
+    for group in shaped.out.live.tolist():
+        tiles = kernel.identity
+        tiles = tiles.select(tiles.out // pixel == group)
+        groups = np.unique(tiles.inp // source.pixel(spec.block_in))
+        piece = Piece(0, 0, tiles, smallest_distance(tiles.out), shared)
+        bundle = Bundle((Part(0, groups),), ((piece,),))
+        chunks.append(Chunk(np.array([group]), (bundle,)))
+    return Blocks(tuple(chunks), kernel.identity.data)
 
 
 @dataclass(eq=False)
@@ -37,74 +110,34 @@ class _Tile:
     acc: AccTile | None = None
 
 
-class MaxPoolSchedule:
+class MaxPoolEmitter:
     """The segments of one max pooling."""
 
-    def __init__(
-        self,
-        builder: Builder,
-        dram: DramImage,
-        kernel: MaxPoolKernel,
-        tensors: dict[str, Tensor],
-    ) -> None:
-        self.builder, self.kernel = builder, kernel
-        self.source, self.out = tensors[kernel.source], tensors[kernel.name]
-        copy = ProductKernel(
-            kernel.name, (Stage((Term(kernel.source, kernel.identity, role="pool"),)),)
-        )
-        self.inputs = Inputs(builder, shape(copy, tensors, builder.spec))
-        self.weights = Weights(builder, dram, kernel.name, kernel.identity.data)
-        count = len(kernel.identity.data)
-        self.shared = WeightSet(0, True, count, {0: np.arange(count)})
+    def __init__(self, builder: Builder, tiled: TiledKernel, kernel: MaxPoolKernel) -> None:
+        self.builder, self.tiled, self.kernel = builder, tiled, kernel
+        self.out, source = tiled.shaped.out, tiled.shaped.sources[0]
+        assert source is not None
+        self.source: Tensor = source
         self.pixel = self.out.pixel(builder.spec.block_out)
-        self.distance = 0
-        self.segments = [
-            self._segment(_Tile(group, area, self._inner(area)), self._bundle(group))
+        self.weights = Weights(builder, tiled.weights)
+        self.inputs = Inputs(builder, tiled.shaped, self.weights)
+
+    def segments(self) -> list[Segment]:
+        """In the order to run."""
+        return [
+            self._segment(_Tile(int(chunk.groups[0]), area, self._inner(area)), chunk.bundles[0])
             for area in self._areas()
-            for group in self.out.live.tolist()
+            for chunk in self.tiled.blocks.chunks
         ]
 
     def _areas(self) -> list[Area]:
         _, height, width = self.out.shape
-        rows, cols = self._tile_size()
+        rows, cols = self.tiled.tiling.rows, self.tiled.tiling.cols
         return [
             Area(row, min(rows, height - row), col, min(cols, width - col))
             for row in range(0, height, rows)
             for col in range(0, width, cols)
         ]
-
-    def _tile_size(self) -> tuple[int, int]:
-        """The largest tile that fits, of at most a quarter of the rows.
-
-        Raises UnsupportedError if not even one window fits.
-        """
-        _, height, width = self.out.shape
-        for slots in (2, 1):
-            fitting = [
-                (rows * cols, rows, cols)
-                for rows in parts(height)
-                for cols in parts(width)
-                if rows <= max(1, height // 4) and self._fits(rows, cols, slots)
-            ]
-            if fitting:
-                return max(fitting)[1:]
-        raise UnsupportedError(
-            f"{self.kernel.name}: one window of {self.kernel.kernel} does not fit the scratchpads "
-            f"of {self.builder.spec.inp_depth} input and {self.builder.spec.acc_depth} accumulator "
-            f"elements; enlarge LOG_INP_BUFF_SIZE or LOG_ACC_BUFF_SIZE"
-        )
-
-    def _fits(self, rows: int, cols: int, slots: int) -> bool:
-        tall = (rows - 1) * self.kernel.stride[0] + self.kernel.kernel[0]
-        wide = (cols - 1) * self.kernel.stride[1] + self.kernel.kernel[1]
-        spec = self.builder.spec
-        loaded = tall * wide * max(self.out.group, self.source.group) // spec.block_in
-        accumulators = (tall * wide + rows * cols) * self.pixel
-        return (
-            loaded <= self.builder.inp.capacity(slots)
-            and accumulators <= self.builder.acc.capacity(slots)
-            and len(self.kernel.identity.data) <= self.builder.wgt.capacity(slots)
-        )
 
     def _inner(self, area: Area) -> Area:
         """The input pixels that lie in the windows of ``area``."""
@@ -119,19 +152,11 @@ class MaxPoolSchedule:
         begin, end = max(begin, 0), min(end, self.source.shape[1 + axis])
         return begin, end - begin
 
-    def _bundle(self, group: int) -> Bundle:
-        """The input groups and identity tiles of output group ``group``."""
-        tiles = self.kernel.identity
-        tiles = tiles.select(tiles.out // self.pixel == group)
-        groups = np.unique(tiles.inp // self.source.pixel(self.builder.spec.block_in))
-        piece = Piece(0, 0, tiles, smallest_distance(tiles.out), self.shared)
-        return Bundle((Part(0, groups),), ((piece,),))
-
     def _segment(self, tile: _Tile, bundle: Bundle) -> Segment:
-        piece = bundle.steps[0][0]
+        piece = bundle.rounds[0][0]
 
         def load() -> None:
-            self.weights.need(self.shared)
+            self.weights.need(piece.weights)
             tile.loaded = self.inputs.load(tile.inner, bundle)
 
         def compute() -> None:
@@ -143,7 +168,7 @@ class MaxPoolSchedule:
         def ready() -> bool:
             return self.inputs.ready(tile.inner, bundle)
 
-        return Segment(self.kernel.name, ready, load, compute, finish)
+        return Segment(ready, load, compute, finish)
 
     def _copy(self, tile: _Tile, piece: Piece) -> None:
         """The tile's input pixels in the accumulators, followed by zeros for its results."""
@@ -152,8 +177,7 @@ class MaxPoolSchedule:
         base = self.builder.acc.next(inner.rows * inner.cols * self.pixel + results)
         acc = AccTile(base, np.array([tile.group]), inner.rows, inner.cols, self.pixel)
         clear(self.builder, Span(base, base + acc.size + results))
-        distance = multiply(self.builder, acc, self.inputs.product(piece, tile.loaded, acc))
-        self.distance = min(self.distance or distance, distance or self.distance)
+        multiply(self.builder, acc, self.inputs.operands(piece, tile.loaded, acc))
         tile.acc = acc
 
     def _maxima(self, tile: _Tile) -> None:

@@ -1,7 +1,7 @@
 """Micro-op lists: their order against hazards, and their place in the micro-op scratchpad.
 
     order = spread(accumulators)                # indices: equal accumulators far apart
-    ops = place(ops, spec, dram)                # LOADs added, uop_bgn and uop_end set
+    ops, dram = with_micro_ops(ops, spec, dram) # LOADs added, uop_bgn and uop_end set
 
 An accumulator has to rest for a few micro-ops before the next one may add to it (``REST``): the
 pipelined GEMM core of the HLS design reads it before the earlier sum is written.
@@ -9,6 +9,7 @@ pipelined GEMM core of the HLS design reads it before the earlier sum is written
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -50,7 +51,9 @@ def spread(blocks: Int64) -> Int64:
     return max(candidates, key=lambda candidate: smallest_distance(blocks[candidate]))
 
 
-def place(ops: list[Op], spec: VtaSpec, dram: DramImage) -> list[Op]:
+def with_micro_ops(
+    ops: Sequence[Op], spec: VtaSpec, dram: DramImage
+) -> tuple[tuple[Op, ...], DramImage]:
     """``ops`` with uop_bgn and uop_end, and a LOAD before the first use of lists not yet there.
 
     A LOAD brings as many of the lists that follow as there is room for; without room it starts
@@ -64,14 +67,21 @@ def place(ops: list[Op], spec: VtaSpec, dram: DramImage) -> list[Op]:
                 result.append(Op(Module.COMPUTE, pad.fetch(ops[number:]), op.layer))
             begin = pad.resident[op.uops.tobytes()]
             assert isinstance(op.insn, GemmInsn | AluInsn)
-            op.insn = replace(op.insn, uop_bgn=begin, uop_end=begin + len(op.uops))
+            insn = replace(op.insn, uop_bgn=begin, uop_end=begin + len(op.uops))
+            op = replace(op, insn=insn)
         result.append(op)
-    region = dram.add("uops", np.concatenate(pad.stored), layout="micro-op", kind="uop")
+    data = np.concatenate(pad.stored)
+    dram, region = dram.add("uops", data, layout="micro-op", kind="uop")
     base = region.offset // spec.uop_elem_bytes
-    for op in result:
-        if isinstance(op.insn, MemInsn) and op.insn.memory_type is MemType.UOP and op.insn.x_size:
-            op.insn = replace(op.insn, dram_base=base + op.insn.dram_base)
-    return result
+    return tuple(_based(op, base) for op in result), dram
+
+
+def _based(op: Op, base: int) -> Op:
+    """``op`` with the address of its micro-ops in DRAM, if it loads any: ``base`` is added."""
+    insn = op.insn
+    if isinstance(insn, MemInsn) and insn.memory_type is MemType.UOP and insn.x_size:
+        return replace(op, insn=replace(insn, dram_base=base + insn.dram_base))
+    return op
 
 
 class _Scratchpad:
@@ -84,7 +94,7 @@ class _Scratchpad:
         self.stored: list[UInt32] = []
         self.count = 0
 
-    def fetch(self, ops: list[Op]) -> MemInsn:
+    def fetch(self, ops: Sequence[Op]) -> MemInsn:
         """A LOAD of the list of ``ops[0]`` and of those that follow, from the region's start."""
         first = ops[0].uops
         assert first is not None

@@ -1,4 +1,4 @@
-"""What a kernel's products and ALU steps read: input tiles, weight sets, vectors."""
+"""What a kernel's GEMMs and ALU steps read: input tiles, weight sets, vectors."""
 
 from __future__ import annotations
 
@@ -11,60 +11,69 @@ from gpw_cli.targets.vta.isa.instructions import MemType
 from gpw_cli.targets.vta.lowering.blocking import Bundle, Piece, WeightSet
 from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.input_blocking import Shaped
-from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor, pack_vectors
-from gpw_cli.targets.vta.lowering.loops import AccTile, Product
+from gpw_cli.targets.vta.lowering.layout import Tensor
+from gpw_cli.targets.vta.lowering.load_store import inside, load_row, load_window
+from gpw_cli.targets.vta.lowering.loops import AccTile, GemmOperands
 from gpw_cli.targets.vta.lowering.stream import Span
-from gpw_cli.targets.vta.lowering.tile_ir import Int8, ProductKernel
+from gpw_cli.targets.vta.lowering.tile_ir import Int32, ProductKernel
 from gpw_cli.targets.vta.lowering.tiling import Window, window
-from gpw_cli.targets.vta.lowering.transfer import load_row, load_window, place
 
 Int64 = NDArray[np.int64]
 
 
 class Weights:
-    """The weight tiles of one kernel in DRAM."""
+    """The weight sets of one kernel, whose tiles lie in DRAM from element ``first``.
 
-    def __init__(self, builder: Builder, dram: DramImage, name: str, data: Int8) -> None:
-        self.builder = builder
-        self.first = 0
-        if len(data):
-            block_out, block_in = builder.spec.tile
-            layout = f"tile {block_out}o {block_in}i, with bias and diagonal tiles, as used"
-            region = dram.add(f"{name}.weight", data, layout=layout, kind="weight")
-            self.first = region.offset // builder.spec.wgt_elem_bytes
+    ``loaded``: where the set that begins with a tile was loaded last.
+    """
+
+    def __init__(self, builder: Builder, first: int) -> None:
+        self.builder, self.first = builder, first
+        self.loaded: dict[int, int] = {}
 
     def need(self, weights: WeightSet) -> None:
-        """Loads the set unless it is there already."""
-        if weights.count and not (weights.lasting and weights.sram >= 0):
-            weights.sram = self.builder.wgt.next(weights.count)
-            first = self.first + weights.begin
-            load_row(self.builder, MemType.WGT, first, weights.sram, weights.count)
+        """Loads the set unless it is there to stay."""
+        begin = weights.begin
+        if weights.count and not (weights.lasting and begin in self.loaded):
+            self.loaded[begin] = self.builder.wgt.next(weights.count)
+            first = self.first + begin
+            load_row(self.builder, MemType.WGT, first, self.loaded[begin], weights.count)
+
+    def elements(self, piece: Piece) -> Int64:
+        """Where each tile of ``piece`` lies in the scratchpad."""
+        weights = piece.weights
+        found: Int64 = self.loaded[weights.begin] + weights.index[piece.term][piece.tiles.tile]
+        return found
+
+
+def vector_steps(kernel: ProductKernel) -> list[tuple[tuple[int, int], Int32]]:
+    """((phase, step), operand) of each ALU step that has one value a channel."""
+    return [
+        ((index, number), step.operand)
+        for index, phase in enumerate(kernel.phases)
+        for number, step in enumerate(phase.steps)
+        if not isinstance(step.operand, int)
+    ]
 
 
 class Vectors:
-    """Operands of ALU steps that have one value a channel, loaded before the first tile."""
+    """Operands of ALU steps that have one value a channel, loaded before the first tile.
 
-    def __init__(
-        self, builder: Builder, dram: DramImage, kernel: ProductKernel, blocks: int
-    ) -> None:
-        self.builder = builder
-        steps = [step for stage in kernel.stages for step in stage.steps]
-        vectors = [(id(step), step.operand) for step in steps if not isinstance(step.operand, int)]
-        self.count = blocks * len(vectors)
-        self.place = {key: builder.vectors + blocks * n for n, (key, _) in enumerate(vectors)}
-        self.first = 0
-        self.loaded = not vectors
-        if vectors:
-            data = [pack_vectors(operand, blocks, builder.spec) for _, operand in vectors]
-            layout = f"C/{builder.spec.block_out} n {builder.spec.block_out}c"
-            name = f"{kernel.name}.bias"
-            region = dram.add(name, np.concatenate(data), layout=layout, kind="bias")
-            self.first = region.offset // builder.spec.acc_elem_bytes
+    They lie in DRAM from element ``first``, each ``blocks`` accumulators long.
+    """
+
+    def __init__(self, builder: Builder, kernel: ProductKernel, blocks: int, first: int) -> None:
+        self.builder, self.first = builder, first
+        steps = [step for step, _ in vector_steps(kernel)]
+        base = builder.sram.vectors
+        self.base = {step: base + blocks * number for number, step in enumerate(steps)}
+        self.count = blocks * len(steps)
+        self.loaded = not steps
 
     def need(self) -> None:
         """Loads them once."""
         if not self.loaded:
-            load_row(self.builder, MemType.ACC, self.first, self.builder.vectors, self.count)
+            load_row(self.builder, MemType.ACC, self.first, self.builder.sram.vectors, self.count)
             self.loaded = True
 
 
@@ -94,13 +103,13 @@ Loaded = dict[int, LoadedPart]  # by term
 class Inputs:
     """The input tiles of one kernel."""
 
-    def __init__(self, builder: Builder, shaped: Shaped) -> None:
-        self.builder, self.shaped = builder, shaped
+    def __init__(self, builder: Builder, shaped: Shaped, weights: Weights) -> None:
+        self.builder, self.shaped, self.weights = builder, shaped, weights
 
     def ready(self, area: Area, bundle: Bundle) -> bool:
         """Whether the STOREs of all that ``load`` reads stand in the stream."""
         for part in self._parts(area, bundle, 0)[0].values():
-            if not self.builder.stream.available(part.source, place(part.view, part.groups)):
+            if not self.builder.stream.available(part.source, inside(part.view, part.groups)):
                 return False
         return True
 
@@ -124,26 +133,25 @@ class Inputs:
             base += len(part.groups) * view.pixels * source.pixel(self.builder.spec.block_in)
         return loaded, base
 
-    def product(self, piece: Piece, loaded: Loaded, acc: AccTile) -> Product:
+    def operands(self, piece: Piece, loaded: Loaded, acc: AccTile) -> GemmOperands:
         """What ``piece`` multiplies at the first pixel, with the strides to the others."""
-        tiles, weights = piece.tiles, piece.weights
-        places = weights.sram + weights.index[piece.term][tiles.tile]
-        span = Span(int(places.min()), int(places.max()) + 1)
+        tiles, wgt = piece.tiles, self.weights.elements(piece)
+        span = Span(int(wgt.min()), int(wgt.max()) + 1)
         dst = acc.first(tiles.out)
         term = self.shaped.kernel.terms[piece.term]
         if piece.term not in loaded:
-            src = np.full(len(dst), self.builder.constant)
-            constant = Span(self.builder.constant, self.builder.constant + 1)
-            return Product(dst, src, places, 0, 0, piece.distance, constant, span, term.role)
+            src = np.full(len(dst), self.builder.sram.constant)
+            constant = Span(self.builder.sram.constant, self.builder.sram.constant + 1)
+            return GemmOperands(dst, src, wgt, 0, 0, piece.distance, constant, span, term.role)
         part = loaded[piece.term]
         pixel = part.source.pixel(self.builder.spec.block_in)
         group, inner = np.divmod(tiles.inp, pixel)
         before = np.searchsorted(part.groups, group) * part.view.pixels
         src = part.base + (before + tiles.row * part.view.cols + tiles.col) * pixel + inner
-        return Product(
+        return GemmOperands(
             dst,
             src,
-            places,
+            wgt,
             part.view.cols * pixel * (term.stride[0] if term.row_step == 1 else 1),
             pixel * term.stride[1],
             piece.distance,

@@ -1,10 +1,10 @@
-"""Scheduling of one ``ProductKernel``: tiles in turn, each loaded, multiplied, finished and stored.
+"""The instructions of one ``ProductKernel``: tile by tile loaded, multiplied, finished and stored.
 
-    schedule = ProductSchedule(builder, dram, kernel, tensors)
-    for segment in schedule.segments: segment.load(); segment.compute(); segment.finish()
+    for segment in ProductEmitter(builder, tiled, kernel).segments():
+        segment.load(); segment.compute(); segment.finish()
 
 A segment is what is loaded at once: one bundle of inputs (with the first weight set that it needs)
-or a further weight set. ``network.py`` interleaves the segments of the whole network.
+or a further weight set. ``emit.py`` interleaves the segments of the whole network.
 """
 
 from __future__ import annotations
@@ -13,25 +13,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gpw_cli.targets.vta.isa.instructions import AluOp
-from gpw_cli.targets.vta.lowering.blocking import Bundle, Chunk, Cutter, Piece
+from gpw_cli.targets.vta.lowering.blocking import Bundle, Chunk
 from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
+from gpw_cli.targets.vta.lowering.load_store import store_tile
 from gpw_cli.targets.vta.lowering.loops import AccTile, clear, immediate, multiply, run_step
 from gpw_cli.targets.vta.lowering.operands import Area, Inputs, Loaded, Vectors, Weights
 from gpw_cli.targets.vta.lowering.tile_ir import ProductKernel
-from gpw_cli.targets.vta.lowering.tile_search import choose
-from gpw_cli.targets.vta.lowering.tiling import shape
-from gpw_cli.targets.vta.lowering.transfer import store_tile
+from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Loads, then products, then (after a tile's last products) ALU steps and STOREs.
+    """Loads, then GEMMs, then (after a tile's last GEMM) ALU steps and STOREs.
 
     ``ready``: whether the STORE of everything that ``load`` reads stands in the stream.
     """
 
-    layer: str
     ready: Callable[[], bool]
     load: Callable[[], None]
     compute: Callable[[], None]
@@ -40,96 +37,81 @@ class Segment:
 
 @dataclass(eq=False)
 class _Tile:
-    """One output tile under way; ``stage``: how many stages have had their ALU steps."""
+    """One output tile under way; ``phase``: how many phases have had their ALU steps.
+
+    ``loaded``: the inputs of its latest bundle.
+    """
 
     chunk: Chunk
     area: Area
-    acc: AccTile | None = None
-    stage: int = 0
-
-
-@dataclass(eq=False)
-class _Work:
-    """One bundle of one tile; ``loaded`` once it is."""
-
-    tile: _Tile
-    bundle: Bundle
     loaded: Loaded = field(default_factory=dict)
+    acc: AccTile | None = None
+    phase: int = 0
 
 
-class ProductSchedule:
-    """The segments of one kernel; ``distance``: smallest of its GEMMs, 0 before ``compute``."""
+class ProductEmitter:
+    """The segments of one product kernel."""
 
-    def __init__(
-        self,
-        builder: Builder,
-        dram: DramImage,
-        kernel: ProductKernel,
-        tensors: dict[str, Tensor],
-    ) -> None:
-        self.builder, self.kernel = builder, kernel
-        self.shaped = shape(kernel, tensors, builder.spec)
-        self.out = self.shaped.out
-        self.plan = choose(self.shaped, builder, builder.costs)
-        cutter = Cutter(self.shaped, self.plan, builder)
-        self.chunks = cutter.cut()
+    def __init__(self, builder: Builder, tiled: TiledKernel, kernel: ProductKernel) -> None:
+        self.builder, self.tiled, self.kernel = builder, tiled, kernel
+        self.out = tiled.shaped.out
         self.pixel = self.out.pixel(builder.spec.block_out)
-        self.weights = Weights(builder, dram, kernel.name, cutter.weights())
-        self.vectors = Vectors(builder, dram, kernel, self.out.groups * self.pixel)
-        self.inputs = Inputs(builder, self.shaped)
-        self.distance = 0
-        self.segments = [segment for tile in self._tiles() for segment in self._segments(tile)]
+        self.weights = Weights(builder, tiled.weights)
+        self.inputs = Inputs(builder, tiled.shaped, self.weights)
+        self.vectors = Vectors(builder, kernel, self.out.groups * self.pixel, tiled.vectors)
+
+    def segments(self) -> list[Segment]:
+        """In the order to run."""
+        return [segment for tile in self._tiles() for segment in self._of_tile(tile)]
 
     def _tiles(self) -> list[_Tile]:
         _, height, width = self.out.shape
-        rows, cols = self.plan.rows, self.plan.cols
+        rows, cols = self.tiled.tiling.rows, self.tiled.tiling.cols
         return [
             _Tile(chunk, Area(row, min(rows, height - row), col, min(cols, width - col)))
-            for chunk in self.chunks
+            for chunk in self.tiled.blocks.chunks
             for row in range(0, height, rows)
             for col in range(0, width, cols)
         ]
 
-    def _segments(self, tile: _Tile) -> list[Segment]:
+    def _of_tile(self, tile: _Tile) -> list[Segment]:
         bundles = tile.chunk.bundles
         return [
             self._segment(
-                _work,
-                step,
-                first=number == 0,
-                final=bundle is bundles[-1] and number == len(bundle.steps) - 1,
+                tile,
+                bundle,
+                number,
+                final=bundle is bundles[-1] and number == len(bundle.rounds) - 1,
             )
             for bundle in bundles
-            for _work in [_Work(tile, bundle)]
-            for number, step in enumerate(bundle.steps)
+            for number in range(len(bundle.rounds))
         ]
 
-    def _segment(
-        self, work: _Work, step: tuple[Piece, ...], *, first: bool, final: bool
-    ) -> Segment:
+    def _segment(self, tile: _Tile, bundle: Bundle, number: int, *, final: bool) -> Segment:
+        """Round ``number`` of ``bundle``; the first one loads its inputs."""
+        pieces, first = bundle.rounds[number], number == 0
+
         def load() -> None:
-            for piece in step[:1]:
+            for piece in pieces[:1]:
                 self.weights.need(piece.weights)
             if first:
-                work.loaded = self.inputs.load(work.tile.area, work.bundle)
+                tile.loaded = self.inputs.load(tile.area, bundle)
 
         def compute() -> None:
-            acc = self._accumulators(work.tile)
-            for piece in step:
-                self._run_stages(work.tile, piece.stage)
-                product = self.inputs.product(piece, work.loaded, acc)
-                distance = multiply(self.builder, acc, product)
-                self.distance = min(self.distance or distance, distance or self.distance)
+            acc = self._accumulators(tile)
+            for piece in pieces:
+                self._run_phases(tile, piece.phase)
+                multiply(self.builder, acc, self.inputs.operands(piece, tile.loaded, acc))
 
         def finish() -> None:
             if final:
-                self._run_stages(work.tile, len(self.kernel.stages))
-                self._store(work.tile)
+                self._run_phases(tile, len(self.kernel.phases))
+                self.store(self._accumulators(tile), tile.area)
 
         def ready() -> bool:
-            return not first or self.inputs.ready(work.tile.area, work.bundle)
+            return not first or self.inputs.ready(tile.area, bundle)
 
-        return Segment(self.kernel.name, ready, load, compute, finish)
+        return Segment(ready, load, compute, finish)
 
     def _accumulators(self, tile: _Tile) -> AccTile:
         """The tile's accumulators, zeroed when it starts."""
@@ -142,26 +124,23 @@ class ProductSchedule:
             clear(self.builder, tile.acc.span)
         return tile.acc
 
-    def _run_stages(self, tile: _Tile, until: int) -> None:
-        """ALU steps of the stages before ``until`` that have not had them."""
+    def _run_phases(self, tile: _Tile, until: int) -> None:
+        """ALU steps of the phases before ``until`` that have not had them."""
         assert tile.acc is not None
-        while tile.stage < until:
-            for step in self.kernel.stages[tile.stage].steps:
-                run_step(self.builder, step, self.vectors.place.get(id(step), 0), tile.acc)
-            tile.stage += 1
+        while tile.phase < until:
+            for number, step in enumerate(self.kernel.phases[tile.phase].steps):
+                vector = self.vectors.base.get((tile.phase, number), 0)
+                run_step(self.builder, step, vector, tile.acc)
+            tile.phase += 1
 
-    def _store(self, tile: _Tile) -> None:
-        """The low byte of every accumulator, and of it shifted by 8 for every further plane."""
-        assert tile.acc is not None
-        self._write(tile.acc, tile.area)
-
-    def _write(self, acc: AccTile, area: Area) -> None:
+    def store(self, acc: AccTile, area: Area) -> None:
+        """The low byte of every accumulator, and of it shifted by 8 for every further byte."""
         where = (
             acc.groups,
             slice(area.row, area.row + area.rows),
             slice(area.col, area.col + area.cols),
         )
-        for plane in range(self.out.planes):
-            if plane:
+        for byte in range(self.out.value_bytes):
+            if byte:
                 immediate(self.builder, AluOp.SHR, 8, acc.span)
-            store_tile(self.builder, self.out, where, acc.base, plane)
+            store_tile(self.builder, self.out, where, acc.base, byte)

@@ -1,7 +1,7 @@
 """What a network becomes before it is scheduled: sums of tiled products, then ALU steps.
 
-Every node but max pooling is a ``ProductKernel``: stages of terms (source x weight tiles) that
-accumulate, each stage followed by ALU steps on the accumulators. VTA's LOAD brings int8 values into
+Every node but max pooling is a ``ProductKernel``: phases of terms (source x weight tiles) that
+accumulate, each phase followed by ALU steps on the accumulators. VTA's LOAD brings int8 values into
 the input scratchpad only, so a shortcut, an addition or a pooling sum enters the accumulators
 through tiles with powers of two on a diagonal, and a bias through tiles on a constant input.
 """
@@ -53,7 +53,7 @@ class TileSet:
 class Term:
     """``tiles`` over a ``source`` tensor (None: the constant input, the same at every position).
 
-    ``role``: what the products are for, one of ``isa.program.PASSES``.
+    ``role``: what the products are for, one of ``isa.program.ROLES``.
     """
 
     source: str | None
@@ -82,7 +82,7 @@ class AluStep:
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class Phase:
     """Terms that accumulate, then the ALU's steps."""
 
     terms: tuple[Term, ...]
@@ -91,15 +91,15 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class ProductKernel:
-    """One node: ``stages`` from zero, the result in tensor ``name``."""
+    """One node: ``phases`` from zero, the result in tensor ``name``."""
 
     name: str
-    stages: tuple[Stage, ...]
+    phases: tuple[Phase, ...]
 
     @property
     def terms(self) -> tuple[Term, ...]:
         """All terms, in order."""
-        return tuple(term for stage in self.stages for term in stage.terms)
+        return tuple(term for phase in self.phases for term in phase.terms)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Choosing the tile of a kernel: of all that fit the scratchpads, the one estimated cheapest.
 
-plan = choose(shaped, builder, costs)        # rows x cols outputs, groups of channels
+tiling = choose(shaped, spec, sram, costs)        # rows x cols outputs, groups of channels
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.targets.vta.lowering.builder import Builder
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering.cost import CostModel
 from gpw_cli.targets.vta.lowering.input_blocking import Shaped
-from gpw_cli.targets.vta.lowering.tiling import Plan, input_sizes, parts
+from gpw_cli.targets.vta.lowering.sram import SramLayout
+from gpw_cli.targets.vta.lowering.tiling import Tiling, input_sizes, tile_sizes
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
 
-def choose(shaped: Shaped, builder: Builder, costs: UnitCosts) -> Plan:
-    """The cheapest plan with two slots, or with one where nothing else fits.
+def choose(shaped: Shaped, spec: VtaSpec, sram: SramLayout, costs: UnitCosts) -> Tiling:
+    """The cheapest tiling with two slots, or with one where nothing else fits.
 
     Raises UnsupportedError where not even one output pixel of one group fits.
     """
     for slots in (2, 1):
-        fitting = [plan for plan in _plans(shaped, slots) if _fits(shaped, plan, builder)]
+        fitting = [tiling for tiling in _tilings(shaped, slots) if fits(shaped, tiling, spec, sram)]
         if fitting:
-            return min(fitting, key=CostModel(shaped, builder, costs).estimate)
-    spec = builder.spec
+            return min(fitting, key=CostModel(shaped, spec, sram, costs).estimate)
     raise UnsupportedError(
         f"{shaped.kernel.name}: one output pixel of kernel "
         f"{max(term.kernel for term in shaped.kernel.terms)} does not fit the scratchpads of "
@@ -33,21 +33,21 @@ def choose(shaped: Shaped, builder: Builder, costs: UnitCosts) -> Plan:
     )
 
 
-def _plans(shaped: Shaped, slots: int) -> Iterator[Plan]:
+def _tilings(shaped: Shaped, slots: int) -> Iterator[Tiling]:
     _, height, width = shaped.out.shape
-    for cols in parts(width):
-        for rows in parts(height):
+    for cols in tile_sizes(width):
+        for rows in tile_sizes(height):
             if cols < width and rows > 1 and rows * 4 > cols * 64:
                 continue
-            for groups in parts(len(shaped.out.live)):
-                yield Plan(rows, cols, groups, slots)
+            for groups in tile_sizes(len(shaped.out.live)):
+                yield Tiling(rows, cols, groups, slots)
 
 
-def _fits(shaped: Shaped, plan: Plan, builder: Builder) -> bool:
-    outputs = plan.rows * plan.cols * plan.groups * shaped.out.pixel(builder.spec.block_out)
+def fits(shaped: Shaped, tiling: Tiling, spec: VtaSpec, sram: SramLayout) -> bool:
+    """Whether a slot of each scratchpad holds what ``tiling`` puts there at once."""
+    outputs = tiling.rows * tiling.cols * tiling.groups * shaped.out.pixel(spec.block_out)
     return (
-        outputs <= builder.acc.capacity(plan.slots)
-        and max(input_sizes(shaped, plan, builder.spec), default=0)
-        <= builder.inp.capacity(plan.slots)
-        and builder.wgt.capacity(plan.slots) > 0
+        outputs <= sram.acc // tiling.slots
+        and max(input_sizes(shaped, tiling, spec), default=0) <= sram.inp // tiling.slots
+        and sram.wgt // tiling.slots > 0
     )

@@ -1,6 +1,7 @@
 """Output tiles and the input pixels they need, as the fields of a LOAD describe them.
 
 shaped = shape(kernel, tensors, spec)
+tiling = Tiling(rows=8, cols=32, groups=1, slots=2)
 view = window(term, source, row=0, rows=8, col=0, cols=32)
 """
 
@@ -24,7 +25,7 @@ _MAX_PAD = fields.limits(fields.MEM, "y_pad_0")[1]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Tiling:
     """``rows`` x ``cols`` outputs of ``groups`` channel groups at a time, in ``slots`` buffers."""
 
     rows: int
@@ -111,15 +112,15 @@ def _check_padding(name: str, term: Term, pixel: int) -> None:
             )
 
 
-def parts(size: int) -> list[int]:
+def tile_sizes(size: int) -> list[int]:
     """ceil(size / k) for every k, without repetition."""
     return sorted({ceil(size / k) for k in range(1, size + 1)}, reverse=True)
 
 
-def input_sizes(shaped: Shaped, plan: Plan, spec: VtaSpec) -> list[int]:
+def input_sizes(shaped: Shaped, tiling: Tiling, spec: VtaSpec) -> list[int]:
     """Input elements of one group, a term; 0 for a constant term."""
     return [
-        int(np.prod(extent(term, plan.rows, plan.cols))) * source.pixel(spec.block_in)
+        int(np.prod(extent(term, tiling.rows, tiling.cols))) * source.pixel(spec.block_in)
         if source
         else 0
         for term, source in zip(shaped.kernel.terms, shaped.sources, strict=True)

@@ -1,4 +1,4 @@
-"""Scheduling of upsampling: a copy of the picture whose pixels are stored several times.
+"""Upsampling: a copy of the picture whose pixels are stored several times.
 
 VTA's STORE writes rows of ``x_size`` elements ``x_stride`` apart, so one pixel a row and a stride
 of ``factor`` pixels writes every ``factor``-th pixel of a line.
@@ -6,43 +6,33 @@ of ``factor`` pixels writes every ``factor``-th pixel of a line.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from gpw_cli.targets.vta.isa.instructions import MemInsn, MemType, Opcode
 from gpw_cli.targets.vta.lowering.builder import Builder
-from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
 from gpw_cli.targets.vta.lowering.loops import AccTile
 from gpw_cli.targets.vta.lowering.operands import Area
-from gpw_cli.targets.vta.lowering.product import ProductSchedule
+from gpw_cli.targets.vta.lowering.product import ProductEmitter
 from gpw_cli.targets.vta.lowering.stream import Span
-from gpw_cli.targets.vta.lowering.tile_ir import ProductKernel, UpsampleKernel
+from gpw_cli.targets.vta.lowering.tile_ir import UpsampleKernel
+from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
 
 
-class UpsampleSchedule(ProductSchedule):
+class UpsampleEmitter(ProductEmitter):
     """The segments of one upsampling."""
 
-    def __init__(
-        self,
-        builder: Builder,
-        dram: DramImage,
-        kernel: UpsampleKernel,
-        tensors: dict[str, Tensor],
-    ) -> None:
-        self.large, self.factor = tensors[kernel.name], kernel.factor
-        small = replace(self.large, shape=tensors[kernel.copy.terms[0].source or ""].shape)
-        copy: ProductKernel = kernel.copy
-        super().__init__(builder, dram, copy, {**tensors, kernel.name: small})
+    def __init__(self, builder: Builder, tiled: TiledKernel, kernel: UpsampleKernel) -> None:
+        super().__init__(builder, tiled, kernel.copy)
+        self.large, self.factor = tiled.out, kernel.factor
 
-    def _write(self, acc: AccTile, area: Area) -> None:
+    def store(self, acc: AccTile, area: Area) -> None:
         """Each line of pixels as often as ``factor`` says, to every place of its pixels."""
         down, right = self.factor
         for number, group in enumerate(acc.groups.tolist()):
             for row in range(area.rows):
                 line = acc.base + (number * acc.pixels + row * acc.cols) * acc.pixel
-                for place in np.ndindex(down, right):
-                    where = ((area.row + row) * down + place[0], area.col * right + place[1])
+                for below, beside in np.ndindex(down, right):
+                    where = ((area.row + row) * down + below, area.col * right + beside)
                     self._line(group, line, area.cols, where)
 
     def _line(self, group: int, sram: int, cols: int, where: tuple[int, int]) -> None:

@@ -31,8 +31,8 @@ from gpw_cli.targets.vta.timing.occupancy import (
     UOP,
     Occupancy,
 )
-from gpw_cli.targets.vta.timing.passes import kinds, running
 from gpw_cli.targets.vta.timing.pipeline import Schedule
+from gpw_cli.targets.vta.timing.roles import kinds, running
 
 #: What a cycle is called: the first of these that ran in it, "stall" if none did.
 SPLIT = ("gemm", "alu", "load", "store", "stall")

@@ -35,8 +35,8 @@ from gpw_cli.targets.vta.timing.attribution import (
     traffic,
 )
 from gpw_cli.targets.vta.timing.occupancy import Occupancy, occupancy_of
-from gpw_cli.targets.vta.timing.passes import by_pass, weight_uops
 from gpw_cli.targets.vta.timing.pipeline import Schedule, run
+from gpw_cli.targets.vta.timing.roles import by_role, weight_uops
 
 MODULES = ("FETCH", *(module.name for module in Module))
 
@@ -96,7 +96,7 @@ def time_program(program: Program, timing: VtaTiming) -> TimingReport:
         dram_bytes=traffic(work, np.arange(program.length)),
         names=layer_names(program),
         units=_units(program, work, cycles),
-        cycles_by_pass=by_pass(program, work, schedule),
+        cycles_by_pass=by_role(program, work, schedule),
         pictures=program.spec.batch,
         work=work,
         schedule=schedule,

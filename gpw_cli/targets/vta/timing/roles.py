@@ -1,10 +1,10 @@
 """Where the cycles of a program went, by what each pass over the accumulators is for.
 
-    by_pass(program, work, schedule)           # {"tile": 120_832, "first_layer": 6_312, ...}
+    by_role(program, work, schedule)           # {"tile": 120_832, "first_layer": 6_312, ...}
     weight_uops(program, work)                 # micro-ops that multiply weights of the network
 
 A cycle is called by what COMPUTE does in it: ``first_layer`` for every pass of the layer that reads
-the picture, else what the instruction is for (``isa.program.PASSES``); while COMPUTE neither
+the picture, else what the instruction is for (``isa.program.ROLES``); while COMPUTE neither
 multiplies nor calculates, ``load`` or ``store`` if one of them runs, ``stall`` if none does. The
 values sum to the program's cycles.
 """
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from gpw_cli.targets.vta.isa.instructions import AluOp, Index, Opcode, decode_columns
 from gpw_cli.targets.vta.isa.modules import Module
-from gpw_cli.targets.vta.isa.program import PASSES, Program
+from gpw_cli.targets.vta.isa.program import ROLES, Program
 from gpw_cli.targets.vta.timing.occupancy import ALU, GEMM, OUT, SYNC, UOP, Occupancy
 from gpw_cli.targets.vta.timing.pipeline import Schedule
 
 #: What a cycle is called.
-CYCLES = (*PASSES, "first_layer", "load", "store", "stall")
+CYCLES = (*ROLES, "first_layer", "load", "store", "stall")
 _ALU = {AluOp.SHR: "shift", AluOp.MUL: "shift", AluOp.ADD: "bias"}
 
 
-def by_pass(program: Program, work: Occupancy, schedule: Schedule) -> dict[str, int]:
+def by_role(program: Program, work: Occupancy, schedule: Schedule) -> dict[str, int]:
     """Cycles by CYCLES."""
     events = np.unique(np.concatenate([[0], schedule.start, schedule.end]))
     times, lengths = events[:-1], np.diff(events)
@@ -45,13 +45,13 @@ def by_pass(program: Program, work: Occupancy, schedule: Schedule) -> dict[str, 
 
 def weight_uops(program: Program, work: Occupancy) -> int:
     """GEMM micro-ops that multiply the network's weights, not a bias, a shortcut or a pool."""
-    return int(work.macs[[name == "tile" for name in passes(program)]].sum())
+    return int(work.macs[[name == "tile" for name in roles(program)]].sum())
 
 
-def passes(program: Program) -> list[str]:
+def roles(program: Program) -> list[str]:
     """What each instruction is for; by its operation where the program does not say."""
-    if program.passes:
-        return list(program.passes)
+    if program.roles:
+        return list(program.roles)
     columns = decode_columns(program.spec, program.insn)
     gemm = np.where(columns["reset"] == 1, "reset", "tile").tolist()
     alu = [_ALU.get(AluOp(op), "clamp") for op in columns["alu_opcode"].tolist()]
@@ -63,7 +63,7 @@ def passes(program: Program) -> list[str]:
 
 def _numbers(program: Program) -> Index:
     """The place in CYCLES of each instruction's arithmetic."""
-    found = np.array([CYCLES.index(name) for name in passes(program)], np.int64)
+    found = np.array([CYCLES.index(name) for name in roles(program)], np.int64)
     filled = [layer for layer in program.layers if layer.end > layer.begin]
     for layer in filled:
         if layer.name == filled[0].name:

@@ -16,7 +16,7 @@ from gpw_cli.targets.vta.lowering.stream import Span
 from gpw_cli.targets.vta.lowering.tiling import Window
 
 Int64 = NDArray[np.int64]
-Place = tuple[Int64, slice, slice]  # of a tensor: groups, rows, columns
+Pixels = tuple[Int64, slice, slice]  # of a tensor: groups, rows, columns
 _FIELD = fields.limits(fields.MEM, "x_size")[1]  # x_stride and y_size have as many bits
 
 
@@ -36,7 +36,7 @@ def load_row(builder: Builder, kind: MemType, dram: int, sram: int, count: int) 
         builder.stream.load_constants(insn)
 
 
-def place(view: Window, groups: Int64) -> Place:
+def inside(view: Window, groups: Int64) -> Pixels:
     """The pixels of ``view`` that lie in the tensor."""
     rows = view.rows - view.top - view.bottom
     cols = view.cols - view.left - view.right
@@ -49,11 +49,11 @@ def load_window(builder: Builder, source: Tensor, groups: Int64, view: Window, s
     block = builder.spec.block_in
     size = view.pixels * source.pixel(block)
     whole = view.cols == source.shape[2] and not view.padded
-    plane = source.shape[1] * source.shape[2] * source.pixel(block)
-    joined = whole and view.step == 1 and plane <= _FIELD
+    area = source.shape[1] * source.shape[2] * source.pixel(block)
+    joined = whole and view.step == 1 and area <= _FIELD
     for run in _consecutive(groups) if joined else groups.reshape(-1, 1):
         first, many = int(run[0]), len(run)
-        extents = (many, size, plane) if joined else _rows(view, source, block)
+        extents = (many, size, area) if joined else _rows(view, source, block)
         y_size, x_size, x_stride = extents
         pixel = source.pixel(block)
         insn = MemInsn(
@@ -70,7 +70,7 @@ def load_window(builder: Builder, source: Tensor, groups: Int64, view: Window, s
             x_pad_1=view.right * pixel,
         )
         span = Span(sram, sram + many * size)
-        builder.stream.load_tensor(insn, span, source, place(view, run))
+        builder.stream.load_tensor(insn, span, source, inside(view, run))
         sram += many * size
 
 
@@ -86,8 +86,11 @@ def _rows(view: Window, source: Tensor, block: int) -> tuple[int, int, int]:
     return rows, cols * pixel, source.shape[2] * pixel * view.step
 
 
-def store_tile(builder: Builder, out: Tensor, where: Place, sram: int, plane: int) -> None:
-    """Accumulators from ``sram``, [group][row][col][block], to the pixels ``where`` of ``out``."""
+def store_tile(builder: Builder, out: Tensor, where: Pixels, sram: int, byte: int) -> None:
+    """Accumulators from ``sram``, [group][row][col][block], to the pixels ``where`` of ``out``.
+
+    ``byte``: which byte of the values in DRAM gets the low byte of the accumulators.
+    """
     block = builder.spec.block_out
     pixel = out.pixel(block)
     groups, rows, cols = where
@@ -103,7 +106,7 @@ def store_tile(builder: Builder, out: Tensor, where: Place, sram: int, plane: in
             opcode=Opcode.STORE,
             memory_type=MemType.OUT,
             sram_base=sram,
-            dram_base=out.index(builder.spec, block, int(run[0]), rows.start, cols.start, plane),
+            dram_base=out.index(builder.spec, block, int(run[0]), rows.start, cols.start, byte),
             y_size=y_size,
             x_size=x_size,
             x_stride=x_stride,

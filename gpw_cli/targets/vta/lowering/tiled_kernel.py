@@ -1,0 +1,28 @@
+"""A kernel on its way to instructions: its tensors, its tiles, and where its constants lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gpw_cli.targets.vta.lowering.blocking import Blocks
+from gpw_cli.targets.vta.lowering.input_blocking import Shaped
+from gpw_cli.targets.vta.lowering.layout import Tensor
+from gpw_cli.targets.vta.lowering.tile_ir import Kernel
+from gpw_cli.targets.vta.lowering.tiling import Tiling
+
+
+@dataclass(frozen=True, eq=False)
+class TiledKernel:
+    """``shaped``: what ``kernel`` multiplies; of max pooling and upsampling, the copy they make.
+
+    ``out``: the tensor that it stores. ``weights``, ``vectors``: DRAM elements from which the
+    weights and the operands of ALU steps with one value a channel lie.
+    """
+
+    kernel: Kernel
+    out: Tensor
+    shaped: Shaped
+    tiling: Tiling
+    blocks: Blocks = field(default_factory=Blocks)
+    weights: int = 0
+    vectors: int = 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpw_cli.errors import ProgramError, UnsupportedError, UsageError
-from gpw_cli.targets.eie.codebook import share
+from gpw_cli.graph.codebook import share
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import decode, encode
 from gpw_cli.targets.eie.matrix import blocks_of, storage_of

@@ -236,7 +236,7 @@ def test_keys_and_stages() -> None:
     assert keys(*dense, "bits=4")["finetune"] != keys(*dense)["finetune"]
     axes = {"scheme": ["dense"], "finetune.train.epochs": ["1", "2"]}
     assert len(product(axes)) == 1
-    assert len(product(axes, quantized=True)) == 2
+    assert len(product(axes, {"finetune.quantized": "True"})) == 2
     assert len(product({**axes, "finetune.quantized": ["false", "true"]})) == 3
 
 

@@ -22,6 +22,8 @@ DEFAULT_GRID: Mapping[str, list[str]] = {"scheme": ["dense", "block", "gpw"]}
 MAX_POINTS = 10_000  # of one range
 MAX_DIGITS = 12
 SCHEME = settings("scheme")
+# what makes a dense network train on (stages/pipeline.py), and its value when it does not
+DENSE_TRAINED: Mapping[str, str] = {"finetune.quantized": "false", "finetune.shared.bits": "0"}
 EXPERIMENT_KEYS = ("experiment", "+experiment")
 
 
@@ -141,13 +143,15 @@ def _name(override: str) -> str:
     return override.partition("=")[0]
 
 
-def product(axes: Mapping[str, list[str]], *, quantized: bool = False) -> list[dict[str, str]]:
+def product(
+    axes: Mapping[str, list[str]], trained: Mapping[str, str] = DENSE_TRAINED
+) -> list[dict[str, str]]:
     """Every combination, the last axis fastest; the dense network only once for all sparsities.
 
-    quantized: what ``finetune.quantized`` is where no axis sets it.
+    trained: the settings of ``DENSE_TRAINED`` as they are where no axis sets them.
     """
     points = [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
-    found = [_without_pruning(point, quantized) if _dense(point) else point for point in points]
+    found = [_without_pruning(point, trained) if _dense(point) else point for point in points]
     return list({tuple(point.items()): point for point in found}.values())
 
 
@@ -155,10 +159,10 @@ def _dense(point: Mapping[str, str]) -> bool:
     return any(settings(key) == SCHEME and value == "dense" for key, value in point.items())
 
 
-def _without_pruning(point: Mapping[str, str], quantized: bool) -> dict[str, str]:
-    """The axes that matter to a network which is not pruned, and fine-tuned only as integers."""
+def _without_pruning(point: Mapping[str, str], trained: Mapping[str, str]) -> dict[str, str]:
+    """The axes that matter to a network that is not pruned."""
     unused: tuple[str, ...] = ("pruning.", "finetune.", "train@finetune.")
-    if point.get("finetune.quantized", str(quantized)).lower() == "true":
+    if any(point.get(key, value).lower() not in ("false", "0") for key, value in trained.items()):
         unused = ("pruning.",)
     return {
         key: value

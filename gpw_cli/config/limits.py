@@ -113,12 +113,35 @@ def _finetuning(config: Config) -> Iterator[str]:
             "finetune.quantized=true holds the masks that it is given; finetune.gradual.steps="
             f"{own.gradual.steps} must be 0"
         )
+    yield from _sharing(config)
     steps, epochs = own.gradual.steps, own.gradual.epochs
     most = own.rewind or own.train.epochs
     if steps < 0 or epochs < 0 or bool(steps) != bool(epochs) or not steps <= epochs <= most:
         yield (
             f"finetune.gradual.steps={steps} with finetune.gradual.epochs={epochs}: expected 0 and "
             f"0, or at most one step an epoch within the {most} epochs of fine-tuning"
+        )
+
+
+def _sharing(config: Config) -> Iterator[str]:
+    own, name = config.finetune.shared, "finetune.shared"
+    if own.bits not in (0, *range(2, 9)):
+        yield f"{name}.bits={own.bits} must be between 2 and 8, or 0 (0: weights are not shared)"
+    if own.epochs < 0:
+        yield f"{name}.epochs={own.epochs} must be at least 0"
+    if own.epochs > 0 and own.bits == 0:
+        yield f"{name}.epochs={own.epochs} trains shared values: say how many, {name}.bits=4"
+    if not 0 <= own.lr < math.inf:
+        yield f"{name}.lr={own.lr} must be at least 0 and finite"
+    if own.bits and config.finetune.quantized:
+        yield (
+            f"{name}.bits={own.bits} trains shared values as floats: it needs "
+            "finetune.quantized=false"
+        )
+    if own.bits and config.quantizer.per_channel:
+        yield (
+            f"{name}.bits={own.bits} needs one weight scale a layer, with several the integers are "
+            "no longer shared: quantizer.per_channel=false"
         )
 
 

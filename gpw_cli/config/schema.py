@@ -127,6 +127,20 @@ class GradualConfig:
 
 
 @dataclass(frozen=True)
+class SharedConfig:
+    """Weight sharing after fine-tuning (Han et al. 2016): each layer keeps 2^bits weight values.
+
+    Which value a weight has is decided by k-means; the values and the biases are then trained for
+    ``epochs`` more, with the other settings of ``finetune.train`` and no weight decay. A dense
+    network is not fine-tuned before its weights are shared.
+    """
+
+    bits: int = 0  # 2^bits values a layer, zero among them, as target=eie has 4; 0: not shared
+    epochs: int = 0  # of training the values; 0: they stay as k-means finds them
+    lr: float = 0.001  # its peak; batch norms are folded, hence small steps
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """Training with the mask held.
 
@@ -138,6 +152,7 @@ class FinetuneConfig:
     train: Recipe = field(default_factory=Recipe)
     distill: DistillConfig = field(default_factory=DistillConfig)
     gradual: GradualConfig = field(default_factory=GradualConfig)
+    shared: SharedConfig = field(default_factory=SharedConfig)
     rewind: int = 0  # last epochs of pretrain.train to repeat, in place of train; 0: none
     quantized: bool = False  # train as the integers of quantizer (quantization-aware)
 

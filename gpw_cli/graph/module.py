@@ -6,6 +6,8 @@ torch.export.save(torch.export.export(module, (images,)), "net.pt2")     # loads
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,19 +34,25 @@ class GraphModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Node by node, in order."""
-        tensors: dict[str, Tensor] = {}
-        for node in self.graph.nodes:
-            if isinstance(node, Input):
-                tensors[node.name] = x
-            elif isinstance(node, Conv):
-                weight, bias = (
-                    self.get_parameter(parameter_name(node, leaf)) for leaf in ("weight", "bias")
-                )
-                source = tensors[inputs_of(node)[0]]
-                tensors[node.name] = F.conv2d(source, weight, bias, node.stride, node.padding)
-            else:
-                tensors[node.name] = compute(node, tensors)
-        return tensors[self.graph.output].flatten(1)
+        return logits_of(self.graph, x, self._own)
+
+    def _own(self, node: Conv) -> tuple[Tensor, Tensor]:
+        weight, bias = (self.get_parameter(parameter_name(node, k)) for k in ("weight", "bias"))
+        return weight, bias
+
+
+def logits_of(graph: Graph, x: Tensor, own: Callable[[Conv], tuple[Tensor, Tensor]]) -> Tensor:
+    """Logits [N, classes] of images [N, C, H, W]; ``own``: weight and bias of a convolution."""
+    tensors: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        if isinstance(node, Input):
+            tensors[node.name] = x
+        elif isinstance(node, Conv):
+            source = tensors[inputs_of(node)[0]]
+            tensors[node.name] = F.conv2d(source, *own(node), node.stride, node.padding)
+        else:
+            tensors[node.name] = compute(node, tensors)
+    return tensors[graph.output].flatten(1)
 
 
 def parameter_name(node: Conv, leaf: str) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.quantization.trained import QuantizedNetwork
 from gpw_cli.stages.choose import choose_masks
 from gpw_cli.stages.network import evaluate, load_masks, load_network, save_network
 from gpw_cli.stages.pipeline import Job
 from gpw_cli.stages.prune import save_choice
 from gpw_cli.stages.quantized import keep, quantized_network
-from gpw_cli.stages.train import train
+from gpw_cli.stages.shared import share_values
+from gpw_cli.stages.train import read_history, train
 from gpw_cli.training.masking import Gradual
 
 if TYPE_CHECKING:
@@ -25,9 +27,11 @@ CHOICE = "choice.json"
 def build(job: Job) -> dict[str, Any]:
     """Fine-tuned weights (exactly zero where the mask is), history and accuracy.
 
-    Trained as integers, the accuracy is that of the integers.
+    The accuracy is that of what was trained last: of the integers, of the shared values.
     """
     own, pretrained = job.config.finetune, job.config.pretrain.train
+    if job.config.pruning.scheme is Scheme.dense and not own.quantized:
+        return _shared(job, *load_network(job.upstream["pretrain"], job.config), {}, [])
     gradual = _gradual(job) if own.gradual.steps else None
     source = (
         job.upstream["pretrain"] if gradual else job.upstream.get("prune", job.upstream["pretrain"])
@@ -47,11 +51,28 @@ def build(job: Job) -> dict[str, Any]:
         distill=own.distill,
         rewind_to=pretrained if rewound else None,
     )
+    metrics |= json.loads((job.work / CHOICE).read_text()) if gradual else {}
+    if own.shared.bits:
+        return _shared(job, model, described, metrics, read_history(job.work))
     if isinstance(trained, QuantizedNetwork):
-        keep(job, model, trained)
+        keep(job, model, trained.graph())
+        trained.ranges.save(job.work)
     save_network(job.work, model, described)
-    last = json.loads((job.work / CHOICE).read_text()) if gradual else {}
-    return {**metrics, **last, **evaluate(job, trained)}
+    return {**metrics, **evaluate(job, trained)}
+
+
+def _shared(
+    job: Job,
+    model: nn.Module,
+    described: Mapping[str, object],
+    metrics: Mapping[str, Any],
+    rows: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """The weights of ``model`` shared and its values trained; metrics, rows: of before."""
+    network, measured = share_values(job, model, rows)
+    keep(job, model, network.graph())
+    save_network(job.work, model, described)
+    return {**measured, **metrics, **evaluate(job, network)}
 
 
 def _gradual(job: Job) -> Gradual:

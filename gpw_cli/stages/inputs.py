@@ -166,7 +166,11 @@ def finetune(config: Config) -> Mapping[str, Any]:
     if own.quantized:
         rewound["quantizer"] = {**quantize(config), **fuse(config)}
     gradual = {"gradual": to_plain(own.gradual)} if own.gradual.steps else {}
-    return {**rewound, "seed": config.seed, **gradual, **distillation(config, own.distill)}
+    shared = {}
+    if own.shared.bits:  # the weights are shared after they have been equalised
+        shared = {"shared": {**to_plain(own.shared), "equalise": config.quantizer.equalise}}
+    distilled = distillation(config, own.distill)
+    return {**rewound, "seed": config.seed, **gradual, **shared, **distilled}
 
 
 def distillation(config: Config, distill: DistillConfig) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from gpw_cli.graph.parameters import with_parameters
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.quantization.quantize import prepare
+from gpw_cli.quantization.ranges import FILE as RANGES
 from gpw_cli.quantization.ranges import Ranges, calibrate
 from gpw_cli.quantization.reference import accuracy
 from gpw_cli.quantization.summary import summarise
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from gpw_cli.stages.pipeline import Job
 
 LAYERS = "layers.json"
-TRAINED = "quantized.safetensors"  # folded weights that were trained as integers
+TRAINED = "quantized.safetensors"  # folded weights, trained as integers or with shared values
 BATCH = 256
 
 
@@ -65,7 +66,7 @@ def prepared(job: Job, model: nn.Module, *, equalise: bool, packed: bool = False
 def float_ranges(job: Job, graph: Graph) -> Ranges:
     """Ranges of ``graph``: those it was trained with as integers, else measured now."""
     source = job.upstream.get("finetune", job.upstream["pretrain"])
-    if source.file(TRAINED).is_file():
+    if source.file(RANGES).is_file():
         return Ranges.load(source.path)
     return calibrate(graph, calibration_batches(job), job.config.quantizer)
 

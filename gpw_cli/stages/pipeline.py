@@ -72,10 +72,11 @@ def plan(config: Config, until: str = STAGES[-1]) -> list[Step]:
 
 
 def _skipped(config: Config) -> tuple[str, ...]:
-    """Stages that have nothing to do: a dense network is fine-tuned only as integers."""
+    """Stages with nothing to do; a dense network trains on only as integers or shared values."""
     if config.pruning.scheme is not Scheme.dense:
         return ()
-    return ("prune",) if config.finetune.quantized else ("prune", "finetune")
+    own = config.finetune
+    return ("prune",) if own.quantized or own.shared.bits else ("prune", "finetune")
 
 
 def run(

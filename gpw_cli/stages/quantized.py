@@ -1,7 +1,8 @@
 """finetune.quantized: training as the integer network, and what the later stages take from it.
 
-The artifact holds the folded weights and biases as they were trained and the ranges they were
-trained with, so that quantize and fuse make exactly the integers whose accuracy training measured.
+The artifact holds the folded weights and biases as they were trained and, beside them, the ranges
+they were trained with, so that quantize and fuse make exactly the integers whose accuracy training
+measured. Shared values (stages/shared.py) leave the same weights, and no ranges.
 ``model.safetensors`` holds the same weights in the network's own layers, behind batch norms that
 pass them on.
 """
@@ -32,24 +33,30 @@ def quantized_network(job: Job, model: nn.Module) -> QuantizedNetwork:
     Raises UnsupportedError for a convolution that runs more than once.
     """
     job.services.device()  # sets this process's thread count
+    graph, quantizer = folded(job, model, "finetune.quantized=true"), job.config.quantizer
+    return QuantizedNetwork(graph, calibrate(graph, calibration_batches(job), quantizer), quantizer)
+
+
+def folded(job: Job, model: nn.Module, option: str) -> Graph:
+    """``model`` as a graph whose weights train on their own, batch norms folded, equalised.
+
+    Raises UnsupportedError, naming ``option``, for a convolution that runs more than once.
+    """
     graph = prepared(job, model, equalise=True)
     modules = dict(model.named_modules())
     for node in graph.nodes:
         if isinstance(node, Conv) and node.name not in modules:
             raise UnsupportedError(
-                f"finetune.quantized=true: {node.name} is a layer that runs twice, and its weights "
-                "would part; use finetune.quantized=false"
+                f"{option}: {node.name} is a layer that runs twice, and its weights would part; "
+                "leave the option out"
             )
-    quantizer = job.config.quantizer
-    return QuantizedNetwork(graph, calibrate(graph, calibration_batches(job), quantizer), quantizer)
+    return graph
 
 
-def keep(job: Job, model: nn.Module, network: QuantizedNetwork) -> None:
-    """Leave what was trained in the artifact, and put it into ``model``."""
-    graph = network.graph()
+def keep(job: Job, model: nn.Module, graph: Graph) -> None:
+    """Leave the trained weights of ``graph`` in the artifact, and put them into ``model``."""
     arrays = {name: torch.from_numpy(value).float() for name, value in parameters(graph).items()}
     save_weights(job.work / TRAINED, arrays)
-    network.ranges.save(job.work)
     put_into(model, graph, trace(model, picture_of(job)))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,27 @@ if TYPE_CHECKING:
     from gpw_cli.stages.pipeline import Job
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of several runs of training in a stage.
+
+    ``name``: of its random stream and its checkpoint; empty: the stage's. ``rows``: the history of
+    the runs before it; epochs are counted on from there.
+    """
+
+    name: str = ""
+    rows: Sequence[dict[str, Any]] = ()
+
+
+ONLY = Part()
+
+
+def read_history(work: Path) -> list[dict[str, Any]]:
+    """What ``write_history`` wrote; nothing where it has not."""
+    file = work / HISTORY
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
 def write_history(work: Path, rows: list[dict[str, Any]]) -> None:
     """One JSON object a line and epoch."""
     (work / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -37,6 +58,7 @@ def train(
     gradual: Gradual | None = None,
     distill: DistillConfig | None = None,
     rewind_to: Recipe | None = None,
+    part: Part = ONLY,
 ) -> dict[str, Any]:
     """Fit ``model`` in place (resuming what an earlier process left) and describe the run.
 
@@ -45,13 +67,19 @@ def train(
     services = job.services
     device = services.device()
     teacher = teacher_for(job, recipe, distill) if distill else None
+    before = len(part.rows)
+    epochs = before + recipe.epochs
 
     def on_epoch(record: EpochRecord) -> None:
-        services.listener.epoch(stage, record, recipe.epochs)
+        record = replace(record, epoch=before + record.epoch)
+        services.listener.epoch(stage, record, epochs)
         job.session.epoch(record)
 
+    def on_resumed(record: EpochRecord) -> None:
+        job.session.epoch(replace(record, epoch=before + record.epoch))
+
     def on_step(epoch: int, done: int, total: int) -> None:
-        what = f"{stage}  epoch {epoch}/{recipe.epochs}: images"
+        what = f"{stage}  epoch {before + epoch}/{epochs}: images"
         services.listener.progress(what, done, total)
 
     history = fit(
@@ -59,7 +87,7 @@ def train(
         services.pictures(job.config),
         recipe,
         FitOptions(
-            stage,
+            part.name or stage,
             job.config.seed,
             device,
             teacher,
@@ -69,11 +97,12 @@ def train(
         ),
         masks=masks,
         gradual=gradual,
-        checkpoint=job.work / RESUME,
+        checkpoint=job.work / f"{part.name}{RESUME}",
         on_epoch=on_epoch,
-        on_resumed=job.session.epoch,  # a kill may have come between checkpoint and tracker
+        on_resumed=on_resumed,  # a kill may have come between checkpoint and tracker
     )
-    write_history(job.work, [asdict(record) for record in history])
+    rows = [asdict(replace(record, epoch=before + record.epoch)) for record in history]
+    write_history(job.work, [*part.rows, *rows])
     return {
         "recipe": recipe.name,
         "epochs": recipe.epochs,

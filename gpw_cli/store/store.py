@@ -34,7 +34,8 @@ from gpw_cli.store.uses import Uses
 
 __all__ = ["MANIFEST", "RESUME", "Artifact", "Build", "Busy", "Store", "Warn", "checksum"]
 
-RESUME = "last.safetensors"  # the unfinished run's checkpoint; never part of an artifact
+# the checkpoint of an unfinished run, or the end of its name; never part of an artifact
+RESUME = "last.safetensors"
 Build = Callable[[Path], Mapping[str, Any]]
 Warn = Callable[[str], None]
 
@@ -62,7 +63,7 @@ class Busy(Exception):
 
 
 class Store:
-    """The artifacts below one directory."""
+    """The artifacts below one folder."""
 
     def __init__(self, root: Path, warn: Warn = lambda message: None) -> None:
         self.root, self.warn = root, warn
@@ -157,8 +158,9 @@ class Store:
         self, stage: str, key: str, content: Mapping[str, Any], work: Path, started: float
     ) -> Mapping[str, Any]:
         """Write the manifest of what lies in ``work``; from here on the work is complete."""
-        kept_out = (MANIFEST, _partial(MANIFEST), RESUME)
-        files = sorted(p for p in work.rglob("*") if p.is_file() and p.name not in kept_out)
+        own = (MANIFEST, _partial(MANIFEST))
+        found = (p for p in work.rglob("*") if p.is_file() and p.name not in own)
+        files = sorted(p for p in found if not p.name.endswith(RESUME))
         manifest = {
             "stage": stage,
             "key": key,
@@ -172,7 +174,8 @@ class Store:
 
     def _moved(self, stage: str, key: str, work: Path, manifest: Mapping[str, Any]) -> Artifact:
         """Put the complete ``work`` in its place."""
-        (work / RESUME).unlink(missing_ok=True)
+        for checkpoint in work.glob(f"*{RESUME}"):
+            checkpoint.unlink(missing_ok=True)
         final = self.path(stage, key)
         try:
             os.rename(work, final)

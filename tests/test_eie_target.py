@@ -82,6 +82,38 @@ def test_weights_that_do_not_fit_come_from_dram() -> None:
     assert "read from DRAM, not timed" in str(found.facts["fullest_pe"])
 
 
+# One PE, whose 16-bit pointers reach the layers of 262,144 and 524,288 weights only when pruned.
+LARGE = (
+    "data=digits",
+    "model=mlp",
+    "target=eie",
+    "target.pes=1",
+    "target.registers=1024",
+    "scheme=fine",
+    "pruning.include_first=true",
+)
+
+
+def test_a_matrix_that_is_too_large_dense_runs_pruned(gpw: Gpw, one_line: OneLine) -> None:
+    ran = gpw("cycles", *LARGE, "sparsity=0.92", "--json")
+    assert ran.code == 0, ran.err
+    found = ran.json
+    assert (found["dense"], found["speedup"]) == (None, None)
+    assert found["dense_refused"].startswith("1: a PE would hold 257,547 weights")  # int8, not 0
+    assert [layer["cycles"] for layer in found["layers"]] == [0, 0, 0]
+    assert sum(layer["pruned_cycles"] for layer in found["layers"]) == found["pruned"]["cycles"]
+    refused = one_line(gpw("cycles", *LARGE, "sparsity=0.5"))
+    assert "prune more" in refused
+
+
+def test_such_a_network_goes_through_the_pipeline(gpw: Gpw, one_line: OneLine) -> None:
+    epochs = ("pretrain.train.epochs=0", "finetune.train.epochs=0", "simulate.images=2")
+    ran = gpw("run", *LARGE, "sparsity=0.92", *epochs, "--json")
+    assert ran.code == 0, ran.err
+    assert "dense_cycles" not in ran.json["simulate"]["metrics"]
+    assert "a PE would hold" in one_line(gpw("run", *LARGE, "sparsity=0.5", *epochs))
+
+
 def test_a_fault_in_the_simulator_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from gpw_cli.errors import ProgramError
 

@@ -59,6 +59,8 @@ def _lines(found: Estimate) -> list[str]:
         lines.append(text)
     own = "; ".join(fact(name, value) for name, value in found.facts.items())
     lines.append(f"{found.network}: {found.weights} weights; {found.target}: {own}")
+    if found.dense_refused is not None:
+        lines.append(f"dense: not on {found.target}: {found.dense_refused}")
     runs = [("dense", found.dense), (found.scheme, found.pruned)]
     for name, run in runs:
         if run is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpw_cli.data.pictures import normalise
-from gpw_cli.errors import UsageError
+from gpw_cli.errors import UnsupportedError, UsageError
 from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.fold import fold
@@ -153,14 +153,20 @@ def within_budget(
     return result, {"budget_cycles": limit, "estimated_cycles": cycles}
 
 
-def dense_cycles(job: Job) -> int:
-    """Cycles of the network before pruning, quantized, compiled and timed like the pruned one."""
+def dense_cycles(job: Job) -> int | None:
+    """Cycles of the network before pruning, quantized, compiled and timed like the pruned one.
+
+    None where the target runs it only pruned.
+    """
     model, _ = load_network(job.upstream["pretrain"], job.config)
     config, images = job.config, job.services.pictures(job.config)
     graph = trace(model, picture_of(job), images.mean, images.std)
     few = images.train.images[: config.quantizer.calibration]
     calibration = normalise(few, images.mean, images.std)
-    return NetworkCosts(graph, calibration, config).compiled({})[1].cycles
+    try:
+        return NetworkCosts(graph, calibration, config).compiled({})[1].cycles
+    except UnsupportedError:
+        return None
 
 
 def budget_cycles(config: Config, timing: Timing) -> int:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpw_cli.config.schema import Config
+from gpw_cli.errors import UnsupportedError
 from gpw_cli.stages.inputs import picture_shape, weights_file
 from gpw_cli.stages.untrained import masks_untrained, untrained_costs, untrained_network
 from gpw_cli.targets.registry import npu_of
 
 if TYPE_CHECKING:
-    from gpw_cli.targets.base import LayerCycles, Timing
+    from gpw_cli.targets.base import Compiled, LayerCycles, Timing
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Layer:
 class Estimate:
     """``scheme``: what was pruned, in words; ``weights``: where they come from.
 
-    ``facts``: what the target says of the dense network beside its cycles, such as instructions.
+    ``facts``: what the target says of the network beside its cycles, such as instructions; of the
+    dense one if it runs. ``dense_refused``: why it does not, where only the pruned one does.
     """
 
     target: str
@@ -52,25 +54,39 @@ class Estimate:
     scheme: str
     clock_mhz: float
     facts: Mapping[str, int | str]
-    dense: Run
+    dense: Run | None
     pruned: Run | None
     layers: tuple[Layer, ...]
+    dense_refused: str | None = None
 
     @property
     def speedup(self) -> float | None:
-        """Dense cycles by pruned cycles."""
-        return None if self.pruned is None else self.dense.cycles / self.pruned.cycles
+        """Dense cycles by pruned cycles; None where either is missing."""
+        if self.dense is None or self.pruned is None:
+            return None
+        return self.dense.cycles / self.pruned.cycles
 
 
 def estimate(config: Config, classes: int | None = None) -> Estimate:
-    """Compiles and times the network twice; UnsupportedError lists all that cannot run."""
+    """Compiles and times the network dense and pruned.
+
+    Raises UnsupportedError, which lists all that cannot run, unless the pruned network runs.
+    """
     model, npu, pruning = untrained_network(config, classes), npu_of(config.target), config.pruning
     costs = untrained_costs(config, model)
-    compiled = npu.compile(costs.integers({}))
-    dense, pruned = compiled.time(), None
-    chosen = masks_untrained(config, model)
+    chosen, refused = masks_untrained(config, model), None
+    runs: list[Compiled] = []
+    try:
+        runs.append(npu.compile(costs.integers({})))
+    except UnsupportedError as error:
+        if chosen is None:
+            raise
+        refused = str(error)
     if chosen is not None:
-        pruned = npu.compile(costs.integers(chosen.bools)).time()
+        runs.append(npu.compile(costs.integers(chosen.bools)))
+    times = [compiled.time() for compiled in runs]
+    dense = times[0] if refused is None else None
+    pruned = times[-1] if chosen is not None else None
     channels, size = picture_shape(config)
     source = weights_file(config)
     return Estimate(
@@ -78,15 +94,18 @@ def estimate(config: Config, classes: int | None = None) -> Estimate:
         network=f"{config.model.name}, {channels}x{size}x{size}",
         weights="random" if source is None else source.name,
         scheme=f"{pruning.scheme.value} {100 * pruning.sparsity:g} %",
-        clock_mhz=dense.clock_mhz,
-        facts=dict(compiled.facts),
+        clock_mhz=times[0].clock_mhz,
+        facts=dict(runs[0].facts),
         dense=_run(dense),
-        pruned=None if pruned is None else _run(pruned),
+        pruned=_run(pruned),
         layers=_layers(dense, pruned),
+        dense_refused=refused,
     )
 
 
-def _run(timing: Timing) -> Run:
+def _run(timing: Timing | None) -> Run | None:
+    if timing is None:
+        return None
     return Run(timing.cycles, timing.milliseconds, timing.bound_cycles, _sum(timing.dram_bytes))
 
 
@@ -94,10 +113,12 @@ def _sum(moved: Mapping[str, int]) -> int:
     return int(sum(moved.values()))
 
 
-def _layers(dense: Timing, pruned: Timing | None) -> tuple[Layer, ...]:
+def _layers(dense: Timing | None, pruned: Timing | None) -> tuple[Layer, ...]:
     """In the order of the dense network; what only the pruned one has as a layer comes last."""
-    before = {layer.name: layer for layer in dense.layers}
-    after = {layer.name: layer for layer in pruned.layers} if pruned is not None else {}
+    before, after = (
+        {layer.name: layer for layer in timing.layers} if timing is not None else {}
+        for timing in (dense, pruned)
+    )
     return tuple(
         Layer(name, *_spent(before.get(name)), *_spent(after.get(name)))
         for name in dict.fromkeys([*before, *after])

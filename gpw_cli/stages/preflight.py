@@ -11,15 +11,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.compose import to_plain
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.pruning.allocation import Scope
 from gpw_cli.stages.inputs import picture_shape, weights_file
 from gpw_cli.stages.pipeline import Step
 from gpw_cli.store.store import Store
 from gpw_cli.targets.registry import npu_of
+
+if TYPE_CHECKING:
+    from gpw_cli.graph.integer import IntGraph
 
 INTEGER = ("quantize", "fuse", "simulate")  # stages that need the traced network
 MANIFEST = "manifest.json"
@@ -73,8 +77,28 @@ def preflight(wanted: Iterable[Wanted], store: Store) -> None:
         try:
             graph = integers_untrained(config)
             if until == INTEGER[-1]:
-                npu_of(config.target).compile(graph)
+                _compile(config, graph)
         except UnsupportedError as error:
             reports[str(error)] = None
     if reports:
         raise UnsupportedError("\n".join(reports))
+
+
+def _compile(config: Config, dense: IntGraph) -> None:
+    """The network as it is pruned where the dense one is refused: it may be the size alone.
+
+    Raises UnsupportedError. Under a budget of cycles the dense network has to run.
+    """
+    from gpw_cli.stages.untrained import masks_untrained, untrained_costs, untrained_network
+
+    npu = npu_of(config.target)
+    try:
+        npu.compile(dense)
+    except UnsupportedError:
+        if config.pruning.scope is Scope.cycles:
+            raise
+        model = untrained_network(config)
+        chosen = masks_untrained(config, model)
+        if chosen is None:
+            raise
+        npu.compile(untrained_costs(config, model).integers(chosen.bools))

@@ -37,12 +37,13 @@ def build(job: Job) -> dict[str, Any]:
     report = _timing(job, graph, compiled)
     (job.work / TIMING).write_text(json.dumps(report.to_dict()))
     (job.work / LAYERS).write_text(json.dumps(_layers(report)))
+    dense = dense_cycles(job) if "finetune" in job.upstream else None
     counts = {k: round(v, 6) if isinstance(v, float) else v for k, v in report.counts().items()}
     return {
         **measured,
         **({"pictures_per_run": report.pictures} if report.pictures > 1 else {}),
         "cycles": report.cycles,
-        **({"dense_cycles": dense_cycles(job)} if "finetune" in job.upstream else {}),
+        **({"dense_cycles": dense} if dense is not None else {}),
         "bound_cycles": report.bound_cycles,
         "bound": dict(report.bound),
         "milliseconds": report.milliseconds,

@@ -6,7 +6,7 @@
 A linear layer is one matrix times one vector. A convolution is one matrix times one vector *for
 every output pixel*: EIE has no weight reuse, so each entry is read again for each pixel. Biases are
 the accumulators' first values, read from the activation SRAM. ReLU and the shift to the format of
-the next layer are applied on the way back. What is neither (pooling, shortcut additions) is left to
+the next layer are applied on the way back. Everything else (pooling, shortcut additions) is left to
 the host and not timed.
 """
 
@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gpw_cli.graph import integer
+from gpw_cli.graph.codebook import share
 from gpw_cli.graph.frame import Pair, Shape
 from gpw_cli.graph.integer import IntGraph, IntNode, Rescale
-from gpw_cli.targets.eie.codebook import share
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.fixed import (
     EXTRA,
@@ -32,7 +32,7 @@ from gpw_cli.targets.eie.fixed import (
     safe_shift,
     to_fixed,
 )
-from gpw_cli.targets.eie.matrix import Blocks, blocks_of, lines_of, storage_of
+from gpw_cli.targets.eie.matrix import Blocks, blocks_of, lines_of, require_reach, storage_of
 from gpw_cli.targets.eie.memory import Storage, codebook_bits
 
 NOTHING = Storage(0, 0, 0, 0, 0, 0)
@@ -97,13 +97,13 @@ class Network:
 
     @property
     def fits(self) -> bool:
-        """Whether all weights stay in the PEs' SRAMs; else they come from DRAM for every image."""
+        """Whether the SRAMs hold all weights; otherwise they come from DRAM for every image."""
         weights, pointers = self.sram_kib
         return weights <= self.config.weight_kib and pointers <= self.config.pointer_kib
 
     @property
     def on_host(self) -> dict[str, int]:
-        """What EIE cannot run, and how often the network has it."""
+        """What EIE cannot run -> how often the network has it."""
         found: dict[str, int] = {}
         for node in self.graph.nodes:
             name = _host_work(node)
@@ -140,6 +140,9 @@ def compile_network(graph: IntGraph, config: EieConfig) -> Network:
 
     Raises UnsupportedError for a layer that has more entries a PE than 16-bit pointers reach.
     """
+    for node in graph.nodes:
+        if isinstance(node, integer.IntConv):
+            require_reach(node.name, node.weight.reshape(len(node.weight), -1) != 0, config)
     positive = {node.name for node in graph.nodes if not _signed(node)}
     layers = {}
     for node in graph.nodes:

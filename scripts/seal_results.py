@@ -1,4 +1,4 @@
-"""Give the points of committed sweeps the checksum that newer ones are written with.
+"""Give committed sweeps, plans and points, the checksum that newer ones are written with.
 
     python scripts/seal_results.py results
 
@@ -16,9 +16,9 @@ from gpw_cli.store.seal import opened, sealed
 
 
 def seal(folder: Path) -> int:
-    """How many points of one sweep were rewritten."""
+    """How many files of one sweep were rewritten."""
     fresh, count = is_fresh(folder), 0
-    for file in sorted((folder / "points").glob("*.json")):
+    for file in [folder / "sweep.json", *sorted((folder / "points").glob("*.json"))]:
         before = file.read_bytes()
         found = opened(before)
         if found.sealed:
@@ -35,4 +35,4 @@ def seal(folder: Path) -> int:
 
 if __name__ == "__main__":
     for sweep in sorted(Path(sys.argv[1]).glob("*/sweep.json")):
-        print(f"{sweep.parent}: {seal(sweep.parent)} points sealed")
+        print(f"{sweep.parent}: {seal(sweep.parent)} files sealed")

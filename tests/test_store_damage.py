@@ -14,13 +14,16 @@ from conftest import TINY, Gpw
 from synthetic_sweep import write_sweep
 
 from gpw_cli.config.compose import compose
+from gpw_cli.errors import UsageError
 from gpw_cli.report.load import load_sweep
 from gpw_cli.report.tables import results_csv
 from gpw_cli.stages.pipeline import run
 from gpw_cli.stages.services import Silent, open_services
 from gpw_cli.store.gc import collect, entries
+from gpw_cli.store.records import BadRecord, read_sweep
 from gpw_cli.store.seal import Damaged, opened, sealed
 from gpw_cli.store.store import MANIFEST, Store
+from gpw_cli.sweep.plan import Request, claim_folder, plan_sweep
 
 ONE = ("runtime.threads=1",)
 INPUTS = {"parent": "9c01", "config": {"model": {"name": "resnet20"}}}
@@ -251,6 +254,24 @@ def test_a_sweep_file_that_says_nothing_stops_a_cleaning(
         assert refused.code == 2
         assert "sweep.json" in refused.err
         assert len(refused.err.splitlines()) == 1
+
+
+def test_a_plan_is_sealed_an_edited_one_refused_and_an_old_one_taken(tmp_path: Path) -> None:
+    where = ["data=digits", f"runtime.results={tmp_path}", "sparsity=0.5,0.7"]
+    sweep = plan_sweep(Request(where, name="s"))
+    claim_folder(sweep)
+    file = tmp_path / "s" / "sweep.json"
+    text = file.read_text()
+    assert text == sealed(sweep.manifest())
+    claim_folder(sweep)
+    file.write_text(text.replace('"0.7"', '"0.8"', 1))
+    with pytest.raises(BadRecord, match="its own checksum"):
+        read_sweep(file)
+    with pytest.raises(UsageError, match="was edited"):
+        claim_folder(sweep)
+    file.write_text(json.dumps(sweep.manifest(), indent=1))  # from before plans were sealed
+    claim_folder(sweep)
+    assert file.read_text() == text
 
 
 def test_the_report_names_an_edited_point_and_leaves_it_out(gpw: Gpw, tmp_path: Path) -> None:

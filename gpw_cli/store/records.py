@@ -1,4 +1,4 @@
-"""What a sweep leaves in its folder: ``sweep.json``, and a sealed file a point.
+"""What a sweep leaves in its folder: ``sweep.json`` and a file a point, all sealed.
 
     manifest = read_sweep(folder / "sweep.json")        # raises BadRecord
     record = read_point(folder / "points" / "sparsity=0.5.json")
@@ -40,7 +40,10 @@ def _opened(file: Path) -> Opened:
 
 
 def read_sweep(file: Path) -> dict[str, Any]:
-    """The content of a ``sweep.json``; raises FileNotFoundError and BadRecord."""
+    """The content of a ``sweep.json``; raises FileNotFoundError and BadRecord.
+
+    One from before they were sealed is taken as it is; the next ``gpw sweep`` seals it.
+    """
     content = _opened(file).content
     points = content.get("points")
     if not isinstance(points, list):

@@ -20,9 +20,10 @@ from gpw_cli.errors import UsageError
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.own import absolute, is_own
 from gpw_cli.stages.pipeline import Step, plan
-from gpw_cli.store.files import clear_partials, write_json
+from gpw_cli.store.files import clear_partials, write_text
 from gpw_cli.store.keys import digest
 from gpw_cli.store.records import BadRecord, read_sweep
+from gpw_cli.store.seal import sealed
 
 VERSION = 1
 MAX_POINTS = 100_000
@@ -88,11 +89,13 @@ def plan_sweep(request: Request, progress: Progress = lambda what, done, total: 
     """
     fixed, axes = expand(request.overrides)
     common = compose(fixed, request.config_dir)
-    experiment, quantized = common.sweep, common.finetune.quantized
+    experiment = common.sweep
+    quantized, shared = common.finetune.quantized, common.finetune.shared.bits
+    trained = {"finetune.quantized": str(quantized), "finetune.shared.bits": str(shared)}
     grids = overlaid(experiment.grids, fixed, axes) or [axes]
     until = request.until or experiment.until
     _refuse_endless(grids)
-    axes_of_points = [axis for grid in grids for axis in product(grid, quantized=quantized)]
+    axes_of_points = [axis for grid in grids for axis in product(grid, trained)]
     combined = {tuple(sorted(axis.items())): axis for axis in axes_of_points}
     points: list[Point] = []
     for axis in combined.values():
@@ -138,7 +141,7 @@ def _checked(name: str) -> str:
 
 
 def claim_folder(sweep: Sweep) -> None:
-    """Write ``sweep.json``, or refuse a folder that holds another sweep's points.
+    """Write ``sweep.json`` (sealed), or refuse a folder that holds another sweep's points.
 
     The same sweep, one that only adds points, and the same command with a newer gpw may use the
     folder again; what has other keys then counts as not finished (``report/load.py``).
@@ -150,9 +153,12 @@ def claim_folder(sweep: Sweep) -> None:
     except (FileNotFoundError, NotADirectoryError):
         before, commanded = {}, sweep.overrides
     except (BadRecord, KeyError) as error:
-        raise UsageError(f"{file} is no sweep of ours ({error}); choose another --name") from None
+        raise UsageError(
+            f"{file} is no sweep of ours, or was edited ({error}); choose another --name, or "
+            "remove the file"
+        ) from None
     _refuse_others(sweep, before, commanded)
-    write_json(file, sweep.manifest())
+    write_text(file, sealed(sweep.manifest()))
     for folder in (sweep.folder, sweep.folder / "points"):
         clear_partials(folder)
 

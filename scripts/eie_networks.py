@@ -62,8 +62,16 @@ def loaded(file: Path) -> nn.Module:
 def masked(model: nn.Module, scheme: str, sparsity: str) -> nn.Module:
     names = prunable_layers(model, include_first=False, include_last=False)
     weights = dict(model.named_parameters())
-    found = prune_masks(weights, names, scheme=scheme, sparsity=sparsity, scope="layer",
-                        criterion="l1", tile=(64, 1))  # fmt: skip
+    pruning = compose([f"scheme={scheme}", f"sparsity={sparsity}"]).pruning
+    found = prune_masks(
+        weights,
+        names,
+        scheme=pruning.scheme,
+        sparsity=pruning.exact_sparsity,
+        scope=pruning.scope,
+        criterion=pruning.criterion,
+        tile=(64, 1),
+    )
     apply_masks(model, found.masks)
     return model
 

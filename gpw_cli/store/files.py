@@ -1,4 +1,4 @@
-"""Files that readers never see half-written, and one line for what the system refuses."""
+"""Files that readers never see half-written, and storage errors in one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _REASONS = {
 
 @contextmanager
 def storage_errors(where: Path, advice: str = AGAIN) -> Iterator[None]:
-    """Turn the operating system's storage errors into one line that says what to do."""
+    """Turns the operating system's storage errors into one line that says what to do."""
     try:
         yield
     except Exception as error:

@@ -1,10 +1,10 @@
-"""Listing and cleaning a store: what is kept follows from the sweeps in the results folder.
+"""Listing and cleaning a store; the sweeps in the results folder say what is kept.
 
 for entry in entries(root): print(entry.stage, entry.key, entry.bytes)
 collect(root, keep=referenced([Path("results")]), dry_run=True).removed     # records.py
 
-A folder is renamed away (to ``ROOT/.trash``) before anything in it is deleted, so that a cleaning
-that is killed leaves no half of an artifact in its place; the next one empties the trash.
+A folder is renamed (into ``ROOT/.trash``) before anything in it is deleted, so that a killed
+cleaning leaves no half-deleted artifact in place; the next cleaning empties the trash.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SHOWN = (("model", "name"), ("data", "name"), ("pruning", "scheme"), ("pruning"
 class Entry:
     """One directory of the store. bytes: size on disk; seconds: since its last change.
 
-    state: complete, partial, damaged, or unreadable (not allowed); made_with: network, pictures,
+    state: complete, partial, damaged, or unreadable (not allowed); made_with: network, data set,
     scheme and sparsity as far as the stage depends on them; summary: accuracy and recipe.
     """
 
@@ -51,7 +51,7 @@ class Entry:
 
 @dataclass
 class Collected:
-    """removed: what went, or would; young, used: what was spared for its age or its users."""
+    """removed: what was removed, or would be; young, used: spared for its age or its users."""
 
     removed: list[Entry] = field(default_factory=list)
     young: list[Entry] = field(default_factory=list)
@@ -145,7 +145,7 @@ def _prepared(root: Path) -> Iterator[None]:
 def _sort_in(
     found: Collected, entry: Entry, root: Path, used: set[str], dry_run: bool, min_age: float
 ) -> None:
-    """Put ``entry`` where it belongs; away with it, if it goes."""
+    """Remove ``entry`` unless it is spared, and note which it was."""
     lock = _lock_of(entry.path)
     if entry.key in used or (dry_run and held(lock)):
         found.used.append(entry)
@@ -162,7 +162,7 @@ def _lock_of(path: Path) -> Path:
 
 
 def _move_away(path: Path, root: Path, lock: Path) -> bool:
-    """False: somebody makes it just now."""
+    """Returns False where another process is making it."""
     try:
         with FileLock(lock).acquire(timeout=0):
             os.rename(path, root / TRASH / f"{path.name}-{uuid.uuid4().hex[:8]}")
@@ -174,9 +174,9 @@ def _move_away(path: Path, root: Path, lock: Path) -> bool:
 
 
 def _remove_locks(root: Path, used: set[str]) -> None:
-    """Lock files of keys that nothing is left of.
+    """Removes the lock files of keys that nothing is left of.
 
-    Safe: who takes the lock of a key has written it down before, and nobody writes down now.
+    This is safe: a process notes a key before it takes its lock, and nobody notes keys now.
     """
     for lock in root.glob("[!.]*/*.lock"):
         left = (lock.parent / lock.stem).exists() or any(

@@ -1,4 +1,4 @@
-"""Reading an artifact: its manifest checked against itself, against what was asked, and its files.
+"""Reading an artifact: its manifest is checked against itself and the request, its files too.
 
 reading = read(folder, stage="prune", key="3f2a...", parent="9c01...")
 reading.damage              # None, or what is wrong in a few words

@@ -1,10 +1,10 @@
-"""JSON files that carry a checksum of their own content, in their last line but one.
+"""JSON files that carry a checksum of their own content in the last line but one.
 
     text = sealed({"metrics": {"test_accuracy": 90.0}})
     opened(text.encode())       # Opened({"metrics": ...}, sealed=True)
 
-The checksum is that of the text before it, so that every change of a byte is noticed. A file from
-before there were seals has none and opens with ``sealed=False``.
+The checksum covers the text before it, so that a change of any byte is noticed. A file from before
+there were seals has none and opens with ``sealed=False``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NAME = "sha256"
-# By its shape alone: a seal whose name or digest has changed is damage, not the lack of a seal.
+# Matched by its shape alone: a seal with a changed name or digest is damage, not a missing seal.
 _SEAL = re.compile(r',\n "(.{6})": "(.{64})"\n\}\n?', re.DOTALL)
 _LENGTH = len(',\n "": ""\n}\n') + len(NAME) + 64
 

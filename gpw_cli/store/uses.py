@@ -1,17 +1,17 @@
-"""Which artifacts living processes use, so that cleaning a store takes none of them.
+"""Which artifacts running processes use, so that cleaning a store removes none of them.
 
     uses = Uses(root)
     with uses.of(["3f2a...", "9c01..."]):       # from here on `gpw cache gc` spares them
         ...
     living(root)                                # {4711: {"3f2a...", "9c01..."}}
 
-A process writes its keys to a file of its own below ``ROOT/.uses`` and holds the lock beside it,
-which dies with the process, however that ends.
+A process writes its keys to its own file below ``ROOT/.uses`` and holds the lock beside it, which
+is released when the process ends, however it ends.
 
-Order of locks, for the whole store: first ``.uses/.lock``, held for moments only, to write down
-keys or while ``gpw cache gc`` moves folders away; then the lock of one key, held as long as its
-artifact is being made. Who holds the lock of a key never waits for ``.uses/.lock``, and who holds
-``.uses/.lock`` never waits for the lock of a key, but tries it once.
+The order of locks in the whole store: first ``.uses/.lock``, held only briefly, to write down keys
+or while ``gpw cache gc`` moves folders; then the lock of one key, held while its artifact is made.
+A process that holds the lock of a key never waits for ``.uses/.lock``, and one that holds
+``.uses/.lock`` never waits for the lock of a key but tries it once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Uses:
 
     @contextmanager
     def of(self, keys: Iterable[str]) -> Iterator[None]:
-        """Within the block ``keys`` are in use; blocks nest, and the outermost one ends them all.
+        """Within the block ``keys`` are in use. Blocks nest; the outermost ends them all.
 
         A store that cannot be written is read without a mark: nobody can clean it either.
         """
@@ -80,7 +80,7 @@ class Uses:
 
 @contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """Nobody else writes down keys or moves folders away meanwhile. First in the order of locks."""
+    """Within the block nobody else notes keys or moves folders. First in the order of locks."""
     with FileLock(root / FOLDER / ".lock"):
         yield
 
@@ -105,7 +105,7 @@ def _read(folder: Path, *, drop_dead: bool = True) -> dict[int, set[str]]:
 
 
 def held(lock: Path) -> bool:
-    """Whether a living process holds ``lock``; never creates it."""
+    """Whether a running process holds ``lock``; never creates it."""
     if not lock.exists():
         return False
     try:

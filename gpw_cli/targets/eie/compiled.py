@@ -29,7 +29,7 @@ Int8 = NDArray[np.int8]
 
 @dataclass(frozen=True, eq=False)
 class EieTiming(Timing):
-    """An image's cycles; ``accesses`` and ``picojoules`` an image, ``entry_lines`` once stored."""
+    """Of one image. ``entry_lines``: lines of the weight SRAMs that the network fills."""
 
     accesses: Counts
     picojoules: Mapping[str, float]
@@ -37,7 +37,7 @@ class EieTiming(Timing):
     theoretical_cycles: int
 
     def counts(self) -> dict[str, int | float]:
-        """Also what convolutions cost without weight reuse, and the estimated energy."""
+        """Adds what convolutions cost without weight reuse, and the estimated energy."""
         return {
             **super().counts(),
             "theoretical_cycles": self.theoretical_cycles,
@@ -47,7 +47,7 @@ class EieTiming(Timing):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Also accesses and energy by class."""
+        """Adds accesses and energy by class."""
         own = {"accesses": asdict(self.accesses), "picojoules": dict(self.picojoules)}
         return {**super().to_dict(), **own}
 
@@ -83,7 +83,7 @@ class CompiledEie:
 
     @property
     def timed_images(self) -> int:
-        """How many images ``time_on`` wants."""
+        """How many images ``time_on`` takes."""
         return self.network.config.timed_images
 
     def simulator(self) -> Callable[[Int8], NDArray[Any]]:
@@ -108,12 +108,12 @@ class CompiledEie:
         return run
 
     def time(self) -> EieTiming:
-        """Of one image of noise, which keeps more activations above zero than a picture does."""
+        """One image of noise, which leaves more activations above zero than a real one does."""
         shape = (1, *self.network.graph.input.shape)
         return self.time_on(np.random.default_rng(0).integers(-127, 128, shape).astype(np.int8))
 
     def time_on(self, images: Int8) -> EieTiming:
-        """Mean of one image, over int8 [N, C, H, W]."""
+        """The mean over images int8 [N, C, H, W]."""
         network, config = self.network, self.network.config
         tensors = Simulator(network).tensors(images)
         layers = {
@@ -140,7 +140,7 @@ class CompiledEie:
         )
 
     def _dram(self) -> dict[str, int]:
-        """Bytes an image: picture, logits, and the weights where the SRAMs are too small."""
+        """Bytes an image: the input, the logits, and the weights where the SRAMs are too small."""
         graph = self.network.graph
         outputs = int(np.prod(graph.node(graph.output).shape))
         values = int(np.prod(graph.input.shape)) + outputs

@@ -1,4 +1,4 @@
-"""EIE as data: what ``conf/target/eie.yaml`` fills in.
+"""The settings of an EIE, which ``conf/target/eie.yaml`` fills in.
 
 EieConfig(pes=64, queue_depth=8).entries_per_line      # 8: 64 bits of 4-bit codes and 4-bit runs
 
@@ -21,10 +21,10 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class EnergyTable:
-    """Picojoule an access in 45 nm; ``source`` is printed beside every estimate.
+    """Picojoules per access in 45 nm; ``source`` is printed beside every estimate.
 
-    The 32-bit numbers of the table that EIE's authors print. A narrower or wider SRAM access counts
-    by its bits; 16-bit multiplications and additions count as the 32-bit ones, an upper bound.
+    These are the 32-bit numbers of the table that EIE's authors print. SRAM accesses of another
+    width are scaled by their bits; 16-bit arithmetic counts as 32-bit, which is an upper bound.
     """
 
     source: str = "45 nm table of EIE's authors (int32 0.1 and 3.1 pJ, 32-bit SRAM 5, DRAM 640)"
@@ -39,7 +39,7 @@ class EnergyTable:
 class EieConfig(TargetConfig):
     """One EIE. UsageError for a number out of range.
 
-    ``queue_depth`` counts the activations that a PE holds: the one it works on and those waiting.
+    ``queue_depth`` counts the activations that a PE holds: the one in work and those waiting.
     """
 
     family: str = "eie"
@@ -54,7 +54,7 @@ class EieConfig(TargetConfig):
     weight_kib: int = 128  # SRAMs of one PE
     pointer_kib: int = 32
     act_kib: int = 2
-    pipeline_cycles: int = 7  # from the first activation read to the last write, beyond the work
+    pipeline_cycles: int = 7  # to fill and drain the pipeline, in addition to the work
     clock_mhz: float = 800.0
     timed_images: int = 1  # test images whose cycles are counted, then averaged
     checked_images: int = 2  # test images that also run through the reference executor
@@ -74,7 +74,7 @@ class EieConfig(TargetConfig):
 
     @property
     def entry_bits(self) -> int:
-        """Bits of a code and its run."""
+        """Bits of one entry, a code and its run."""
         return self.code_bits + self.index_bits
 
     @property
@@ -84,17 +84,17 @@ class EieConfig(TargetConfig):
 
     @property
     def slot_bits(self) -> int:
-        """Low bits of a pointer: which entry of its line."""
+        """Low bits of a pointer, which select the entry within a line."""
         return (self.entries_per_line - 1).bit_length()
 
     @property
     def max_entries(self) -> int:
-        """Entries of one PE that a pointer can still tell apart, its end included."""
+        """The most entries of one PE that pointers can address, the end included."""
         return ((1 << (POINTER_BITS - self.slot_bits)) - 1) * self.entries_per_line
 
     @property
     def vector(self) -> int:
-        """Activations that the register files of all PEs hold together."""
+        """Activations that the register files of all PEs hold."""
         return self.registers * self.pes
 
 

@@ -1,12 +1,12 @@
-"""EIE's compressed columns: for every weight a code and the number of zeros before it.
+"""EIE's compressed columns: a code for every weight and the number of zeros before it.
 
     packed = encode(codes, pes=64, index_bits=4)     # uint8 [rows, columns] -> entries of every PE
     decode(packed)                                    # the same codes
 
 Rows are interleaved: row r is row r // pes of PE r % pes. Within a PE and a column, an entry
-(code, run) says that ``run`` zeros stand before a weight; a run of more than 2^index_bits - 1 zeros
-is bridged by padding entries of code 0 and the longest run, each of which stands for
-2^index_bits zeros. Zeros after a column's last weight are not stored. papers/002, section 4.5.2:
+(code, run) is a weight after ``run`` zeros. A longer run than 2^index_bits - 1 is bridged by
+padding entries with code 0 and the longest run, each of which stands for 2^index_bits zeros. Zeros
+after a column's last weight are not stored. papers/002, section 4.5.2:
 
     0 0 1 2 (18 zeros) 3   ->   codes 1 2 0 3   runs 2 0 15 2
 """
@@ -54,7 +54,7 @@ class Csc:
 
     @property
     def padding(self) -> int:
-        """Entries that only bridge zeros."""
+        """Entries that only bridge a run of zeros."""
         return int((self.codes == 0).sum())
 
     @property

@@ -1,4 +1,4 @@
-"""Energy of a run, estimated: accesses times the picojoules of one named table.
+"""An estimate of the energy of a run: accesses times the picojoules of one named table.
 
 energy(counts, network_bits=0, config)["weight SRAM"]      # picojoule
 """
@@ -12,11 +12,11 @@ from gpw_cli.targets.eie.timing import Counts
 
 
 def energy(counts: Counts, dram_bits: int, config: EieConfig) -> Mapping[str, float]:
-    """Picojoules by class. ``dram_bits``: what is read from and written to DRAM.
+    """Picojoules by class. ``dram_bits``: bits read from and written to DRAM.
 
-    An entry reads its shared value from the codebook; one that is no padding also reads and writes
-    an accumulator, multiplies and adds. A broadcast reads one source register, writes and reads
-    every PE's queue, and reads both pointer banks of every PE.
+    An entry reads its shared value from the codebook; unless it is padding, it also reads and
+    writes an accumulator, multiplies and adds. A broadcast reads one source register, writes and
+    reads every PE's queue, and reads both pointer banks of every PE.
     """
     table = config.energy
     real = counts.entries - counts.padding

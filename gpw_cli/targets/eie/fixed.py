@@ -1,11 +1,11 @@
 """EIE's 16-bit fixed point on an integer graph.
 
-An activation is a 16-bit integer that holds the graph's 8-bit integer times 2^8: eight more bits,
-and the same range. A shared weight is a 16-bit integer, ``fraction`` of whose bits stand behind the
-point. A product is 32 bits wide; it is shifted right, rounded half up, and added to a 16-bit
-accumulator. The shift is the smallest with which no accumulator can leave 16 bits whatever the
-activations are, so an adder may saturate or wrap around and add in any
-order. (The paper says "16-bit fixed point" and no more; rounding and shifts are our choice.)
+An activation is a 16-bit integer, the graph's 8-bit integer times 2^8: the same range with eight
+more bits. A shared weight is a 16-bit integer with ``fraction`` bits after the binary point. A
+product is 32 bits wide; it is shifted right, rounded half up, and added to a 16-bit accumulator.
+The shift is the smallest one that keeps every accumulator within 16 bits whatever the activations
+are, so neither the order of the additions nor what an adder does on overflow matters. (The paper
+says "16-bit fixed point" and no more; rounding and shifts are our choice.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_SHIFT = 30
 
 
 def fraction_for(largest: float) -> int:
-    """Most fraction bits with which ``largest`` still fits 16 bits; 15 for zero."""
+    """The most fraction bits that let ``largest`` fit in 16 bits; 15 for zero."""
     return math.floor(math.log2(TOP / largest)) if largest > 0 else 15
 
 
@@ -35,14 +35,14 @@ def to_fixed(values: Floats, fraction: int) -> Int16:
 
 
 def shifted(value: Int64, left: int) -> Int64:
-    """Value * 2^left; for a negative ``left`` shifted right and rounded half up."""
+    """``value`` * 2^left; a negative ``left`` shifts right and rounds half up."""
     if left >= 0:
         return value << left
     return (value + (1 << (-left - 1))) >> -left
 
 
 def rounded(value: Floats) -> Int16:
-    """Half up, clipped to 16 bits: what the host stores."""
+    """Rounded half up and clipped to 16 bits, as the host stores it."""
     return saturated(np.floor(value + 0.5).astype(np.int64))
 
 

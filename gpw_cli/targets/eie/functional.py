@@ -4,9 +4,8 @@
     logits = simulator.run(x)            # int8 [N, C, H, W] -> int16 [N, classes]
     simulator.tensors(x)["conv1"]        # every tensor, int16 [C, H, W, N]
 
-As in EIE, a column is skipped where its activation is zero, and a product is looked up once for
-every shared value. Vectors (images and pixels) are one axis of an array, entries are not: each
-column's entries are walked in the order of the SRAM.
+As in EIE, a column whose activation is zero is skipped. Images and pixels are one axis of an array;
+the columns are walked one after the other, and each shared value of a column is multiplied once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What EIE leaves to the host, and the way back into the activation SRAM.
+"""What EIE leaves to the host, and how results return to the activation SRAM.
 
 Tensors are int16 [C, H, W, N]: the integer graph's values times 2^8.
 """
@@ -18,7 +18,7 @@ from gpw_cli.targets.eie.network import Layer, limits, scale_of
 
 
 def finish(layer: Layer, sums: Int16, tensors: Mapping[str, Int16]) -> Int16:
-    """Accumulators [O, OH, OW, N] to the tensor that the next layer reads."""
+    """The tensor that the next layer reads, from accumulators [O, OH, OW, N]."""
     wide = sums.astype(np.int64)
     if layer.residual is not None:
         shortcut = tensors[layer.residual] * layer.residual_scale[:, None, None, None]
@@ -30,7 +30,7 @@ def finish(layer: Layer, sums: Int16, tensors: Mapping[str, Int16]) -> Int16:
 
 
 def compute(node: IntNode, tensors: Mapping[str, Int16]) -> Int16:
-    """Every node but the input and convolutions. Sums are exact, then rounded half up, clipped."""
+    """Any node but the input and convolutions. Sums are exact, then rounded half up and clipped."""
     if isinstance(node, integer.IntAdd):
         total = tensors[node.a] * 2.0**node.shift_a + tensors[node.b] * 2.0**node.shift_b
         total = np.maximum(total, 0) if node.relu else total

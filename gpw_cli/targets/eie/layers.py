@@ -1,10 +1,10 @@
-"""The nine layers of EIE's benchmark as random matrices, and what a layer takes on a given EIE.
+"""The nine layers of EIE's benchmark as random matrices, timed on a given EIE.
 
     layer = random_layer(BENCHMARK[0], seed=0)
     time_random(layer, EieConfig()).cycles
 
-Densities of weights and activations are those that the authors state; the values that survive are
-drawn evenly, so a column here is more regular than a trained one.
+The densities of weights and activations are the authors'. Which values survive is drawn uniformly,
+so a column is more regular than a trained one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpw_cli.targets.eie.codebook import Codes
+from gpw_cli.graph.codebook import Codes
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import encode
 from gpw_cli.targets.eie.matrix import Blocks, slices_of
@@ -25,7 +25,7 @@ from gpw_cli.targets.eie.timing import Counts, time_pass
 class Bench:
     """One fully connected layer. Densities in 0..1; the published times in microseconds.
 
-    ``recalled``: the densities are remembered, not read in a public text. All the times are.
+    ``recalled``: the densities are recollections, not read in a public text. So are all the times.
     """
 
     name: str
@@ -60,7 +60,7 @@ class RandomLayer:
 
 
 def random_layer(bench: Bench, seed: int) -> RandomLayer:
-    """Each weight and each activation is there with its density, on its own."""
+    """Every weight and every activation is kept independently, with its density."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(1, 16, (bench.outputs, bench.inputs), dtype=np.uint8)
     codes *= rng.random(codes.shape, dtype=np.float32) < bench.weights
@@ -68,7 +68,7 @@ def random_layer(bench: Bench, seed: int) -> RandomLayer:
 
 
 def entries_of(layer: RandomLayer, config: EieConfig) -> Blocks:
-    """The layer's blocks, whatever 16-bit pointers reach: sweeps go beyond EIE's own sizes."""
+    """The layer's blocks, of any size: sweeps go beyond what 16-bit pointers reach."""
     return tuple(
         tuple(encode(block, config.pes, config.index_bits) for block in row)
         for row in slices_of(layer.codes, config)

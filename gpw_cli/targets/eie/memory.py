@@ -1,12 +1,12 @@
-"""What lies in each PE's SRAMs, bit for bit, and how many bits that is.
+"""The contents of each PE's SRAMs, bit for bit, and their size.
 
     images = pack(csc, config)          # one PeImage a PE
     unpack(images, csc.rows, config)    # equal to csc
 
 A line of the weight SRAM holds whole entries, the first in its lowest bits; an entry is its code in
-the low ``code_bits``, then its run. A pointer is 16 bits: the line, and in the low bits the entry
-within the line (13 and 3 bits for lines of 8). Pointers of even columns lie in one bank, of odd
-columns in the other, so that both ends of a column are read in one cycle.
+the low ``code_bits`` bits, then its run. A pointer is 16 bits: the line, and in the low bits the
+entry within the line (13 and 3 bits for lines of 8). Pointers of even columns lie in one bank, of
+odd columns in the other, so that both ends of a column are read in one cycle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Pointers = NDArray[np.uint16]
 
 @dataclass(frozen=True, eq=False)
 class PeImage:
-    """One PE. weights: uint8 [lines, bytes of a line]; even, odd: uint16, a pointer a column."""
+    """One PE. weights: uint8 [lines, bytes of a line]; even, odd: uint16, one pointer a column."""
 
     weights: Bytes
     even: Pointers

@@ -1,4 +1,4 @@
-"""In which cycle every PE starts on every activation: EIE's broadcast with a queue in each PE.
+"""The cycle in which every PE starts on every activation: EIE's broadcast and its queues.
 
 timed = run_queues(work, active, config)     # Work of a matrix, active bool [columns, n]
 timed.cycles                                   # int64 [n], one a vector
@@ -103,7 +103,7 @@ def _nonzero(active: Bools, config: EieConfig, reload: int) -> tuple[Int64, Int6
 
 
 class _State:
-    """Where every PE of every vector stands; vectors that have ended keep their last values."""
+    """The progress of every PE for every vector; a vector that has ended keeps its last values."""
 
     def __init__(self, work: Work, config: EieConfig, vectors: int) -> None:
         counts, starts, each = work.counts, work.starts, config.entries_per_line
@@ -140,7 +140,7 @@ class _State:
         return np.asarray(self.started[k - waiting][:n] + 1, np.int64)
 
     def _read(self, column: Int64) -> None:
-        """A line that is still in the PE's register is not read again."""
+        """Counts the lines that are read; a line still in the PE's register is not read again."""
         n = len(column)
         some, first, last = self.some[column], self.first[column], self.last[column]
         read = last - first + 1 - (first == self.line[:n])

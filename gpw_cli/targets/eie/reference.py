@@ -1,7 +1,7 @@
-"""The same network without compressed columns: what the simulator must equal, bit for bit.
+"""The same network without compressed columns, which the simulator must equal bit for bit.
 
-Every layer is its dense matrix of 16-bit weights; every product of a window is formed, zeros too,
-and summed in 64 bits. A sum that leaves 16 bits is a fault, since ``safe_shift`` excludes it.
+Every layer is a dense matrix of 16-bit weights. All products of a window, zeros included, are
+summed in 64 bits. A sum beyond 16 bits is a fault of gpw, because ``safe_shift`` rules it out.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from gpw_cli.errors import ProgramError
+from gpw_cli.graph.codebook import share
 from gpw_cli.graph.integer import Int8, IntConv, IntInput
-from gpw_cli.targets.eie.codebook import share
 from gpw_cli.targets.eie.fixed import TOP, Int16
 from gpw_cli.targets.eie.host import compute, finish, widened
 from gpw_cli.targets.eie.network import Layer, Network, scale_of

@@ -25,12 +25,12 @@ class Eie:
 
     @property
     def tile(self) -> tuple[int, int]:
-        """(PEs, 1): what the PEs multiply at once is one activation by a weight of each."""
+        """(PEs, 1): at once, the PEs multiply one activation by one weight each."""
         return self.config.pes, 1
 
     @property
     def program(self) -> type[CompiledEie]:
-        """Simulates in its own arithmetic; its cycles depend on the images."""
+        """Simulates EIE's own arithmetic; its cycles depend on the images."""
         from gpw_cli.targets.eie.compiled import CompiledEie
 
         return CompiledEie

@@ -1,12 +1,12 @@
-"""Cycles and accesses of a network, layer by layer, from the activations that really occur.
+"""Cycles and accesses of a network, layer by layer, for the activations of given images.
 
     times = time_network(network, tensors)      # tensors of Simulator.tensors for some images
     times[0].cycles, times[0].balance
 
 A linear layer's vectors stay in the register files. A convolution's windows and results do not:
 each output pixel loads its window from the activation SRAM, waits for its last PE, and stores its
-result; so does each pass of a layer with more outputs than the register files hold. Nothing of that
-overlaps with the work.
+result, and so does each pass of a layer with more outputs than the register files hold. None of
+this overlaps with the work.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from gpw_cli.targets.eie.queues import Bools, Int64, run_queues
 
 @dataclass(frozen=True)
 class Counts:
-    """What a layer's vectors took, summed over them and over output passes; adds up with ``+``.
+    """What a layer took, summed over its vectors and output passes; sums with ``+``.
 
-    ``entries``: PE cycles with an entry; ``padding``: those of
-    them that only bridge zeros. ``full``: cycles in which a full queue held back a broadcast.
+    ``entries``: PE cycles spent on an entry; ``padding``: those that only bridge zeros. ``full``:
+    cycles in which a full queue held back a broadcast.
     """
 
     vectors: int = 0
@@ -56,20 +56,20 @@ class Counts:
 
     @property
     def split(self) -> dict[str, int]:
-        """The cycles by what they are spent on."""
+        """Cycles by what they are spent on."""
         return {"queues": self.queues, "moves": self.moves, "pipeline": self.pipeline}
 
     @property
     def cycles(self) -> int:
-        """All of them."""
+        """In total."""
         return self.queues + self.moves + self.pipeline
 
     def balance(self, pes: int) -> float:
-        """Share of the PEs' cycles in which they work on an entry, as EIE defines load balance."""
+        """Share of the PEs' cycles that are spent on an entry: load balance as EIE defines it."""
         return self.entries / (self.cycles * pes) if self.cycles else 0.0
 
     def theoretical(self, pes: int) -> float:
-        """Cycles of a perfectly even load: entries over PEs, nothing else."""
+        """Cycles of a perfectly even load: entries divided by PEs."""
         return self.entries / pes
 
 

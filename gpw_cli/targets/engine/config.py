@@ -1,4 +1,4 @@
-"""A vector engine as numbers: what it multiplies in a cycle, its buffers, what it skips.
+"""The numbers of a vector engine: what it multiplies in a cycle, its buffers, what it skips.
 
     cfg = EngineConfig(atomic_k=32, atomic_c=64, shared_buffer=512 * 1024, dram_bytes=32)
     cfg.tile                     # (32, 64): the shape of a pruning group
@@ -31,8 +31,8 @@ class EngineConfig(TargetConfig):
     # a virtual neuron is one output channel x atomic_c, placed freely: groups of 1 x atomic_c
     virtual_neurons: bool = False
     input_width: int = 0  # input values that reach an array in a cycle; 0: all atomic_c
-    # cycles that bring one tile of weights to the multipliers, and whether the tile before is
-    # multiplied meanwhile
+    # cycles to bring one tile of weights to the multipliers, and whether the tile before it is
+    # multiplied in the meantime
     weight_cycles: int = 0
     weight_overlap: bool = True
     image_mode: bool = False  # the first convolution packs kernel columns and channels (NVDLA)
@@ -57,7 +57,7 @@ class EngineConfig(TargetConfig):
     skips_zero_tiles: bool = True
     hypothetical: bool = True  # the stock hardware does not skip them
     weight_compression: bool = False  # zero weights cost one bit in DRAM (NVDLA)
-    batch: int = 1  # pictures that share a fully connected layer's weights (NVDLA)
+    batch: int = 1  # images that share a fully connected layer's weights (NVDLA)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -86,7 +86,7 @@ class EngineConfig(TargetConfig):
 
     @property
     def claims(self) -> bool:
-        """Whether cycles of a pruned network depend on something the stock hardware cannot do."""
+        """Whether the cycles of a pruned network rest on what the stock hardware cannot do."""
         return self.skips_zero_tiles and self.hypothetical
 
 

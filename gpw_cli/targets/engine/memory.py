@@ -1,4 +1,4 @@
-"""What a convolution moves to and from DRAM: a layer is split where the buffers are small.
+"""What a convolution moves to and from DRAM; a layer is split where the buffers are small.
 
     for traffic in traffics(work, row_bytes, cfg):      # the ways there are
         traffic.total, traffic.first, traffic.last
@@ -32,7 +32,7 @@ class Traffic:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """In total."""
         return self.weights + self.inputs + self.outputs + self.operands
 
 
@@ -52,7 +52,7 @@ def traffics(work: ConvWork, row_bytes: Ints, cfg: EngineConfig) -> Iterator[Tra
 
 
 def line_bytes(work: ConvWork, cfg: EngineConfig) -> int:
-    """One line of the input in DRAM; the picture is not padded where image mode reads it."""
+    """One line of the input in DRAM; the image is not padded where image mode reads it."""
     channels, _, wide = work.source
     if work.image and cfg.image_mode:
         return channels * wide * cfg.value_bytes
@@ -60,7 +60,7 @@ def line_bytes(work: ConvWork, cfg: EngineConfig) -> int:
 
 
 def least_input(work: ConvWork, cfg: EngineConfig) -> int:
-    """The bytes of the input that some kernel reads, once."""
+    """Bytes of the input that any kernel reads, each counted once."""
     lines, columns = (
         min(_span(work.out[1 + axis], work, axis), work.out[1 + axis] * work.kernel[axis])
         for axis in (0, 1)
@@ -87,7 +87,7 @@ def _shared(work: ConvWork, row_bytes: Ints, cfg: EngineConfig) -> Iterator[Way]
 
 
 def _parts(row_bytes: Ints, size: int) -> int:
-    """How many runs of rows fit in ``size`` bytes one after the other (a row alone always does)."""
+    """Number of runs of rows of at most ``size`` bytes each (a single row always fits)."""
     parts, used = 1, 0
     for row in row_bytes.tolist():
         if used and used + row > size:
@@ -144,7 +144,7 @@ class _Tile:
 
 
 def _tiles(work: ConvWork, part: int, channels: int, cfg: EngineConfig) -> Iterator[_Tile]:
-    """For each depth the largest tile that fits; none if a pixel's outputs are too much."""
+    """The largest tile that fits, for each depth; none if one pixel's outputs do not fit."""
     places = cfg.output_buffer // 2 // (channels * cfg.accumulator_bytes)
     pixel = line_bytes(work, cfg) // work.source[2]
     depth = 1

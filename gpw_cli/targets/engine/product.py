@@ -1,4 +1,4 @@
-"""Cycles of the multipliers, and bytes of the weights, for one convolution.
+"""Cycles of the multipliers and bytes of the weights of one convolution.
 
     product = direct(work, cfg)
     product.cycles, product.bound, product.row_bytes
@@ -28,8 +28,7 @@ class Product:
     """``cycles``: of the multipliers; ``bound``: with every array busy in every one of them.
 
     ``tiles``: passes, of all arrays. ``row_bytes`` int64 [rows]: weights and biases in DRAM of each
-    row of tiles, a row being the output channels of one tile. ``kernel_rows``: as the engine sees
-    the kernel, for the rows of the picture that must be there.
+    row of tiles, a row being the output channels of one tile.
     """
 
     cycles: int
@@ -49,7 +48,7 @@ def products(work: ConvWork, cfg: EngineConfig) -> list[Product]:
 
 
 def direct(work: ConvWork, cfg: EngineConfig) -> Product:
-    """One kernel position after the other."""
+    """One kernel position at a time."""
     there = _multiplied(work.nonzero, cfg)
     share = cfg.batch if work.pixels == 1 else 1
     stream = work.pixels * share
@@ -62,7 +61,7 @@ def image(work: ConvWork, cfg: EngineConfig) -> Product:
     """NVDLA's image input: the columns of a kernel row and their channels are one vector.
 
     Up to four kernel rows are joined too where they fit (channel post-extension: the limits are a
-    quarter and a half of ``atomic_c``). A stripe does not cross a line of the picture.
+    quarter and a half of ``atomic_c``). A stripe does not cross a line of the image.
     """
     packed = pack(work.nonzero, work.stride[1], cfg.atomic_c)
     there = _multiplied(packed, cfg)

@@ -1,4 +1,4 @@
-"""An engine as ``targets.base`` sees it: a tile and cycles, nothing that computes.
+"""An engine as ``targets.base`` sees it: a tile and cycles, no functional simulation.
 
 engine = Engine(load_target("nvdla_large", EngineConfig))
 engine.tile                                    # (32, 64)
@@ -26,7 +26,7 @@ class Engine:
 
     @property
     def tile(self) -> tuple[int, int]:
-        """(output, input) channels of what it can skip, hypothetically or not."""
+        """(output, input) channels of what it can skip, in stock hardware or hypothetically."""
         return self.config.tile
 
     @property
@@ -37,7 +37,7 @@ class Engine:
         return CompiledEngine
 
     def identity(self) -> Mapping[str, Any]:
-        """All numbers; not the name, nor what only labels them."""
+        """All numbers, without the name and what only labels them."""
         plain = asdict(self.config)
         del plain["family"], plain["name"], plain["hypothetical"]
         return {"engine": plain}

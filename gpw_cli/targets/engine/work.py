@@ -45,8 +45,8 @@ class Work:
 class ConvWork(Work):
     """A convolution with what its pipeline does. ``nonzero`` bool [O, I, KH, KW] of its weights.
 
-    ``image``: it reads the picture. ``adds``: an addition is in the pipeline, its second operand
-    as large as ``out``. ``pool``: a pool behind it.
+    ``image``: it reads the input image. ``adds``: an addition is in the pipeline, its second
+    operand as large as ``out``. ``pool``: a pool behind it.
     """
 
     nonzero: Bools

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from gpw_cli.errors import CheckpointError, UnsupportedError
 from gpw_cli.graph.integer import IntGraph, IntNode, Rescale
 from gpw_cli.graph.integer_verify import verify_integer
+from gpw_cli.graph.ir import Node
 
 ARRAYS, GRAPH = "graph.safetensors", "graph.json"
 VERSION = 1
@@ -36,7 +37,7 @@ def save(graph: IntGraph, folder: Path) -> None:
         "mean": graph.mean,
         "std": graph.std,
         "nodes": [
-            {"kind": type(node).__name__, **_plain(node, node.name, arrays)} for node in graph.nodes
+            {"kind": type(node).__name__, **plain(node, node.name, arrays)} for node in graph.nodes
         ],
     }
     save_file(arrays, folder / ARRAYS)
@@ -48,7 +49,7 @@ def load(folder: Path) -> IntGraph:
     try:
         text = json.loads((folder / GRAPH).read_text(encoding="utf-8"))
         arrays = load_file(folder / ARRAYS)
-        nodes = tuple(_node(entry, arrays) for entry in text["nodes"])
+        nodes = tuple(KINDS[entry["kind"]](**read(entry, arrays)) for entry in text["nodes"])
         graph = IntGraph(
             nodes, text["output"], text["scales"], tuple(text["mean"]), tuple(text["std"])
         )
@@ -60,11 +61,11 @@ def load(folder: Path) -> IntGraph:
         ) from error
 
 
-def _plain(
-    value: IntNode | Rescale, prefix: str, arrays: dict[str, NDArray[Any]]
+def plain(
+    value: IntNode | Node | Rescale, prefix: str, arrays: dict[str, NDArray[Any]]
 ) -> dict[str, Any]:
-    """Field by field; an array moves to ``arrays`` and leaves its key."""
-    plain: dict[str, Any] = {}
+    """The fields of a node for JSON; an array moves to ``arrays`` and leaves its key."""
+    found: dict[str, Any] = {}
     for field in fields(value):
         entry = getattr(value, field.name)
         if isinstance(value, Rescale) and field.name == "multiplier" and not value.multiplies:
@@ -74,14 +75,14 @@ def _plain(
             arrays[key] = np.ascontiguousarray(entry)
             entry = {"array": key}
         elif isinstance(entry, Rescale):
-            entry = {"rescale": _plain(entry, key, arrays)}
-        plain[field.name] = entry
-    return plain
+            entry = {"rescale": plain(entry, key, arrays)}
+        found[field.name] = entry
+    return found
 
 
-def _node(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IntNode:
-    values = {name: _value(value, arrays) for name, value in entry.items() if name != "kind"}
-    return KINDS[entry["kind"]](**values)
+def read(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """The fields of the node that ``plain`` described, with its arrays."""
+    return {name: _value(value, arrays) for name, value in entry.items() if name != "kind"}
 
 
 def _value(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:

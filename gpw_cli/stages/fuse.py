@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpw_cli.graph import float_io
 from gpw_cli.quantization.quantize import quantize_graph
 from gpw_cli.quantization.ranges import Ranges
 from gpw_cli.stages.integers import float_graph, leave
@@ -13,8 +14,8 @@ from gpw_cli.stages.pipeline import Job
 def build(job: Job) -> dict[str, Any]:
     """The fused integer graph, and the accuracy before and after."""
     job.services.device()
-    graph, quantizer = float_graph(job), job.config.quantizer
-    unfused = job.upstream["quantize"]
+    unfused, quantizer = job.upstream["quantize"], job.config.quantizer
+    graph = float_io.load(unfused.path) or float_graph(job)  # artifacts of gpw <= 0.1 lack it
     ranges = Ranges.load(unfused.path)
     integers = quantize_graph(graph, ranges, quantizer, fused=True)
     metrics = leave(job, graph, ranges, integers, fused=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpw_cli.graph import float_io
 from gpw_cli.quantization.quantize import quantize_graph
 from gpw_cli.stages.integers import float_graph, float_ranges, leave
 from gpw_cli.stages.pipeline import Job
@@ -15,6 +16,7 @@ def build(job: Job) -> dict[str, Any]:
     graph, quantizer = float_graph(job), job.config.quantizer
     ranges = float_ranges(job, graph)
     ranges.save(job.work)
+    float_io.save(graph, job.work)
     integers = quantize_graph(graph, ranges, quantizer, fused=False)
     metrics = leave(job, graph, ranges, integers, fused=False)
     return {

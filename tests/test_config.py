@@ -47,6 +47,7 @@ def test_digits_bring_their_network_and_explicit_choices_win() -> None:
         ("sparsity=-0.1", ["outside [0, 1)"]),
         ("sparsity=nan", ["outside [0, 1)"]),
         ("sparsity=0.5,0.6", ["several values", "gpw sweep"]),
+        ("sparsity=0.5:0.7", ["several values", "gpw sweep pruning.sparsity=0.5:0.7"]),
         ("model=resnet21", ["no model 'resnet21'", "resnet20", "did you mean"]),
         (
             "scheme=gwp",

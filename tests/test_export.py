@@ -6,7 +6,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
+from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.data.digits import load_digits_pictures
 from gpw_cli.data.pictures import normalise
 from gpw_cli.graph.dead import remove_dead
@@ -15,6 +18,9 @@ from gpw_cli.graph.fold import fold
 from gpw_cli.graph.module import GraphModule
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.registry import build_model
+from gpw_cli.quantization.quantize import prepare, quantize_graph
+from gpw_cli.quantization.ranges import calibrate
+from gpw_cli.quantization.reference import quantize_input, run
 from tests.networks import randomise
 
 ONE = ("data=digits", "pretrain.train.epochs=1", "finetune.train.epochs=1", "sparsity=0.5")
@@ -35,6 +41,70 @@ def test_a_graph_as_a_module_and_as_onnx_gives_the_same_logits(name, shape) -> N
     session = onnxruntime.InferenceSession(float_model(graph).SerializeToString())
     (found,) = session.run(None, {"input": x.numpy()})
     assert np.abs(found - wanted.numpy()).max() <= 1e-4 * max(1, float(wanted.abs().max()))
+
+
+class Fire(nn.Module):
+    """A concatenation as SqueezeNet and GoogLeNet have it, pooled and enlarged again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.narrow = nn.Conv2d(16, 8, 1)
+        self.left, self.right = nn.Conv2d(8, 12, 1), nn.Conv2d(8, 20, 3, padding=1)
+        self.up = nn.Upsample(scale_factor=2)
+        self.last = nn.Conv2d(32, 10, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.stem(x)), 3, 2, ceil_mode=True)
+        x = F.relu(self.narrow(x))
+        x = torch.cat([F.relu(self.left(x)), F.relu(self.right(x))], 1)
+        return self.last(self.up(x)).mean((2, 3))
+
+
+class Inverted(nn.Module):
+    """ReLU6, a depthwise convolution and a shortcut as MobileNet-V2 has them, channels shuffled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.wide = nn.Sequential(nn.Conv2d(16, 48, 1, bias=False), nn.BatchNorm2d(48), nn.ReLU6())
+        self.depth = nn.Sequential(nn.Conv2d(48, 48, 3, 1, 1, groups=48), nn.ReLU6())
+        self.thin = nn.Conv2d(48, 16, 1)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = F.relu6(2 * self.stem(x))
+        x = x + self.thin(self.depth(self.wide(x)))
+        kept, turned = (
+            x.view(x.shape[0], 2, 8, *x.shape[2:]).transpose(1, 2).flatten(1, 2).chunk(2, 1)
+        )
+        return self.head(torch.cat([kept, F.relu(turned)], 1).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("network", "written"),
+    [(Fire, {"Concat", "Resize", "MaxPool"}), (Inverted, {"Clip", "Gather", "Concat"})],
+)
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_quantized_graph_with_moves_and_clips_agrees_with_onnxruntime(
+    network, written, fused
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from gpw_cli.graph.onnx_out import quantized_model
+
+    torch.manual_seed(0)
+    cfg, x = QuantizerConfig(), torch.randn(32, 3, 16, 16)
+    graph = prepare(trace(randomise(network()), (3, 16, 16)), cfg)
+    integers = quantize_graph(graph, calibrate(graph, [x], cfg), cfg, fused=fused)
+    model = quantized_model(integers)
+    assert written <= {node.op_type for node in model.graph.node}
+    ours = run(integers, quantize_input(integers, x)) * integers.scales[integers.output]
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (found,) = session.run(None, {"image": x.numpy()})
+    apart = np.abs(found - ours).max() / np.abs(ours).max()
+    assert apart < 0.02  # codes apart by one, where a half is rounded to even
+    wanted = run_float(graph, x).numpy()
+    assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
 
 
 def test_export_writes_every_format_and_they_agree(gpw, tmp_path) -> None:

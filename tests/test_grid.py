@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gpw_cli.config.grid import decimal_range, expand, product, values
 from gpw_cli.errors import UsageError
+from gpw_cli.sweep.plan import Request, plan_sweep
 
 
 def test_range_is_inclusive_and_exact() -> None:
@@ -65,3 +66,9 @@ def test_one_setting_is_not_both_fixed_and_swept() -> None:
     with pytest.raises(UsageError, match=r"pruning\.sparsity and sparsity are the same setting"):
         expand(["pruning.sparsity=0.7", "sparsity=0.5:0.9"])
     assert expand(["bits=8", "quantizer.weight_bits=4:8"])[0] == ["bits=8"]
+
+
+def test_an_axis_may_be_a_setting_that_is_required() -> None:
+    budgets = ("scheme=gpw", "scope=cycles", "pruning.budget=9000,12000")
+    planned = plan_sweep(Request(["data=digits", *budgets]))
+    assert [point.config.pruning.budget for point in planned.points] == [9000, 12000]

@@ -5,17 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY, Gpw, Ran
+from safetensors.numpy import save_file
 
+from gpw_cli.stages.integers import LOGITS
+from gpw_cli.stages.simulate import reference_logits
+from gpw_cli.store.store import Artifact
 from gpw_cli.targets.vta.export import load_exported
 from gpw_cli.targets.vta.functional.simulator import FunctionalResult, Simulator, simulate
 
 OneLine = Callable[[Ran], str]
 DENSE = (*TINY, "scheme=dense")
+
+
+def test_the_logits_that_fuse_left_are_compared_with(tmp_path: Path) -> None:
+    job = SimpleNamespace(upstream={"fuse": Artifact("key", tmp_path, {})})
+    assert reference_logits(job, 2) is None  # of an artifact from before they were kept
+    logits = np.arange(30, dtype=np.int32).reshape(3, 10)
+    save_file({"logits": logits}, tmp_path / LOGITS)
+    assert np.array_equal(reference_logits(job, 2), logits[:2])
 
 
 @pytest.fixture

@@ -89,7 +89,8 @@ def _shown(metrics: dict[str, Any]) -> str:
     if "test_accuracy" in metrics:
         parts.append(f"{metrics['test_accuracy']:.2f} % of {metrics['n_test']:,} test pictures")
     if metrics.get("recipe"):
-        parts.append(f"recipe {metrics['recipe']}, {metrics['epochs']} epochs, one seed")
+        epochs = f"{metrics['epochs']} epoch{'' if metrics['epochs'] == 1 else 's'}"
+        parts.append(f"recipe {metrics['recipe']}, {epochs}, one seed")
     if "weight_bits" in metrics:
         bits = f"{metrics['weight_bits']}-bit weights, {metrics['act_bits']}-bit activations"
         parts.append(f"{bits}, unfused")

@@ -13,6 +13,7 @@ from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION
 
 _OPTION = re.compile(r"[\w./ +-]*")  # what the name of a file without its .yaml may be
+_RANGE = re.compile(r"[\d.eE+-]+:[\d.eE+-]+(:[\d.eE+-]+)?")  # config/grid.py reads it
 SHOWN = 200  # characters of what was given
 
 
@@ -33,7 +34,8 @@ def check_form(override: str) -> None:
         raise UsageError(f"'{override}': hydra's own settings have no effect here")
     if name == "runtime.trackers" and value[:1] != "[":
         raise UsageError(f"'{override}': trackers are a list, runtime.trackers=[{value}]")
-    if ("," in value and value[:1] not in "[{'\"") or value.startswith(("choice(", "range(")):
+    listed = "," in value and value[:1] not in "[{'\""
+    if listed or value.startswith(("choice(", "range(")) or _RANGE.fullmatch(value):
         raise UsageError(f"'{override}' has several values: use `gpw sweep {override}`")
     group = name.split("@")[0]
     if group in GROUPS and group != "runtime" and not _OPTION.fullmatch(value):

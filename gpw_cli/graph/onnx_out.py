@@ -28,9 +28,9 @@ from gpw_cli.graph.integer import (
     IntPad,
     IntRelu,
 )
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect
+from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.graph.ir import Add, AvgPool, Clip, Conv, Graph, Input, MaxPool, Pad, ReLU
-from gpw_cli.graph.moves import Concat, Select
+from gpw_cli.graph.moves import Concat, Select, Upsample
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -159,6 +159,10 @@ def _moved(writer: _Writer, node: Any) -> None:
     elif isinstance(node, Select | IntSelect):
         index = writer.array(f"{node.name}.channels", node.channels)
         writer.op("Gather", [node.input, index], node.name, axis=1)
+    elif isinstance(node, Upsample | IntUpsample):
+        factors = writer.array(f"{node.name}.factors", np.array([1, 1, *node.factor], np.float32))
+        how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        writer.op("Resize", [node.input, "", factors], node.name, mode="nearest", **how)
     else:
         raise UnsupportedError(f"{node.name}: {type(node).__name__} is not written as ONNX")
 

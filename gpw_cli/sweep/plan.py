@@ -88,7 +88,8 @@ def plan_sweep(request: Request, progress: Progress = lambda what, done, total: 
     progress: is told now and then how many points of a large sweep are planned.
     """
     fixed, axes = expand(request.overrides)
-    common = compose(fixed, request.config_dir)
+    first_point = [*fixed, *(f"{key}={found[0]}" for key, found in axes.items())]
+    common = compose(in_order(first_point), request.config_dir)  # an axis may be required
     experiment = common.sweep
     quantized, shared = common.finetune.quantized, common.finetune.shared.bits
     trained = {"finetune.quantized": str(quantized), "finetune.shared.bits": str(shared)}

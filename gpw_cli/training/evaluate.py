@@ -9,9 +9,16 @@ from gpw_cli.data.pictures import Pictures, Split, normalise
 
 
 @torch.inference_mode()
-def logits(model: nn.Module, split: Split, pictures: Pictures, batch_size: int = 500) -> Tensor:
-    """float32 [N, classes] on the CPU, for every picture of ``split`` in its order."""
+def logits(
+    model: nn.Module, split: Split, pictures: Pictures, batch_size: int | None = None
+) -> Tensor:
+    """float32 [N, classes] on the CPU, for every picture of ``split`` in its order.
+
+    An image's logits do not depend on the batch; on a CPU small batches, the default, stay in its
+    caches.
+    """
     device = next(model.parameters()).device
+    batch_size = batch_size or (100 if device.type == "cpu" else 500)
     was_training = model.training
     model.eval()
     parts = [

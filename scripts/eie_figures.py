@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from gpw_cli.models.registry import build_model
-from gpw_cli.report.style import MARKERS, drawing, light, panels, render, scheme_colour
+from gpw_cli.report.style import drawing, light, look, panels, render
 
 TICKS = {
     "ms": (0.5, 0.7, 1, 1.5, 2, 2.5),
@@ -170,14 +170,14 @@ def draw_one(pane: Any, own: pd.DataFrame, x: str, family: str, scheme: str) -> 
     own = own[own["accuracy"].notna()]
     if own.empty:
         return
-    colour = scheme_colour(scheme) if scheme != "dense" else light("ink")
+    mine = look("scheme", scheme)
     pane.plot(
         own[x],
         own["accuracy"],
-        color=colour,
-        marker=MARKERS.get(scheme, "*"),
+        color=mine.colour,
+        marker=mine.marker,
         markersize=8 if scheme == "dense" else 6,
-        markerfacecolor=light("page") if family == "eie" else colour,
+        markerfacecolor=light("page") if family == "eie" else mine.colour,
         linestyle="none" if scheme == "dense" else "--" if family == "eie" else "-",
         label=f"{scheme}, {family.upper()}",
     )
@@ -199,8 +199,8 @@ def draw_balanced(data: pd.DataFrame, path: Path) -> None:
                         100 * mean.index,
                         mean["mean"],
                         yerr=mean["std"].fillna(0),
-                        color=scheme_colour(scheme),
-                        marker=MARKERS[scheme],
+                        color=look("scheme", scheme).colour,
+                        marker=look("scheme", scheme).marker,
                         capsize=3,
                         label=scheme,
                     )

@@ -32,7 +32,7 @@ SAMPLE = Bench("4096 -> 1000", 4096, 1000, 0.257, 0.429, 0, 0, False)
 POWERS = [2**power for power in range(9)]  # 1 to 256
 SEEDS = (0, 1, 2)  # of the layer 4096 -> 1000; everything else has seed 0
 SWEPT = ("Alex-7", "VGG-7", "VGG-8", "NT-We", "NT-LSTM")  # small ones of each density
-COLOURS = ("gpw", "block", "fine", "vector", "ink")
+COLOURS = ("blue", "orange", "green", "pink", "ink")
 Row = dict[str, Any]
 
 
@@ -149,8 +149,8 @@ def draw_benchmark(data: pd.DataFrame, folder: Path) -> None:
         parts = [
             ("published_theoretical_us", "published, theoretical (recollected)", "muted", 0.45),
             ("published_actual_us", "published, actual (recollected)", "muted", 1.0),
-            ("theoretical_us", "here, theoretical", "gpw", 0.45),
-            ("actual_us", "here, actual", "gpw", 1.0),
+            ("theoretical_us", "here, theoretical", "blue", 0.45),
+            ("actual_us", "here, actual", "blue", 1.0),
         ]
         for index, (column, label, colour, alpha) in enumerate(parts):
             place = x + (index - 1.5) * 0.2

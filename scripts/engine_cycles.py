@@ -188,7 +188,7 @@ def draw(found: Sequence[Row], folder: Path) -> None:
     with drawing("engines"):
         figure, grid = panels(len(shown), 1, [2.5] * len(shown))
         for (axes,), title, series in zip(grid, titles, shown, strict=True):
-            draw_series(axes, series, DRAWN)
+            draw_series(axes, series)
             axes.set(title=title)
         for (axes,) in grid[: len(names)]:
             axes.set_ylim(0, max(max(one.y) for group in shown[: len(names)] for one in group) + 1)
@@ -196,7 +196,7 @@ def draw(found: Sequence[Row], folder: Path) -> None:
         grid[-1][0].set_xlabel("Sparsity of the pruned layers (%)")
         figure.draw_without_rendering()
         for (axes,), series in zip(grid, shown, strict=True):
-            name_series(axes, series, DRAWN)
+            name_series(axes, series)
         png, svg = render(figure)
     (folder / "speedup.png").write_bytes(png)
     (folder / "speedup.svg").write_text(svg)

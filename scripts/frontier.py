@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import gpw_cli as gpw
-from gpw_cli.report.style import MARKERS, ROLES, drawing, render
+from gpw_cli.report.style import drawing, light, look, render
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "results" / "frontier"
@@ -68,24 +68,25 @@ def draw(old: pd.DataFrame, new: pd.DataFrame) -> None:
 
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.add_subplot()
+    paper, ink, blue = light("page"), look("scheme", "dense"), look("scheme", "gpw").colour
     for scheme in ("block", "gpw"):
         own = old[old["scheme"] == scheme].sort_values("cycles")
-        colour, label = ROLES[scheme][0], f"{scheme} as published (10 epochs)"
-        axes.plot(
-            own["cycles"] / 1e3, own["accuracy"], MARKERS[scheme], color=colour, ms=5, label=label
-        )
+        mine, label = look("scheme", scheme), f"{scheme} as published (10 epochs)"
+        x, y = own["cycles"] / 1e3, own["accuracy"]
+        axes.plot(x, y, mine.marker, color=mine.colour, ms=5, mfc=paper, label=label)
     pruned = new[new["scheme"] == "gpw"].sort_values("cycles")
-    axes.plot(pruned["cycles"] / 1e3, pruned["accuracy"], "-o", color=ROLES["fine"][0], ms=6,
+    axes.plot(pruned["cycles"] / 1e3, pruned["accuracy"], "-o", color=blue, ms=6,
               label="under a budget of cycles (30 epochs, distilled)")  # fmt: skip
     dense = new[(new["scheme"] == "dense") & (new["model"] != "resnet20")]
     if len(dense):
-        axes.plot(dense["cycles"] / 1e3, dense["accuracy"], "*", color=ROLES["other"][0], ms=11,
+        x, y = dense["cycles"] / 1e3, dense["accuracy"]
+        axes.plot(x, y, ink.marker, color=ink.colour, mfc=paper, ms=11,
                   label="small dense networks (75 epochs, distilled)")  # fmt: skip
         for row in dense.itertuples():
             axes.annotate(f"{row.model}", (row.cycles / 1e3, row.accuracy), xytext=(6, -10),
                           textcoords="offset points", fontsize=8)  # fmt: skip
     whole = old[old["scheme"] == "dense"]
-    axes.plot(whole["cycles"] / 1e3, whole["accuracy"], "D", color=ROLES["ink"][0], ms=6,
+    axes.plot(whole["cycles"] / 1e3, whole["accuracy"], ink.marker, color=ink.colour, ms=11,
               label="ResNet-20, dense")  # fmt: skip
     axes.set(xlabel="thousand cycles of one image on VTA", ylabel="accuracy on VTA, int8 (%)")
     axes.set_ylim(62, 93)

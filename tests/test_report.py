@@ -432,32 +432,6 @@ def test_the_frontier_averages_seeds_and_names_what_is_worth_it(tmp_path: Path) 
     assert "11.1 %" in {row[5] for row in rows}
 
 
-@pytest.mark.parametrize("scopes", [(), ("layer", "global")])
-def test_the_frontier_has_a_panel_a_variant_and_names_that_touch_nothing(
-    tmp_path: Path, scopes: tuple[str, ...]
-) -> None:
-    sparsities = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
-    write_sweep(tmp_path / "s", sparsities=sparsities, scopes=scopes, npu=True)
-    figure = frontier.draw_frontier(load_sweep(tmp_path / "s"))
-    assert [axes.get_title() for axes in figure.axes] == (
-        [f"Test accuracy on vta (%): scope {scope}" for scope in scopes]
-        or ["Test accuracy on vta (%)"]
-    )
-    for axes in figure.axes:
-        assert axes.get_xlim() == figure.axes[0].get_xlim()
-        boxes = [text.get_window_extent() for text in axes.texts]
-        assert len(boxes) >= 8  # of ten networks; one that fits nowhere has no name
-        assert all(box.x0 > axes.bbox.x0 and box.x1 < axes.bbox.x1 for box in boxes)
-        pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
-        assert not any(a.overlaps(b) for a, b in pairs)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "Pareto front",
-        "bound of the hardware",
-        "gpw",
-        "block",
-    ]
-
-
 def test_every_variant_is_compared_with_its_own_dense_network(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", sparsities=(0.5,), scopes=("layer", "global"), npu=True)
     cycles = {"block,layer": 240, "block,global": 200, "gpw,layer": 120, "gpw,global": 125}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic_sweep import write_sweep
 
-from gpw_cli.report import accuracy, frontier, layers, npu
+from gpw_cli.report import accuracy, layers, npu, overlay
 from gpw_cli.report.build import build_report
 from gpw_cli.report.load import load_sweep
 from gpw_cli.report.page import dirty_note
@@ -109,9 +109,9 @@ def test_figures_have_text_and_numbers_for_the_pointer(tmp_path: Path) -> None:
     svg = (folder / "figures/accuracy_vs_cycles.svg").read_text()
     assert len(re.findall(r"<text[ >]", svg)) > 10
     titles = re.findall(r"<title>([^<]*)</title>", svg)
-    assert len(titles) == 2
-    (pruned,) = (title for title in titles if "50 %" in title)
-    assert {"90.65", "120", "1.200"} <= set(re.findall(r"[\d.]*\d", pruned))
+    assert len(titles) == 4  # two networks against cycles, two against DRAM bytes
+    pruned, *_ = (title for title in titles if "50.09 %" in title or "50 %" in title)
+    assert {"90.65", "120,000", "1.200", "449,206"} <= set(re.findall(r"[\d.,]*\d", pruned))
     sparsity = (folder / "figures/accuracy_vs_sparsity.svg").read_text()
     assert re.findall(r"<title>([^<]*)</title>", sparsity) == ["gpw at 50 %: 90.75 (1 seed)"]
 
@@ -119,7 +119,7 @@ def test_figures_have_text_and_numbers_for_the_pointer(tmp_path: Path) -> None:
 def test_cycles_have_a_second_axis_in_ms(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     write_with_dense(folder)
-    axes = frontier.draw_frontier(load_sweep(folder)).axes[0]
+    axes = overlay.draw_overlay(load_sweep(folder)).axes[0]
     (above,) = axes.child_axes
     axes.figure.draw_without_rendering()
     low, high = axes.get_xlim()  # thousand cycles at 100 MHz

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpw_cli.report.style import DASHES, MARKERS, add_tips, light, scheme_colour
+from gpw_cli.report.style import DASHES, add_tips, light, look
 from gpw_cli.report.summary import At, Curve
 from gpw_cli.report.words import percent, plural
 
@@ -32,8 +32,8 @@ def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
             [100 * at.x for at in curve.points],
             [at.mean for at in curve.points],
             yerr=[at.sd or 0.0 for at in curve.points] if any(a.sd for a in curve.points) else None,
-            color=scheme_colour(curve.scheme),
-            marker=MARKERS.get(curve.scheme, "P"),
+            color=look("scheme", curve.scheme).colour,
+            marker=look("scheme", curve.scheme).marker,
             linestyle=DASHES[variants.index(curve.variant) % len(DASHES)],
             capsize=3,
             elinewidth=1.1,
@@ -52,7 +52,7 @@ def label_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str] = ())
     """
     shown = names or [curve.label for curve in curves]
     ends = [
-        EndLabel(100 * c.points[-1].x, c.points[-1].mean, name, scheme_colour(c.scheme))
+        EndLabel(100 * c.points[-1].x, c.points[-1].mean, name, look("scheme", c.scheme).colour)
         for c, name in zip(curves, shown, strict=True)
     ]
     label_ends(axes, ends)
@@ -64,8 +64,10 @@ def sparsity_axis(axes: Axes, curves: Sequence[Curve], room: float) -> None:
     low, high = found[0], found[-1]
     width = max(high - low, 5.0)
     axes.set_xlim(low - 0.08 * width, high + (0.05 + room) * width)
-    ticks = found if len(found) <= 11 else found[:: len(found) // 8]
-    axes.set_xticks(ticks, [f"{tick:.4g}" for tick in ticks])
+    ticks: list[float] = []
+    for place in found:  # as many as have room for their numbers
+        ticks += [place] if not ticks or place - ticks[-1] > 0.085 * width else []
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
 
 
 def label_room(curves: Sequence[Curve]) -> float:
@@ -158,7 +160,10 @@ def name_points(
             )
             text.set_in_layout(False)
             box = text.get_window_extent()
-            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 and box.y1 < axes.bbox.y1
+            room = axes.bbox
+            inside = (
+                room.x0 + 2 < box.x0 and box.x1 < room.x1 and room.y0 < box.y0 and box.y1 < room.y1
+            )
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break

@@ -16,6 +16,7 @@ from gpw_cli.report import (
     layers,
     masks,
     npu,
+    overlay,
     quantization,
     targets,
     training,
@@ -96,9 +97,9 @@ FIGURES = (
     ),
     Entry(
         "accuracy_vs_cycles",
-        "Accuracy against cycles",
+        "Accuracy against cycles, milliseconds and DRAM bytes",
         ("cycles", "npu_accuracy"),
-        frontier.draw_frontier,
+        overlay.draw_overlay,
         frontier.frontier_caption,
     ),
     Entry(

@@ -6,13 +6,13 @@ and the column appears in results.csv as soon as one point has a value for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-SCHEMES = ("gpw", "block", "channel", "vector", "fine", "balanced")  # order in legends and tables
 PIPELINE = ("pretrain", "prune", "finetune", "quantize", "fuse", "simulate")
 TRAINING = PIPELINE[:3]  # a later stage adds its columns once a run has it
 NAMED_AXES = ("scheme", "sparsity", "seed")  # every other varied axis goes into ``variant``
@@ -136,13 +136,27 @@ def _row(
         "scheme": str(axes.get("scheme") or axes.get("pruning") or "unknown"),
         "sparsity": _sparsity(record, axes),
         "seed": axes.get("seed", 0),
-        "variant": ", ".join(
-            f"{name.removeprefix('pruning.')} {axes[name]}" for name in varied if name in axes
-        ),
+        "variant": ", ".join(_setting(name, axes[name]) for name in _own_axes(axes, varied)),
         **values,
         **{name: len(dig(record, f"stages.{s}.{k}") or []) for name, (s, k) in COUNTS.items()},
         "drawable_masks": sum(layer.get("kept") is not None for layer in layers),
     }
+
+
+def _own_axes(axes: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
+    """The varied axes that a point has; how weights are removed means nothing to a dense one."""
+    dense = axes.get("scheme") == "dense"
+    own = [name for name in varied if name in axes and not _is_long(axes[name])]
+    return [name for name in own if not (dense and name == "scope")]
+
+
+def _setting(name: str, value: Any) -> str:
+    return f"{name.removeprefix('pruning.').removeprefix('model.')} {value}"
+
+
+def _is_long(value: Any) -> bool:
+    """Whether a value is a mapping or a list of names: too long for a name of its own."""
+    return re.match(r"\{|\[(?![\d., ]*\]$)", str(value)) is not None
 
 
 def _sparsity(record: Mapping[str, Any], axes: Mapping[str, Any]) -> Any:
@@ -172,7 +186,7 @@ def _varied_axes(records: Sequence[Mapping[str, Any]]) -> list[str]:
     seen: dict[str, set[str]] = {}
     for record in records:
         for key, value in _short(record.get("axes") or {}).items():
-            if not str(value).startswith(("[", "{")):  # too long for a name
+            if not _is_long(value):
                 seen.setdefault(key, set()).add(str(value))
     # a budget stands as the sparsity that it reaches
     skip = (*NAMED_AXES, "pruning", "pruning.budget", "pruning.budget_ms")

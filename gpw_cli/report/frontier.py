@@ -1,33 +1,27 @@
-"""Accuracy on the NPU against cycles: every network of the sweep, and which of them is worth it.
+"""Which networks of a sweep are worth their cycles: the Pareto front of accuracy on the NPU.
 
-Seeds are averaged; a network is on the Pareto front when no other is at least as fast and more
-accurate.
+Seeds are averaged; a network is on the front when no other is at least as fast and more accurate.
+``overlay.py`` draws it.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from gpw_cli.report.draw import EndLabel, name_points, same_limits
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import MARKERS, add_tips, light, panels, scheme_colour
 from gpw_cli.report.summary import dense_of, pareto, scheme_rank
 from gpw_cli.report.tables import Table
-from gpw_cli.report.words import basis, cycle_unit, listed, npu_name, percent, plural
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from gpw_cli.report.words import basis, listed, npu_name, percent
 
 
 def networks(sweep: Sweep) -> pd.DataFrame:
-    """A row a (scheme, variant, sparsity): mean ``cycles``, ``bound_cycles`` and ``accuracy`` (%)
-    over seeds, its ``sd``, the number ``n`` of seeds, and ``front``.
+    """A row a (scheme, variant, sparsity): mean ``cycles``, ``bound_cycles``, ``milliseconds``,
+    ``dram_bytes`` and ``accuracy`` (%) over seeds, its ``sd``, the number ``n`` of seeds, and
+    whether it is on the ``front`` of accuracy against cycles.
     """
     rows = sweep.done.dropna(subset=["cycles", "npu_accuracy"])
     found = (
@@ -36,6 +30,7 @@ def networks(sweep: Sweep) -> pd.DataFrame:
             cycles=("cycles", "mean"),
             bound_cycles=("bound_cycles", "mean"),
             milliseconds=("milliseconds", "mean"),
+            dram_bytes=("dram_bytes", "mean"),
             accuracy=("npu_accuracy", "mean"),
             sd=("npu_accuracy", "std"),
             n=("npu_accuracy", "size"),
@@ -49,106 +44,10 @@ def networks(sweep: Sweep) -> pd.DataFrame:
     return pd.concat([front, rest], ignore_index=True)
 
 
-def draw_frontier(sweep: Sweep) -> Figure:
-    """A panel a variant: its networks, the hardware's bound left of each, and the Pareto front of
-    all variants as a line.
-    """
-    found = networks(sweep)
-    pruned = set(found[found["scheme"] != "dense"]["variant"])
-    variants = [v for v in dict.fromkeys(sweep.done["variant"]) if v in pruned] or [""]
-    several = len(variants) > 1
-    figure, grid = panels(len(variants), 1, [2.7 if several else 4.0] * len(variants))
-    factor, unit = cycle_unit(found["cycles"].max())
-    scaled = found.assign(
-        cycles=found["cycles"] * factor,
-        bound_cycles=found["bound_cycles"] * factor,
-        unit=unit.lower(),
-    )
-    panes, title = [row[0] for row in grid], f"Test accuracy on {npu_name(sweep)} (%)"
-    for pane, variant in zip(panes, variants, strict=True):
-        pane.set(title=f"{title}: {variant}" if variant else title)
-        pruned = (scaled["variant"] == variant) & (scaled["scheme"] != "dense")
-        dense = dense_of(scaled[scaled["scheme"] == "dense"], variant)
-        _draw_networks(pane, pd.concat([scaled[pruned], dense]), scaled[scaled["front"]])
-    panes[-1].set_xlabel(f"{unit} cycles an image")
-    same_limits(panes)
-    _milliseconds(panes[0], scaled)
-    _legend(figure, panes)
-    for pane, variant in zip(panes, variants, strict=True):
-        _name_points(pane, scaled[(scaled["variant"] == variant) & (scaled["sparsity"] > 0)])
-    return figure
-
-
-def _draw_networks(axes: Axes, own: pd.DataFrame, front: pd.DataFrame) -> None:
-    muted = light("muted")
-    line: Any = {"color": muted, "linewidth": 1.1, "label": "Pareto front"}
-    axes.step(front["cycles"], front["accuracy"], where="post", **line)
-    axes.hlines(own["accuracy"], own["bound_cycles"], own["cycles"], color=muted, linewidth=0.9)
-    tick: Any = {"linestyle": "", "marker": "|", "markersize": 6, "label": "bound of the hardware"}
-    axes.plot(own["bound_cycles"], own["accuracy"], color=muted, **tick)
-    for scheme in sorted(set(own["scheme"]), key=scheme_rank):
-        _draw_series(axes, own[own["scheme"] == scheme], str(scheme))
-    axes.margins(0.08)
-
-
-def _milliseconds(axes: Axes, scaled: pd.DataFrame) -> None:
-    """A second axis in ms above, where one clock holds for all networks."""
-    ratios = (scaled["milliseconds"] / scaled["cycles"]).dropna()
-    if ratios.empty or ratios.max() > 1.0001 * ratios.min():
-        return
-    ratio = float(ratios.mean())
-    above = axes.secondary_xaxis(
-        "top", functions=(partial(np.multiply, ratio), partial(np.multiply, 1 / ratio))
-    )
-    above.set_xlabel("ms an image", fontsize=8.5)
-    above.tick_params(labelsize=7.5)
-
-
-def _draw_series(axes: Axes, own: pd.DataFrame, scheme: str) -> None:
-    dense = scheme == "dense"
-    axes.errorbar(
-        own["cycles"],
-        own["accuracy"],
-        yerr=own["sd"].fillna(0.0) if own["sd"].notna().any() else None,
-        color=light("ink") if dense else scheme_colour(scheme),
-        linestyle="",
-        marker="*" if dense else MARKERS.get(scheme, "P"),
-        markersize=9 if dense else 5,
-        capsize=2.5,
-        elinewidth=1.0,
-        label=scheme,
-        zorder=3,
-    )
-    add_tips(axes, [(r["cycles"], r["accuracy"], _tip(r)) for r in own.to_dict("records")])
-
-
-def _tip(row: dict[Any, Any]) -> str:
-    """``row``: cycles as drawn, in thousands or millions."""
+def network_name(row: Mapping[Any, Any]) -> str:
+    """``gpw, scope global 50 %`` of a row of ``networks``; a dense network has no sparsity."""
     name = ", ".join(part for part in (row["scheme"], row["variant"]) if part)
-    ms = "" if pd.isna(row["milliseconds"]) else f", {row['milliseconds']:.3f} ms"
-    spread = "" if pd.isna(row["sd"]) else f" ± {row['sd']:.2f}"
-    numbers = f"{row['accuracy']:.2f}{spread} %, {row['cycles']:,.4g} {row['unit']} cycles{ms}"
-    return f"{name} {percent(row['sparsity'])}: {numbers} ({plural(row['n'], 'seed')})"
-
-
-def _legend(figure: Figure, panes: list[Axes]) -> None:
-    """Each name once, whichever panels have it."""
-    named: dict[str, Any] = {}
-    for pane in panes:
-        for handle, label in zip(*pane.get_legend_handles_labels(), strict=True):
-            named.setdefault(label, handle)
-    place: Any = {"loc": "outside lower center", "ncols": 4, "frameon": False, "fontsize": 7.5}
-    figure.legend(list(named.values()), list(named), **place)
-
-
-def _name_points(axes: Axes, own: pd.DataFrame) -> None:
-    """The sparsity beside every network, those of the front first."""
-    rows = own.sort_values("front", ascending=False, kind="stable").to_dict("records")
-    names = [
-        EndLabel(r["cycles"], r["accuracy"], percent(r["sparsity"]), scheme_colour(r["scheme"]))
-        for r in rows
-    ]
-    name_points(axes, names, [(name.x, name.y) for name in names])
+    return name if row["scheme"] == "dense" else f"{name} {percent(round(row['sparsity'], 4))}"
 
 
 def frontier_caption(sweep: Sweep) -> str:

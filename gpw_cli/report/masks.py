@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, panels, scheme_colour
+from gpw_cli.report.style import light, look, panels
 from gpw_cli.report.summary import scheme_rank
 from gpw_cli.report.words import listed, percent
 
@@ -108,7 +108,7 @@ def _draw(axes: Axes, picture: Picture) -> None:
 
     o, i, kh, kw = picture.kept.shape
     cells = picture.kept.transpose(0, 2, 1, 3).reshape(o * kh, i * kw)
-    colours = ListedColormap([light("page"), scheme_colour(picture.scheme)])
+    colours = ListedColormap([light("page"), look("scheme", picture.scheme).colour])
     framed = max(o, i) <= FRAMED
     axes.pcolormesh(
         cells,

@@ -5,8 +5,7 @@ Drawn only for sweeps whose points ran the ``simulate`` stage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import cycle
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -15,7 +14,7 @@ from gpw_cli.report.accuracy import AXIS
 from gpw_cli.report.draw import draw_curves, label_curves, label_room, level, same_x, sparsity_axis
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, panels, scheme_colour
+from gpw_cli.report.style import light, look, panels
 from gpw_cli.report.summary import (
     At,
     Curve,
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-KINDS = ("gemm", "alu", "load", "store", "stall")  # with colours of their own
-SPARE = ("ramp0", "ramp2", "ramp4", "other", "ramp1", "ramp3")  # for what another NPU spends
-
 
 def draw_npu_accuracy(sweep: Sweep) -> Figure:
     """fp32 as thin lines, the NPU's integers as thick ones; the loss between them below."""
@@ -46,7 +42,7 @@ def draw_npu_accuracy(sweep: Sweep) -> Figure:
     draw_curves(top, found)
     for curve in curves(sweep.done, "accuracy"):
         x, y = [100 * at.x for at in curve.points], [at.mean for at in curve.points]
-        top.plot(x, y, color=scheme_colour(curve.scheme), linewidth=1.0, linestyle=":")
+        top.plot(x, y, color=look("scheme", curve.scheme).colour, linewidth=1.0, linestyle=":")
     for _, at in dense_levels(sweep.dense(), "npu_accuracy"):
         level(top, at.mean, f"dense {at.mean:.2f}")
     low, high = top.get_ylim()
@@ -99,7 +95,7 @@ def draw_cycles(sweep: Sweep) -> Figure:
     draw_curves(top, found)
     for bound in curves(sweep.done, "bound_cycles"):
         x, y = [100 * at.x for at in bound.points], [at.mean * factor for at in bound.points]
-        top.plot(x, y, color=scheme_colour(bound.scheme), linewidth=1.0, linestyle=":")
+        top.plot(x, y, color=look("scheme", bound.scheme).colour, linewidth=1.0, linestyle=":")
     top.set_ylim(0, 1.12 * max(top.get_ylim()[1], (dense or 0) * factor))
     if dense:
         level(top, dense * factor, f"dense {dense * factor:.3g}")
@@ -197,20 +193,19 @@ def _layer(layers: list[dict[str, object]], name: str) -> dict[str, object]:
     return next((layer for layer in layers if layer["name"] == name), {"cycles": 0})
 
 
-def _kinds(points: list[tuple[str, list[dict[str, object]]]]) -> dict[str, str]:
-    """What the cycles are split by, under the target's own names -> the role that colours it."""
+def _kinds(points: list[tuple[str, list[dict[str, object]]]]) -> list[str]:
+    """What the cycles are split by, under the target's own names."""
     names = dict.fromkeys(key for _, layers in points for layer in layers for key in layer)
-    own = [name for name in names if name not in ("name", "cycles")]
-    spare = cycle(SPARE)
-    return {name: name if name in KINDS else next(spare) for name in own}
+    return [name for name in names if name not in ("name", "cycles")]
 
 
-def _stack(axes: Axes, layers: list[dict[str, object]], kinds: Mapping[str, str]) -> None:
+def _stack(axes: Axes, layers: list[dict[str, object]], kinds: Sequence[str]) -> None:
     places = list(range(len(layers)))
     left = [0.0] * len(layers)
-    for kind, role in kinds.items():
+    for kind in kinds:
         widths = [float(str(layer.get(kind) or 0)) / 1000 for layer in layers]
-        axes.barh(places, widths, left=left, color=light(role), height=0.75, label=kind)
+        colour = look("part", kind).colour
+        axes.barh(places, widths, left=left, color=colour, height=0.75, label=kind)
         left = [a + b for a, b in zip(left, widths, strict=True)]
 
 

@@ -14,7 +14,7 @@ from gpw_cli.report.draw import EndLabel, label_ends, level
 from gpw_cli.report.frame import dig
 from gpw_cli.report.knobs import turned
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, panels
+from gpw_cli.report.style import light, look, panels, rank
 from gpw_cli.report.tables import Table
 from gpw_cli.report.words import basis, percent
 
@@ -28,8 +28,6 @@ PUBLISHED = (
     "Published for ResNet18v1 on ImageNet (papers/001): one scale 37 %, profiled +4.91 points, "
     "profiled and fused +10.14 points; TVM's own test of one scale reaches 69.29 % (tvm PR 3543)."
 )
-COLOURS = ("gpw", "block", "fine", "vector", "channel", "other", "ramp1", "ramp3", "ink", "muted")
-MARKS = "osv^DPX*<>"
 
 
 def settings(sweep: Sweep) -> pd.DataFrame:
@@ -62,7 +60,7 @@ def draw_bits(sweep: Sweep) -> Figure:
     found = settings(sweep)
     panes = list(found.groupby(["model", "point"], sort=False))
     figure, grid = panels(len(panes), 1, [2.6] * len(panes))
-    names = list(dict.fromkeys(found["quantizer"]))
+    names = sorted(set(found["quantizer"]), key=lambda name: rank("quantizer", name))
     for (axes,), ((model, point), rows) in zip(grid, panes, strict=True):
         axes.set(title=f"{model}, {point}: accuracy of the integers (%)")
         _bits_panel(axes, rows, names)
@@ -73,13 +71,14 @@ def draw_bits(sweep: Sweep) -> Figure:
 def _bits_panel(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
     bits = sorted(set(rows["bits"]), reverse=True)
     ends = []
-    for name, own in rows.groupby("quantizer", sort=False):
-        index = names.index(str(name)) % len(COLOURS)
+    for name in names:
+        own, drawn = rows[rows["quantizer"] == name], look("quantizer", name)
+        if own.empty:
+            continue
         means = own.groupby("bits")["fused"].mean().sort_index(ascending=False)
         places = [bits.index(b) for b in means.index]
-        colour = light(COLOURS[index])
-        axes.plot(places, means.tolist(), color=colour, marker=MARKS[index])
-        ends.append(EndLabel(places[-1], float(means.iloc[-1]), str(name), colour))
+        axes.plot(places, means.tolist(), color=drawn.colour, marker=drawn.marker)
+        ends.append(EndLabel(places[-1], float(means.iloc[-1]), name, drawn.colour))
     longest = max(len(name) for name in names)
     axes.set_xlim(-0.3, len(bits) - 1 + 0.25 + 0.14 * longest * max(1, len(bits) - 1) / 4)
     axes.set_xticks(range(len(bits)), [str(b) for b in bits])

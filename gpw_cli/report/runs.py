@@ -9,6 +9,7 @@ import pandas as pd
 from gpw_cli.report.answer import dense_beside, measured_accuracy
 from gpw_cli.report.frame import PIPELINE
 from gpw_cli.report.load import Sweep
+from gpw_cli.report.summary import in_order
 from gpw_cli.report.tables import Table
 from gpw_cli.report.words import npu_name, percent
 
@@ -38,7 +39,7 @@ _TEXTS = (
 
 def runs_table(sweep: Sweep) -> Table:
     """Accuracy by stage, difference from dense, cost and commits of every finished run."""
-    frame = _beside_dense(sweep.done)
+    frame = _beside_dense(in_order(sweep.done))
     numbers = [entry for entry in _FORMATS if frame[entry[0]].notna().any()]
     texts = [entry for entry in _TEXTS if (frame[entry[0]].notna() & frame[entry[0]].ne("")).any()]
     head = [title or f"on {npu_name(sweep)} (%)" for _, title, _ in numbers]
@@ -65,7 +66,7 @@ def provenance_table(sweep: Sweep) -> Table:
     stages = [stage for stage in PIPELINE if sweep.has(f"{stage}_key")]
     rows = [
         [str(run["id"]), *(_made(run, stage) for stage in stages)]
-        for run in sweep.done.to_dict("records")
+        for run in in_order(sweep.done).to_dict("records")
     ]
     note = (
         "For each stage the commit that ran it and its key, shortened; results.csv has the keys in "

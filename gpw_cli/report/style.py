@@ -1,8 +1,11 @@
 """How figures look and how they are saved: the same bytes every time, light and dark.
 
+    look("scheme", "gpw").colour, look("scheme", "gpw").marker
+
 Colours are roles. A figure is drawn in the light colours; inside the HTML page every role becomes a
-CSS variable, so that the page's dark mode recolours figures too. Series colours are Okabe and Ito's
-(2008), told apart by colour-blind readers, and every series has its own marker as well.
+CSS variable, so that the page's dark mode recolours figures too. ``LOOKS`` is the one table of what
+looks how: the same scheme, target or quantizer has the same colour and marker in every figure of
+every page. Hues are Okabe and Ito's (2008), which colour-blind readers tell apart.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -23,32 +29,115 @@ WIDTH = 4.8  # inches: at 400 px of window width, 9 pt text is still 9.5 px high
 DPI = 200
 TIP = "tip"  # starts the ids of markers with a text for the pointer
 
-# role: (light, dark)
+# role: (light, dark). Lines and markers: Okabe and Ito's hues, dark enough for text on the page.
 ROLES: dict[str, tuple[str, str]] = {
     "page": ("#fffffe", "#14171b"),
     "ink": ("#1c2024", "#e8eaed"),
     "muted": ("#5f6670", "#a2a9b3"),
     "grid": ("#dfe2e6", "#333941"),
     "band": ("#efe6c8", "#4a4325"),
-    "gpw": ("#0072b2", "#56b4e9"),
-    "block": ("#d55e00", "#ff8a3d"),
-    "channel": ("#a56a00", "#e6a817"),
-    "vector": ("#b0528a", "#e39ac6"),
-    "fine": ("#00805e", "#2fc79b"),
-    "balanced": ("#6b6b00", "#c9c94a"),
-    "other": ("#5b4bb0", "#a99cf0"),
+    "blue": ("#0072b2", "#56b4e9"),
+    "orange": ("#d55e00", "#ff8a3d"),
+    "ochre": ("#a56a00", "#e6a817"),
+    "pink": ("#b0528a", "#e39ac6"),
+    "green": ("#00805e", "#2fc79b"),
+    "olive": ("#6b6b00", "#c9c94a"),
+    "violet": ("#5b4bb0", "#a99cf0"),
     "ramp0": ("#3b0f70", "#b7a4ea"),
     "ramp1": ("#8c2981", "#dc8fd6"),
     "ramp2": ("#c03a76", "#f28cb1"),
     "ramp3": ("#e0533a", "#ff9d7e"),
     "ramp4": ("#c77800", "#ffbf4d"),
-    "gemm": ("#0072b3", "#56b4ea"),
-    "alu": ("#00805f", "#2fc79c"),
-    "load": ("#c77801", "#ffbf4e"),
-    "store": ("#b0528b", "#e39ac7"),
-    "stall": ("#b4bac2", "#596069"),
+    # parts of a bar, after Tol (2021): a hue for each unit, a tint for each thing that it does
+    "indigo": ("#332f8a", "#8a86ee"),
+    "lilac": ("#8d8fd4", "#c3c4f7"),
+    "pine": ("#0f6b5c", "#37a893"),
+    "teal": ("#44a08f", "#6cc9b8"),
+    "mint": ("#8fcabd", "#a3e3d6"),
+    "frost": ("#c6e4dd", "#d5f2ec"),
+    "gold": ("#b58a17", "#c99f2e"),
+    "sand": ("#e0cb7a", "#ecd98f"),
+    "wine": ("#a03a5e", "#d4688e"),
+    "rose": ("#dc9db2", "#f0bccb"),
+    "grey": ("#b4bac2", "#596069"),
 }
-MARKERS = {"gpw": "o", "block": "s", "channel": "v", "vector": "D", "fine": "^", "balanced": "P"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one thing is drawn everywhere: ``role`` of its colour, and its marker."""
+
+    role: str
+    marker: str = "o"
+
+    @property
+    def colour(self) -> str:
+        """The colour that figures are drawn in."""
+        return light(self.role)
+
+
+# What -> name -> look; the order is that of legends and tables. Targets of one family share a hue.
+LOOKS: dict[str, dict[str, Look]] = {
+    "scheme": {
+        "dense": Look("ink", "*"),
+        "gpw": Look("blue", "o"),
+        "block": Look("orange", "s"),
+        "channel": Look("ochre", "v"),
+        "vector": Look("pink", "D"),
+        "fine": Look("green", "^"),
+        "balanced": Look("olive", "P"),
+        "frontier": Look("violet", "h"),  # of scripts: pruned under a budget
+        "gpw minus block": Look("ink", "P"),
+    },
+    "target": {
+        "vta": Look("blue", "o"),
+        "vta_old_rtl": Look("blue", "X"),
+        "vta_pynq": Look("blue", "d"),
+        "nvdla_small": Look("orange", "s"),
+        "nvdla_small_256": Look("orange", "X"),
+        "nvdla_medium_512": Look("ochre", "<"),
+        "nvdla_medium_1024": Look("ochre", ">"),
+        "nvdla_large": Look("ochre", "v"),
+        "nvdla_full": Look("ochre", "X"),
+        "dnnweaver": Look("pink", "D"),
+        "simba": Look("green", "^"),
+        "maeri": Look("violet", "P"),
+        "eie": Look("olive", "h"),
+        "eie_256": Look("olive", "X"),
+    },
+    "quantizer": {
+        "best": Look("blue", "o"),
+        "profile": Look("orange", "s"),
+        "nest_fused": Look("green", "^"),
+        "paper001": Look("ochre", "v"),
+        "tvm_single": Look("pink", "D"),
+        "sdp": Look("violet", "P"),
+    },
+    # parts of bars: what cycles are spent on, by unit and by pass
+    "part": {
+        "gemm": Look("indigo"),
+        "mac": Look("indigo"),
+        "tile": Look("indigo"),
+        "first_layer": Look("lilac"),
+        "reset": Look("pine"),
+        "bias": Look("teal"),
+        "shortcut": Look("mint"),
+        "pool": Look("frost"),
+        "copy": Look("frost"),
+        "alu": Look("gold"),
+        "post": Look("gold"),
+        "shift": Look("gold"),
+        "clamp": Look("sand"),
+        "queues": Look("indigo"),
+        "moves": Look("wine"),
+        "pipeline": Look("grey"),
+        "load": Look("wine"),
+        "dram": Look("wine"),
+        "store": Look("rose"),
+        "stall": Look("grey"),
+    },
+}
+_SPARE = [Look(role, m) for m in "X<>dhp" for role in ("violet", "olive", "pink", "green", "ochre")]
 DASHES = ("-", "--", "-.", ":")  # one line style a variant
 
 _RC = {
@@ -77,9 +166,19 @@ def light(role: str) -> str:
     return ROLES[role][0]
 
 
-def scheme_colour(scheme: str) -> str:
-    """The light colour of a scheme."""
-    return light(scheme if scheme in MARKERS else "other")
+def look(what: str, name: str) -> Look:
+    """How ``name`` is drawn on every page; a name that is not in LOOKS has a spare look of its own.
+
+    ``what``: a key of LOOKS.
+    """
+    known = LOOKS[what].get(name)
+    return known or _SPARE[crc32(name.encode()) % len(_SPARE)]
+
+
+def rank(what: str, name: str) -> tuple[int, str]:
+    """Sort key: the order of LOOKS, names that are not there last, by name."""
+    names = list(LOOKS[what])
+    return (names.index(name) if name in names else len(names), name)
 
 
 @contextmanager
@@ -111,6 +210,7 @@ def panels(rows: int, columns: int, heights: list[float]) -> tuple[Figure, list[
 def render(figure: Figure) -> tuple[bytes, str]:
     """(PNG, SVG) without date, software version or anything else that changes between runs."""
     png, svg = io.BytesIO(), io.BytesIO()
+    texts = _number_tips(figure)
     with warnings.catch_warnings():
         # very long names: the figure is drawn without the layout that they leave no room for
         warnings.filterwarnings("ignore", message="constrained_layout not applied")
@@ -119,26 +219,36 @@ def render(figure: Figure) -> tuple[bytes, str]:
         figure.savefig(svg, format="svg", metadata=nothing)
         # Verdana has DejaVu Sans's widths, for readers who have not installed it
     text = svg.getvalue().decode().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
-    text = _with_titles(text, figure)
+    text = _with_titles(text, texts)
     return png.getvalue(), "".join(line.rstrip() + "\n" for line in text.splitlines())
 
 
 def add_tips(axes: Axes, tips: Sequence[tuple[float, float, str]]) -> None:
     """Let the pointer show a text at each (x, y) of the SVG, by a marker that cannot be seen."""
     for x, y, text in tips:
-        place = len(axes.lines)
-        gid = f"{TIP}{list(axes.figure.axes).index(axes)}-{place}"
-        # labels with an underscore stay out of legends
-        axes.plot([x], [y], "o", ms=9, alpha=0, zorder=9, gid=gid, label=f"_{text}")
+        (marker,) = axes.plot([x], [y], "o", ms=9, alpha=0, zorder=9)
+        add_tip(marker, text)
 
 
-def _with_titles(svg: str, figure: Figure) -> str:
+def add_tip(artist: Artist, text: str) -> None:
+    """Let the pointer show ``text`` on a line or a bar."""
+    artist.set_gid(TIP)
+    artist.set_label(f"_{text}")  # labels with an underscore stay out of legends
+
+
+def _number_tips(figure: Figure) -> list[str]:
+    """Make the ids of tips unique; returns their texts."""
+    tips = figure.findobj(lambda artist: str(artist.get_gid()).startswith(TIP))
+    for number, tip in enumerate(tips):
+        tip.set_gid(f"{TIP}{number}")
+    return [str(tip.get_label())[1:] for tip in tips]
+
+
+def _with_titles(svg: str, texts: Sequence[str]) -> str:
     """Each tip's text as the <title> of its group, which browsers show on hover."""
-    lines = [line for axes in figure.axes for line in axes.lines]
-    texts = {str(line.get_gid()): str(line.get_label())[1:] for line in lines if line.get_gid()}
     return re.sub(
-        f'(<g id="({TIP}[0-9-]+)">)',
-        lambda found: f"{found[1]}<title>{escape(texts[found[2]], quote=False)}</title>",
+        f'(<g id="{TIP}([0-9]+)">)',
+        lambda found: f"{found[1]}<title>{escape(texts[int(found[2])], quote=False)}</title>",
         svg,
     )
 

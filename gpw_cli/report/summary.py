@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from gpw_cli.report.frame import SCHEMES
 from gpw_cli.report.load import Sweep
+from gpw_cli.report.style import rank
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Curve:
 
 
 def scheme_rank(scheme: str) -> tuple[int, str]:
-    """Sort key: the schemes in ``SCHEMES`` order, unknown ones last by name."""
-    return (SCHEMES.index(scheme) if scheme in SCHEMES else len(SCHEMES), scheme)
+    """Sort key of a scheme in legends and tables: dense first, unknown ones last, by name."""
+    return rank("scheme", scheme)
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows by scheme (``SCHEMES`` order), then variant (as first met), then sparsity."""
+    """Rows by scheme (``scheme_rank``), then variant (as first met), then sparsity."""
     variants = list(dict.fromkeys(frame["variant"]))
     schemes = sorted(set(frame["scheme"]), key=scheme_rank)
     ranked = frame.assign(
@@ -100,38 +100,48 @@ def overlap(frame: pd.DataFrame, column: str, scheme: str, reference: str) -> li
 
 
 def main_variant(sweep: Sweep) -> tuple[Sweep, str]:
-    """The sweep with only the first of its variants (and dense), and how a title names it.
+    """The sweep with only the first of its variants and its dense network, and how a title names
+    the variant.
 
-    For figures that several variants would overfill; the frontier and the tables have all.
+    For figures that several variants would overfill; accuracy against cost and the tables have all.
     """
     pruned = sweep.frame[sweep.frame["scheme"] != "dense"]
     variants = list(dict.fromkeys(pruned["variant"]))
-    if len(variants) < 2:
+    if not variants:
         return sweep, ""
     dense = dense_of(sweep.frame[sweep.frame["scheme"] == "dense"], variants[0])
     kept = sweep.frame.index.isin(dense.index) | (
         (sweep.frame["scheme"] != "dense") & (sweep.frame["variant"] == variants[0])
     )
     frame = sweep.frame[kept].assign(variant="")
-    return replace(sweep, frame=frame), f", {variants[0]}"
+    return replace(sweep, frame=frame), f", {variants[0]}" if variants[0] else ""
 
 
 def dense_of(dense: pd.DataFrame, variant: str) -> pd.DataFrame:
-    """Of the dense networks' rows those to compare ``variant`` with: with most settings in common.
+    """Of the dense networks' rows those to compare ``variant`` with: with most settings in common,
+    and of these with fewest others.
 
     Some settings (another bus) make another dense network, others (the scope) do not.
     """
-    settings = set(variant.split(", "))
-    common = [len(settings & set(str(own).split(", "))) for own in dense["variant"]]
-    return dense[[count == max(common, default=0) for count in common]]
+    settings = _settings(variant)
+    own = [_settings(str(other)) for other in dense["variant"]]
+    likeness = [(len(settings & other), -len(other - settings)) for other in own]
+    return dense[[each == max(likeness) for each in likeness]]
+
+
+def _settings(variant: str) -> set[str]:
+    return set(variant.split(", ")) - {""}
 
 
 def dense_levels(sweep: Sweep, column: str = "dense_accuracy") -> list[tuple[str, At]]:
-    """(variant, accuracy) of the networks before pruning; each network counts once.
+    """(variant, accuracy) of the networks that were pruned, before that; each counts once.
 
-    The variant is empty when all variants start from the same networks.
+    The variant is empty when all variants start from the same networks. Where nothing was pruned,
+    every network.
     """
     networks = sweep.done.dropna(subset=[column])
+    pruned = networks[networks["scheme"] != "dense"]
+    networks = pruned if len(pruned) else networks
     levels = []
     for variant, rows in networks.groupby("variant", sort=False):
         once = rows.drop_duplicates(["pretrain_key", column])

@@ -13,16 +13,12 @@ import pandas as pd
 
 from gpw_cli.report.draw import EndLabel, label_ends
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, panels
+from gpw_cli.report.style import look, panels, rank
 from gpw_cli.report.words import basis, listed, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# as many NPUs as there are colours that the colour-blind tell apart; more share them
-ROLES = ("gpw", "block", "channel", "vector", "fine", "other")
-MARKERS = "osvD^P"
 
 
 @dataclass(frozen=True)
@@ -46,17 +42,16 @@ def draw_targets(sweep: Sweep) -> Figure:
     found = [series for series in accuracies(sweep.done) if series.x]
     heights = [2.9, 2.3][: 2 if found else 1]
     figure, grid = panels(len(heights), 1, heights)
-    names = [series.name for series in faster]
-    draw_series(grid[0][0], faster, names)
+    draw_series(grid[0][0], faster)
     grid[0][0].set(title="Times faster than dense on the same NPU (bound dotted)")
     grid[0][0].set_ylim(bottom=0)
     if found:
-        draw_series(grid[1][0], found, names)
+        draw_series(grid[1][0], found)
         grid[1][0].set(title="Test accuracy of the integers (%)")
     grid[-1][0].set_xlabel("Sparsity (%)")
     figure.draw_without_rendering()
     for row, drawn in zip(grid, (faster, found), strict=False):
-        name_series(row[0], drawn, names)
+        name_series(row[0], drawn)
     return figure
 
 
@@ -78,7 +73,7 @@ def speedups(frame: pd.DataFrame) -> list[Series]:
                 [1.0, *(float(v) for v in dense["bound_cycles"] / means["bound_cycles"])],
             )
         )
-    return result
+    return sorted(result, key=lambda series: rank("target", series.name))
 
 
 def accuracies(frame: pd.DataFrame) -> list[Series]:
@@ -89,32 +84,27 @@ def accuracies(frame: pd.DataFrame) -> list[Series]:
         means = own.mean()
         x = [float(str(value)) for value in means.index]
         result.append(Series(str(name), x, [float(value) for value in means]))
-    return result
+    return sorted(result, key=lambda series: rank("target", series.name))
 
 
-def draw_series(axes: Axes, found: Sequence[Series], names: Sequence[str]) -> None:
-    """Lines with markers, in the colour of the NPU's place in ``names``; bounds dotted."""
+def draw_series(axes: Axes, found: Sequence[Series]) -> None:
+    """Lines with markers as the NPU always looks; bounds dotted."""
     ticks = sorted({100 * x for series in found for x in series.x})
     if not ticks:  # another scheme's sweep: the pane stays empty
         return
     for series in found:
-        place = names.index(series.name) if series.name in names else len(names)
-        colour, x = light(ROLES[place % len(ROLES)]), [100 * value for value in series.x]
-        axes.plot(x, series.y, color=colour, marker=MARKERS[place % len(MARKERS)])
+        own, x = look("target", series.name), [100 * value for value in series.x]
+        axes.plot(x, series.y, color=own.colour, marker=own.marker)
         if series.bound:
-            axes.plot(x, series.bound, color=colour, linewidth=0.9, linestyle=":")
+            axes.plot(x, series.bound, color=own.colour, linewidth=0.9, linestyle=":")
     width = ticks[-1] - ticks[0] or 10.0
     axes.set_xlim(ticks[0] - 0.04 * width, ticks[-1] + 0.36 * width)
     axes.set_xticks(ticks, [f"{tick:.4g}" for tick in ticks])
 
 
-def name_series(axes: Axes, found: Sequence[Series], names: Sequence[str]) -> None:
+def name_series(axes: Axes, found: Sequence[Series]) -> None:
     """Each name at the right end of its line; call it when the limits are final."""
-    ends = []
-    for series in found:
-        place = names.index(series.name) if series.name in names else len(names)
-        colour = light(ROLES[place % len(ROLES)])
-        ends.append(EndLabel(100 * series.x[-1], series.y[-1], series.name, colour))
+    ends = [EndLabel(100 * s.x[-1], s.y[-1], s.name, look("target", s.name).colour) for s in found]
     label_ends(axes, ends, 8.0)
 
 

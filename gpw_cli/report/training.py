@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpw_cli.report.draw import EndLabel, label_ends
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import MARKERS, light, panels
+from gpw_cli.report.style import light, look, panels
 from gpw_cli.report.summary import in_order
 from gpw_cli.report.words import basis, percent, span
 
@@ -24,9 +24,12 @@ TITLE = 24  # letters of a title in a line: the width of a panel
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. ``group``: its column of panels; ``level``: what its colour stands for."""
+    """One training run. ``group``: its column of panels; ``scheme``: empty for a dense network;
+    ``level``: what its colour stands for.
+    """
 
     group: str
+    scheme: str
     level: float
     rows: Sequence[Mapping[str, Any]]
 
@@ -37,6 +40,7 @@ def finetune_runs(sweep: Sweep) -> list[Run]:
     return [
         Run(
             ", ".join(part for part in (p["scheme"], p["variant"]) if part),
+            p["scheme"],
             float(p["sparsity"]),
             dig(sweep.records[p["id"]], "stages.finetune.history"),
         )
@@ -48,7 +52,7 @@ def pretrain_runs(sweep: Sweep) -> list[Run]:
     """One run for each pre-trained network, however many points share it."""
     done = sweep.done[sweep.done["pretrain_history"] > 0].drop_duplicates("pretrain_key")
     return [
-        Run(f"{p['model']}", i, dig(sweep.records[p["id"]], "stages.pretrain.history"))
+        Run(f"{p['model']}", "", i, dig(sweep.records[p["id"]], "stages.pretrain.history"))
         for i, p in enumerate(done.to_dict("records"))
     ]
 
@@ -109,7 +113,7 @@ def _draw_pair(
             [row["test_accuracy"] for row in tested],
             color=colour,
             linestyle="",
-            marker=MARKERS.get(run.group.partition(",")[0], "o"),
+            marker=look("scheme", run.scheme).marker if run.scheme else "o",
             markersize=4.5,
         )
         final = (tested or run.rows)[-1]

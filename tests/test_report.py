@@ -108,7 +108,7 @@ def test_page_is_self_contained_and_its_ids_are_unique(tmp_path: Path) -> None:
     targets = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
     assert set(targets) <= set(ids)
     assert page.count("<figcaption>") == page.count("<figure ") == 5
-    assert "var(--gpw)" in page
+    assert "var(--blue)" in page
     assert "#0072b2;" not in re.sub(r"<style>.*?</style>", "", page, count=1, flags=re.S)
 
 

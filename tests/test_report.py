@@ -22,7 +22,6 @@ from gpw_cli.report.tables import (
     difference_table,
     failures_table,
     per_layer_csv,
-    quantization_table,
     results_csv,
 )
 
@@ -33,6 +32,7 @@ BASIS = (
 NPU_FIGURES = (
     "accuracy_vs_sparsity",
     "accuracy_on_npu",
+    "accuracy_by_stage",
     "cycles_vs_sparsity",
     "accuracy_vs_cycles",
     "layer_cycles",
@@ -359,16 +359,13 @@ def test_pretraining_is_drawn_once_for_all_points_that_share_it(tmp_path: Path) 
     assert "pretraining_curves" in {path.stem for path in build_report(folder)}
 
 
-def test_npu_captions_and_the_quantization_table(tmp_path: Path) -> None:
+def test_npu_captions(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", sparsities=(0.0, 0.5), npu=True)
     sweep = load_sweep(tmp_path / "s")
     assert "0.10 percentage points below fp32 over 4 runs" in npu.npu_accuracy_caption(sweep)
     text = npu.cycles_caption(sweep)
     assert "times faster than dense" in text
     assert "Cycles are 1.11 times the hardware's bound." in text
-    table = quantization_table(sweep)
-    assert list(table.head)[2:] == ["fp32", "quantized", "fused", "on vta", "minus fp32"]
-    assert table.rows[1] == ["gpw", "50 %", "90.75", "90.55", "90.65", "90.65", "-0.10"]
     assert "dense: layer3.0.conv2 is the slowest layer" in npu.layer_cycles_caption(sweep)
 
 
@@ -399,6 +396,7 @@ def test_knobs_with_points_still_open(tmp_path: Path) -> None:
     assert [text.get_text() for text in eight.texts] == ["+0.10"]
     assert [text.get_text() for text in four.texts] == ["-6.00", "+0.20"]
     assert eight.get_ylim() == four.get_ylim()
+    assert eight.get_xlim() == four.get_xlim()
 
 
 def test_the_loss_of_a_quantizer_says_over_how_many_networks(tmp_path: Path) -> None:

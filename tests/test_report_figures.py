@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from synthetic_sweep import write_sweep
 
-from gpw_cli.report import overlay
+from gpw_cli.report import overlay, passes, quantization, roofline, stages
+from gpw_cli.report.build import build_report
 from gpw_cli.report.frontier import networks
 from gpw_cli.report.load import load_sweep
 from gpw_cli.report.style import LOOKS, ROLES, look
@@ -129,3 +131,160 @@ def test_dense_networks_of_other_widths_are_not_averaged(tmp_path: Path) -> None
     assert list(dense_of(dense, "scope cycles")["variant"]) == [""]
     only, _ = main_variant(sweep)
     assert len(only.done) == 2
+
+
+VTA = {
+    "family": "vta",
+    "name": "vta",
+    "config_file": None,
+    "vta": {"LOG_BATCH": 0, "LOG_BLOCK": 4, "LOG_BLOCK_IN": None, "LOG_BLOCK_OUT": 5},
+    "timing": {"clock_mhz": 100.0, "bus_bits": 64, "gemm_cycles": 1},
+}
+ENGINE = {
+    "family": "engine",
+    "name": "nvdla_small",
+    "clock_mhz": 1000.0,
+    "arrays": 2,
+    "atomic_k": 8,
+    "atomic_c": 8,
+    "dram_bytes": 4.0,
+}
+
+
+def test_roofs_come_from_the_configuration_of_the_target() -> None:
+    vta = roofline.roof_of(VTA)
+    assert vta is not None
+    assert (vta.full, vta.peak, vta.bandwidth, vta.ridge) == (102.4e9, 102.4e9, 0.8e9, 128.0)
+    slow = roofline.roof_of({**VTA, "timing": {**VTA["timing"], "gemm_cycles": 2}})
+    assert slow is not None
+    assert (slow.full, slow.peak) == (102.4e9, 51.2e9)
+    engine = roofline.roof_of(ENGINE)
+    assert engine is not None
+    assert (engine.unit, engine.peak, engine.bandwidth) == ("mac", 256e9, 4e9)
+    assert roofline.roof_of({"family": "eie"}) is None
+    assert roofline.roof_of({**VTA, "config_file": "vta_config.json"}) is None
+    assert roofline.roof_of({"name": "vta"}) is None  # of a record without these settings
+
+
+def test_a_network_stands_under_its_roof(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, ("gpw",), (0.0, 0.5), npu=True)
+
+    def time(record: dict[str, Any]) -> None:
+        record["config"]["target"] = VTA
+        metrics = record["stages"]["simulate"]["metrics"]
+        metrics |= {"cycles": 200_000, "milliseconds": 2.0, "dram_bytes": 400_000}
+
+    edit(folder, time)
+    sweep = load_sweep(folder)
+    found = roofline.places(sweep).set_index("sparsity")
+    assert found["rate"][0.0] == pytest.approx(0.5 * 102.4e9)  # the array is busy half of the time
+    assert found["intensity"][0.0] == pytest.approx(0.5 * 102.4e9 * 2e-3 / 400_000)
+    (axes,) = roofline.draw_roofline(sweep).axes
+    roof = axes.lines[0]
+    assert roof.get_xdata()[1] == 128.0
+    assert list(roof.get_ydata()[1:]) == [102.4, 102.4]
+
+
+def test_accuracy_is_listed_stage_by_stage(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", ("block", "gpw"), (0.0, 0.5), (0, 1, 2), npu=True)
+    sweep = load_sweep(tmp_path / "s")
+    table = stages.stages_table(sweep)
+    rows = {tuple(row[:2]): row[2:] for row in table.rows}
+    assert [row[:2] for row in table.rows][:2] == [["gpw", "0 %"], ["gpw", "50 %"]]
+    assert rows["gpw", "50 %"] == [
+        "91.50", "60.65", "90.65", "90.45", "90.55", "90.55 ± 0.10", "-0.10", "3",
+    ]  # fmt: skip
+    first, _ = stages.draw_stages(sweep).axes
+    half = next(line for line in first.lines if len(line.get_xdata()) == 6 and line.get_ydata()[1])
+    assert list(half.get_xdata()) == [0, 1, 2, 3, 4, 5]
+    numbers = set(re.findall(r"[+-][\d.]+\d", stages.stages_caption(sweep)))
+    assert {"-0.20", "+0.10", "+0.00"} <= numbers  # integers, fused, on vta
+
+
+PASSES = {"tile": 700, "first_layer": 100, "clamp": 150, "copy": 0, "load": 40, "stall": 10}
+
+
+def test_cycles_by_pass_leave_out_runs_of_before(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, ("block", "gpw"), (0.5,), (0, 1), npu=True)
+
+    def count(record: dict[str, Any]) -> None:
+        metrics = record["stages"]["simulate"]["metrics"]
+        if record["axes"]["scheme"] == "gpw":
+            scale = 1 + record["axes"]["seed"]
+            metrics["cycles_by_pass"] = {name: scale * n for name, n in PASSES.items()}
+            metrics |= {"gemm_weights_utilisation": 0.4, "gemm_helpers_utilisation": 0.1}
+            metrics["pictures_per_run"] = 2
+
+    edit(folder, count)
+    sweep = load_sweep(folder)
+    (row,) = passes.by_pass(sweep).to_dict("records")
+    assert row["n"] == 2
+    assert {name: row[name] for name in PASSES if name != "copy"} == {
+        name: 0.75 * n
+        for name, n in PASSES.items()
+        if n  # the mean of 1 and 2, over two images
+    }
+    assert "copy" not in row
+    table = passes.passes_table(sweep)
+    cells = dict(zip(table.head, table.rows[0], strict=True))
+    assert (cells["cycles"], cells["tile"], cells["first layer"]) == ("750", "525", "75")
+    assert cells["gemm weights busy (%)"] == "40.0"
+    assert cells["gemm helpers busy (%)"] == "10.0"
+    assert table.note.count("2 runs") == 1
+    (axes,) = passes.draw_passes(sweep).axes
+    assert sum(bar.get_width() for bar in axes.patches) == pytest.approx(0.75)
+    assert passes.left_out(sweep).startswith("2 runs")
+
+
+def test_cycles_by_pass_that_are_no_numbers_are_damage(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, ("gpw",), (0.5,), npu=True)
+
+    def spoil(record: dict[str, Any]) -> None:
+        record["stages"]["simulate"]["metrics"]["cycles_by_pass"] = {"tile": "many"}
+
+    edit(folder, spoil)
+    assert len(load_sweep(folder).damaged) == 1
+
+
+def tensor(name: str, high: float, clipped: float) -> dict[str, Any]:
+    row = {"name": name, "kind": "conv", "min": 0.0, "max": high, "scale": 0.125}
+    return {**row, "exponent": -3, "clipped": clipped}
+
+
+def test_ranges_are_drawn_in_steps_and_only_those_clipped_most(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, ("gpw",), (0.5,), npu=True)
+    rows = [tensor(f"layer{n}", 10.0 + n, n * 1e-5) for n in range(40)]
+
+    def fuse(record: dict[str, Any]) -> None:
+        record["stages"]["fuse"]["layers"] = [*rows, tensor("logits", 1.0, 0.0)]
+        record["stages"]["quantize"]["metrics"] |= {"weight_bits": 8, "act_bits": 8}
+
+    edit(folder, fuse)
+    sweep = load_sweep(folder)
+    (axes,) = quantization.draw_scales(sweep).axes
+    names = [label.get_text().split()[0] for label in axes.get_yticklabels()]
+    assert names == [f"layer{n}" for n in range(10, 40)]
+    ends = [bar.get_width() for bar in axes.patches]
+    assert ends == [min(127.0, (10.0 + n) / 0.125) for n in range(10, 40)]
+    assert "layer39" in quantization.scales_caption(sweep)
+
+
+def test_a_page_with_everything_is_written_twice_alike(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, ("gpw",), (0.0, 0.5), npu=True)
+
+    def fill(record: dict[str, Any]) -> None:
+        record["config"]["target"] = VTA
+        metrics = record["stages"]["simulate"]["metrics"]
+        metrics |= {"milliseconds": metrics["cycles"] / 1e5, "cycles_by_pass": PASSES}
+
+    edit(folder, fill)
+    first = {path.name: path.read_bytes() for path in build_report(folder)}
+    assert {"roofline.svg", "cycles_by_pass.svg", "accuracy_by_stage.svg"} <= set(first)
+    assert first == {path.name: path.read_bytes() for path in build_report(folder)}
+    tips = first["cycles_by_pass.svg"].decode().count("<title>")
+    assert tips == 2 * sum(n > 0 for n in PASSES.values())

@@ -16,8 +16,10 @@ from gpw_cli.report.frontier import frontier_table
 from gpw_cli.report.knobs import knobs_table
 from gpw_cli.report.load import Sweep, load_sweep
 from gpw_cli.report.page import build_page
+from gpw_cli.report.passes import passes_table
 from gpw_cli.report.quantization import bits_table
 from gpw_cli.report.runs import provenance_table, runs_table
+from gpw_cli.report.stages import stages_table
 from gpw_cli.report.tables import (
     Table,
     accuracy_table,
@@ -25,7 +27,6 @@ from gpw_cli.report.tables import (
     failures_table,
     layers_table,
     per_layer_csv,
-    quantization_table,
     results_csv,
 )
 from gpw_cli.store.files import storage_errors, write_bytes
@@ -38,7 +39,8 @@ TABLES = (
     (accuracy_table, ("accuracy", "sparsity")),
     (difference_table, ("accuracy", "sparsity")),
     (frontier_table, ("cycles", "npu_accuracy")),
-    (quantization_table, ("quantized_accuracy", "sparsity")),
+    (stages_table, ("quantized_accuracy", "sparsity")),
+    (passes_table, ("counted_passes",)),
     (bits_table, ("fused_accuracy", "weight_bits")),
     (knobs_table, ("fused_accuracy", "weight_bits")),
     (layers_table, ("pruned_layers", "sparsity")),
@@ -47,7 +49,7 @@ TABLES = (
 )
 
 
-BY_SPARSITY = (accuracy_table, difference_table, quantization_table, layers_table)
+BY_SPARSITY = (accuracy_table, difference_table, stages_table, layers_table)
 
 
 def build_report(folder: Path, warn: Callable[[str], None] = lambda message: None) -> ReportFiles:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gpw_cli.report.style import DASHES, add_tips, light, look
+from gpw_cli.report.style import DASHES, add_tip, add_tips, light, look
 from gpw_cli.report.summary import At, Curve
 from gpw_cli.report.words import percent, plural
 
@@ -191,6 +191,26 @@ def _below(ceiling: float, places: Sequence[float], gap: float) -> list[float]:
 
 def _touch(lower: Sequence[float], upper: Sequence[float], gap: float) -> bool:
     return upper[0] - lower[0] < gap * (lower[1] + upper[1]) / 2
+
+
+def part_bars(axes: Axes, names: Sequence[str], parts: Mapping[str, Sequence[float]]) -> None:
+    """A horizontal bar a name, first above, stacked from ``parts``: cycles, drawn in thousands."""
+    left = [0.0] * len(names)
+    for part, cycles in parts.items():
+        widths, shown = [value / 1000 for value in cycles], part.replace("_", " ")
+        style: Any = {"color": look("part", part).colour, "edgecolor": light("page")}
+        bars = axes.barh(
+            range(len(names)), widths, left=left, height=0.76, linewidth=0.4, label=shown, **style
+        )
+        for bar, name, value in zip(bars, names, cycles, strict=True):
+            if value:
+                add_tip(bar, f"{name}, {shown}: {value:,.0f} cycles")
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(names)), names, fontsize=7.5)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
 
 
 def level(axes: Axes, y: float, text: str) -> None:

@@ -17,7 +17,10 @@ from gpw_cli.report import (
     masks,
     npu,
     overlay,
+    passes,
     quantization,
+    roofline,
+    stages,
     targets,
     training,
 )
@@ -80,6 +83,14 @@ FIGURES = (
         compares_sparsities,
     ),
     Entry(
+        "accuracy_by_stage",
+        "Accuracy by stage",
+        ("quantized_accuracy", "sparsity"),
+        stages.draw_stages,
+        stages.stages_caption,
+        compares_sparsities,
+    ),
+    Entry(
         "cycles_vs_sparsity",
         "Cycles and speed-up against sparsity",
         ("cycles", "sparsity"),
@@ -101,6 +112,21 @@ FIGURES = (
         ("cycles", "npu_accuracy"),
         overlay.draw_overlay,
         frontier.frontier_caption,
+    ),
+    Entry(
+        "roofline",
+        "Roofline",
+        ("cycles", "dram_bytes"),
+        roofline.draw_roofline,
+        roofline.roofline_caption,
+        roofline.known,
+    ),
+    Entry(
+        "cycles_by_pass",
+        "Cycles by pass",
+        ("counted_passes",),
+        passes.draw_passes,
+        passes.passes_caption,
     ),
     Entry(
         "layer_cycles",

@@ -86,12 +86,13 @@ IDENTITY = (
 BUSY = "_utilisation"  # ends the metric of a unit: its name is the target's own
 # counted in a run, shown for one image
 PER_RUN = ("cycles", "bound_cycles", "milliseconds", "dense_cycles", "dram_bytes")
-# What figures need beyond the CSV: number of logged epochs, of listed layers, of drawable masks.
+# What figures need beyond the CSV: how many epochs, layers, passes and drawable masks there are.
 COUNTS = {
     "pretrain_history": ("pretrain", "history"),
     "finetune_history": ("finetune", "history"),
     "pruned_layers": ("prune", "layers"),
     "timed_layers": ("simulate", "layers"),
+    "counted_passes": ("simulate", "metrics.cycles_by_pass"),
     "quantized_layers": ("fuse", "layers"),
 }
 

@@ -5,13 +5,20 @@ Drawn only for sweeps whose points ran the ``simulate`` stage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from gpw_cli.report.accuracy import AXIS
-from gpw_cli.report.draw import draw_curves, label_curves, label_room, level, same_x, sparsity_axis
+from gpw_cli.report.draw import (
+    draw_curves,
+    label_curves,
+    label_room,
+    level,
+    part_bars,
+    same_x,
+    sparsity_axis,
+)
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import light, look, panels
@@ -167,19 +174,23 @@ def draw_layer_cycles(sweep: Sweep) -> Figure:
     names, kinds = _layer_names(points), _kinds(points)
     figure, grid = panels(1, len(points), [1.3 + 0.17 * len(names)])
     for axes, (title, layers) in zip(grid[0], points, strict=True):
-        _stack(axes, [_layer(layers, name) for name in names], kinds)
+        rows = [_layer(layers, name) for name in names]
+        parts = {kind: [float(str(row.get(kind) or 0)) for row in rows] for kind in kinds}
+        part_bars(axes, names, parts)
         axes.set_title(title)
-        axes.set_yticks(range(len(names)), names if axes is grid[0][0] else [], fontsize=7.5)
-        axes.tick_params(axis="y", length=0)
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        axes.grid(visible=True, axis="x")
+        if axes is not grid[0][0]:
+            axes.set_yticks([])
     right = max(axes.get_xlim()[1] for axes in grid[0])
     for axes in grid[0]:
         axes.set_xlim(0, right)
     grid[0][0].set_xlabel("Thousand cycles")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=7.5)
+    figure.legend(
+        *grid[0][0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+        fontsize=7.5,
+    )
     return figure
 
 
@@ -197,16 +208,6 @@ def _kinds(points: list[tuple[str, list[dict[str, object]]]]) -> list[str]:
     """What the cycles are split by, under the target's own names."""
     names = dict.fromkeys(key for _, layers in points for layer in layers for key in layer)
     return [name for name in names if name not in ("name", "cycles")]
-
-
-def _stack(axes: Axes, layers: list[dict[str, object]], kinds: Sequence[str]) -> None:
-    places = list(range(len(layers)))
-    left = [0.0] * len(layers)
-    for kind in kinds:
-        widths = [float(str(layer.get(kind) or 0)) / 1000 for layer in layers]
-        colour = look("part", kind).colour
-        axes.barh(places, widths, left=left, color=colour, height=0.75, label=kind)
-        left = [a + b for a, b in zip(left, widths, strict=True)]
 
 
 def layer_cycles_caption(sweep: Sweep) -> str:

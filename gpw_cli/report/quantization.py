@@ -14,7 +14,7 @@ from gpw_cli.report.draw import EndLabel, label_ends, level
 from gpw_cli.report.frame import dig
 from gpw_cli.report.knobs import turned
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, look, panels, rank
+from gpw_cli.report.style import add_tip, add_tips, light, look, panels, rank
 from gpw_cli.report.tables import Table
 from gpw_cli.report.words import basis, percent
 
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Published beside ours: ResNet18v1 on ImageNet, papers/001; TVM's own test of the same network
-# (tvm PR 3543) asserts a top-1 that is far from the 37 % which papers/001 quotes for it.
+# TVM's own test of the same network (tvm PR 3543) asserts a top-1 that is far from the 37 % which
+# papers/001 quotes for it.
 PUBLISHED = (
-    "Published for ResNet18v1 on ImageNet (papers/001): one scale 37 %, profiled +4.91 points, "
-    "profiled and fused +10.14 points; TVM's own test of one scale reaches 69.29 % (tvm PR 3543)."
+    "Published for ResNet18v1 on ImageNet (papers/001): one scale 37 %, profiled +4.91 percentage "
+    "points, profiled and fused +10.14; TVM's own test of one scale reaches 69.29 % (tvm PR 3543)."
 )
+PAPER_NETWORK = "resnet18"  # of papers/001
+MOST_ROWS = 30  # of tensors in a figure
 
 
 def settings(sweep: Sweep) -> pd.DataFrame:
@@ -78,6 +80,8 @@ def _bits_panel(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
         means = own.groupby("bits")["fused"].mean().sort_index(ascending=False)
         places = [bits.index(b) for b in means.index]
         axes.plot(places, means.tolist(), color=drawn.colour, marker=drawn.marker)
+        tips = [f"{name}, {b} bits: {value:.2f} %" for b, value in means.items()]
+        add_tips(axes, list(zip(places, means.tolist(), tips, strict=True)))
         ends.append(EndLabel(places[-1], float(means.iloc[-1]), name, drawn.colour))
     longest = max(len(name) for name in names)
     axes.set_xlim(-0.3, len(bits) - 1 + 0.25 + 0.14 * longest * max(1, len(bits) - 1) / 4)
@@ -100,13 +104,19 @@ def bits_caption(sweep: Sweep) -> str:
     count = len(most[["model", "point"]].drop_duplicates())
     mean = f" (mean of {count} networks)" if count > 1 else ""
     head = f"Percentage points lost against fp32 at {int(found['bits'].max())} bits{mean}: {text}."
-    return f"{head}{fused} {PUBLISHED} {basis(sweep)}"
+    return " ".join([f"{head}{fused}", *_published(found), basis(sweep)])
+
+
+def _published(found: pd.DataFrame) -> list[str]:
+    """The numbers of papers/001, where the network is the paper's."""
+    return [PUBLISHED] if set(found["model"]) == {PAPER_NETWORK} else []
 
 
 def bits_table(sweep: Sweep) -> Table:
     """Every setting: fp32, unfused, fused, and the loss; no rows where nothing was varied."""
     rows = []
     found = settings(sweep) if varies(sweep) else settings(sweep).head(0)
+    found = found.iloc[found["quantizer"].map(lambda name: rank("quantizer", name)).argsort()]
     for (model, point, name, bits), own in found.groupby(
         ["model", "point", "quantizer", "bits"], sort=False
     ):
@@ -116,7 +126,7 @@ def bits_table(sweep: Sweep) -> Table:
             [f"{model} {point}", str(name), str(bits), *shown, f"{mean.fused - mean.fp32:+.2f}"]
         )
     head = ["network", "quantizer", "bits", "fp32", "unfused", "fused", "fused - fp32"]
-    note = f"Test accuracy in percent. {PUBLISHED}"
+    note = " ".join(["Test accuracy in percent.", *_published(found)])
     return Table("quantizers", "Quantizers and bits", note, head, rows, left=2)
 
 
@@ -132,40 +142,61 @@ def _quantized_point(sweep: Sweep) -> tuple[str, int, list[dict[str, Any]]]:
     return f"{point['scheme']} ({point['quantizer']}, {bits} bits)", bits, layers
 
 
+def _clipped_most(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tensors to draw, in the network's order: all, or those that are clipped most."""
+    own = [row for row in rows if row["kind"] != "maxpool"]
+    kept = sorted(own, key=lambda row: -float(row["clipped"]))[:MOST_ROWS]
+    return [row for row in own if row in kept]
+
+
 def draw_scales(sweep: Sweep) -> Figure:
-    """For every stored tensor: the range seen in calibration and what its int8 scale covers."""
+    """For every stored tensor the range seen in calibration, in steps of its scale: a bar as far as
+    the integers reach, a thin line beyond, and the share of the values that is clipped.
+    """
     name, bits, rows = _quantized_point(sweep)
     steps = 2 ** (bits - 1) - 1
-    rows = [row for row in rows if row["kind"] != "maxpool"]
+    rows = _clipped_most(rows)
     figure, grid = panels(1, 1, [1.0 + 0.16 * len(rows)])
     axes = grid[0][0]
-    places = range(len(rows))
-    low, high = [row["min"] for row in rows], [row["max"] for row in rows]
-    width = [h - lo for lo, h in zip(low, high, strict=True)]
-    axes.barh(places, width, left=low, height=0.55, color=light("gpw"), label="seen")
-    reach = [steps * row["scale"] for row in rows]
-    for sign in (-1, 1):
-        ends = [sign * r for r in reach]
-        shown = f"{steps} steps of the scale" if sign > 0 else None
-        axes.plot(ends, places, linestyle="", marker="|", color=light("block"), label=shown)
-    axes.set_yticks(places, [f"{r['name']}  2^{r['exponent']:.3g}" for r in rows], fontsize=7)
-    axes.set(title=f"Ranges and scales: {name}", xlabel="Value of the tensor")
-    axes.invert_yaxis()
+    for place, row in enumerate(rows):
+        _draw_range(axes, place, row, steps)
+    for end in (-steps, steps) if any(row["min"] < 0 for row in rows) else (steps,):
+        axes.axvline(end, color=light("ink"), linewidth=1.0, linestyle=(0, (5, 3)))
+    labels = [f"{row['name']}  2^{row['exponent']:.3g}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=7)
+    axes.set_title(f"Ranges: {name}", fontsize=9)
+    axes.set_xlabel(f"Steps of the scale; the integers end at {steps} (dashed)")
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x")
-    limit = 1.05 * max(-min(low), max(high))
-    axes.set_xlim(-limit if min(low) < 0 else -0.05 * limit, limit)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + 0.16 * (high - low))  # the shares stand right of the lines
     return figure
+
+
+def _draw_range(axes: Axes, place: int, row: dict[str, Any], steps: int) -> None:
+    low, high = row["min"] / row["scale"], row["max"] / row["scale"]
+    axes.plot([low, high], [place, place], color=light("muted"), linewidth=0.9)
+    ends = max(low, -steps), min(high, steps)
+    (bar,) = axes.barh(place, ends[1] - ends[0], left=ends[0], height=0.55, color=light("muted"))
+    clipped = f"{100 * row['clipped']:.2g} %" if row["clipped"] else "0"
+    seen = f"{row['min']:.3g} to {row['max']:.3g}, scale {row['scale']:.3g}, {clipped} clipped"
+    add_tip(bar, f"{row['name']}: {seen}")
+    if row["clipped"]:
+        place_of: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(clipped, (high, place), fontsize=6.5, color=light("ink"), **place_of)
 
 
 def scales_caption(sweep: Sweep) -> str:
     """How much of the values the scales clip."""
     name, bits, rows = _quantized_point(sweep)
-    steps = 2 ** (bits - 1) - 1
     worst = max(rows, key=lambda row: float(row["clipped"]))
+    kept, whole = len(_clipped_most(rows)), sum(row["kind"] != "maxpool" for row in rows)
+    which = "Every tensor" if kept == whole else f"The {kept} of {whole} tensors clipped most"
     return (
-        f"Every tensor that the integer network of {name} stores, with the log2 of its scale: the "
-        f"range of the calibration pictures, and what {steps} steps cover. {worst['name']} is "
-        f"clipped most, {100 * worst['clipped']:.3g} % of its values. {basis(sweep)}"
+        f"{which} of the integer network of {name}, with the log2 of its scale: the range over the "
+        f"calibration images and the share of the values beyond {2 ** (bits - 1) - 1} steps. "
+        f"{worst['name']} is clipped most, {100 * worst['clipped']:.3g} % of its values. "
+        f"{basis(sweep)}"
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 WIDTH = 4.8  # inches: at 400 px of window width, 9 pt text is still 9.5 px high
 DPI = 200
+RAMP = 5  # roles that stand for a rising number
 TIP = "tip"  # starts the ids of markers with a text for the pointer
 
 # role: (light, dark). Lines and markers: Okabe and Ito's hues, dark enough for text on the page.
@@ -179,6 +180,12 @@ def rank(what: str, name: str) -> tuple[int, str]:
     """Sort key: the order of LOOKS, names that are not there last, by name."""
     names = list(LOOKS[what])
     return (names.index(name) if name in names else len(names), name)
+
+
+def ramp(levels: Sequence[float], value: float) -> str:
+    """The role of ``value`` among the rising ``levels``, from dark to bright."""
+    place = list(levels).index(value) / max(1, len(levels) - 1)
+    return f"ramp{round(place * (RAMP - 1))}"
 
 
 @contextmanager

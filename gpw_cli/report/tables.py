@@ -15,7 +15,7 @@ from gpw_cli.report.gaps import PAPER, is_papers
 from gpw_cli.report.layers import column_label, layer_rows, layer_table
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.summary import At, curves, dense_levels, differences
-from gpw_cli.report.words import npu_name, percent
+from gpw_cli.report.words import percent
 
 
 @dataclass(frozen=True)
@@ -126,29 +126,6 @@ def layers_table(sweep: Sweep) -> Table:
     ]
     note = "Percent of the layer's weights, mean over seeds. With group counts in per_layer.csv."
     return Table("per_layer", "Sparsity reached in each layer", note, head, rows)
-
-
-def quantization_table(sweep: Sweep) -> Table:
-    """fp32, then each integer stage, for every point that was quantized."""
-    stages = {
-        "accuracy": "fp32",
-        "quantized_accuracy": "quantized",
-        "fused_accuracy": "fused",
-        "npu_accuracy": f"on {npu_name(sweep)}",
-    }
-    shown = {c: title for c, title in stages.items() if sweep.has(c)}
-    found = {
-        c: {(k.label, at.x): at for k in curves(sweep.done, c) for at in k.points} for c in shown
-    }
-    last = list(shown)[-1]
-    rows = []
-    for key, at in found[last].items():
-        fp32 = found.get("accuracy", {}).get(key)
-        loss = f"{at.mean - fp32.mean:+.2f}" if fp32 else ""
-        rows.append([key[0], percent(key[1]), *(_mean(found[c].get(key)) for c in shown), loss])
-    head = ["scheme", "sparsity", *shown.values(), "minus fp32"]
-    note = "Test accuracy in percent, mean over seeds."
-    return Table("quantization", "Quantization", note, head, rows)
 
 
 def failures_table(sweep: Sweep) -> Table:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from gpw_cli.report.draw import EndLabel, label_ends
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import look, panels, rank
+from gpw_cli.report.style import add_tips, look, panels, rank
 from gpw_cli.report.words import basis, listed, percent
 
 if TYPE_CHECKING:
@@ -95,6 +95,11 @@ def draw_series(axes: Axes, found: Sequence[Series]) -> None:
     for series in found:
         own, x = look("target", series.name), [100 * value for value in series.x]
         axes.plot(x, series.y, color=own.colour, marker=own.marker)
+        tips = [
+            (at, y, f"{series.name} at {at:.4g} %: {y:.4g}")
+            for at, y in zip(x, series.y, strict=True)
+        ]
+        add_tips(axes, tips)
         if series.bound:
             axes.plot(x, series.bound, color=own.colour, linewidth=0.9, linestyle=":")
     width = ticks[-1] - ticks[0] or 10.0

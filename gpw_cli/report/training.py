@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpw_cli.report.draw import EndLabel, label_ends
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, look, panels
+from gpw_cli.report.style import light, look, panels, ramp
 from gpw_cli.report.summary import in_order
 from gpw_cli.report.words import basis, percent, span
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RAMP = 5  # colours of the ramp in style.ROLES
 TITLE = 24  # letters of a title in a line: the width of a panel
 
 
@@ -101,7 +100,7 @@ def _draw_pair(
     loss, accuracy = pair
     labels: dict[float, EndLabel] = {}
     for run in runs:
-        colour = light(_ramp(levels, run.level))
+        colour = light(ramp(levels, run.level))
         epochs = [row["epoch"] for row in run.rows]
         tested = [row for row in run.rows if row.get("test_accuracy") is not None]
         loss.plot(epochs, [row["loss"] for row in run.rows], color=colour, linewidth=1.2)
@@ -125,11 +124,6 @@ def _draw_pair(
         axes.set_xlim(min(1, last - 0.5) - 0.02 * last, last * 1.3)
         axes.set_xticks(sorted({1, (last + 1) // 2, last}))
     return [label for label in labels.values() if label.text]
-
-
-def _ramp(levels: list[float], value: float) -> str:
-    place = levels.index(value) / max(1, len(levels) - 1)
-    return f"ramp{round(place * (RAMP - 1))}"
 
 
 def _share_limits(grid: list[Axes]) -> None:

@@ -40,6 +40,9 @@ def check_values(record: Mapping[str, Any]) -> None:
         value = dig(record, column.path)
         if column.digits is not None and not _is_number(value):
             raise BadRecord(f"{column.path} is no number")
+    passes = dig(record, "stages.simulate.metrics.cycles_by_pass") or {}
+    if not isinstance(passes, Mapping) or not all(map(_is_number, passes.values())):
+        raise BadRecord("stages.simulate.metrics.cycles_by_pass are no numbers")
     axes = record.get("axes") or {}
     try:
         if not math.isfinite(float(axes.get("sparsity") or 0) + float(axes.get("seed") or 0)):

@@ -235,7 +235,7 @@ def test_cycles_by_pass_leave_out_runs_of_before(tmp_path: Path) -> None:
     assert table.note.count("2 runs") == 1
     (axes,) = passes.draw_passes(sweep).axes
     assert sum(bar.get_width() for bar in axes.patches) == pytest.approx(0.75)
-    assert passes.left_out(sweep).startswith("2 runs")
+    assert "2 runs" in passes.left_out(sweep)
 
 
 def test_cycles_by_pass_that_are_no_numbers_are_damage(tmp_path: Path) -> None:

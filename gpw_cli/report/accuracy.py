@@ -27,8 +27,8 @@ AXIS = "Sparsity of the prunable weights (%)"
 
 
 def draw_accuracy(sweep: Sweep) -> Figure:
-    """All schemes after fine-tuning, a panel a variant, and gpw minus block below where both were
-    run.
+    """All schemes after fine-tuning, one panel per variant; below them gpw minus block, where both
+    were run.
     """
     found = curves(sweep.done, "accuracy")
     gaps = differences(sweep.done, "accuracy")
@@ -48,7 +48,7 @@ def draw_accuracy(sweep: Sweep) -> Figure:
 
 
 def _draw_variants(axes: list[Axes], sweep: Sweep, found: list[Curve], title: str) -> None:
-    """One panel for each setting of the other axes, all from the same lowest to highest value."""
+    """One panel per variant, all with the same limits."""
     variants = list(dict.fromkeys(curve.variant for curve in found))
     named = [Curve(curve.scheme, "", curve.points) for curve in found]  # the title has the rest
     drawn = []
@@ -73,7 +73,7 @@ def _draw_levels(axes: Axes, sweep: Sweep, found: list[Curve]) -> None:
 
 
 def accuracy_caption(sweep: Sweep) -> str:
-    """What the accuracy figure shows, from the numbers."""
+    """The numbers of the accuracy figure as sentences."""
     gaps = differences(sweep.done, "accuracy")
     sentences = gap_sentences(sweep, gaps)
     if not gaps:
@@ -97,7 +97,7 @@ def _dense_sentence(sweep: Sweep) -> str:
 
 
 def _reached_sentence(sweep: Sweep) -> str:
-    """Where whole groups cannot meet the requested sparsity within one point, say what was met."""
+    """The sparsity reached, where whole groups miss the requested one by more than 0.01."""
     parts: list[str] = []
     found = curves(sweep.done, "sparsity_prunable")
     for curve in found:
@@ -107,9 +107,13 @@ def _reached_sentence(sweep: Sweep) -> str:
     if len(parts) > 2:
         far, name = max((abs(at.mean - at.x), c.label) for c in found for at in c.points)
         most = f"by up to {100 * far:.1f} percentage points ({name})"
-        return f"Whole groups only, so the sparsity reached differs from what was asked {most}."
+        return (
+            f"Only whole groups are removed, so the sparsity differs from the requested one {most}."
+        )
     return (
-        f"Whole groups only, so the sparsity reached differs: {'; '.join(parts)}." if parts else ""
+        f"Only whole groups are removed, so the sparsity differs: {'; '.join(parts)}."
+        if parts
+        else ""
     )
 
 
@@ -124,7 +128,7 @@ def draw_before(sweep: Sweep) -> Figure:
 
 
 def before_caption(sweep: Sweep) -> str:
-    """How much the pruned weights know before they are trained again."""
+    """Accuracy of the pruned weights, and what fine-tuning adds to it."""
     rows = sweep.done[sweep.done["sparsity"] > 0]
     points = [(c.label, at) for c in curves(rows, "pruned_accuracy") for at in c.points]
     if not points:

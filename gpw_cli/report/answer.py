@@ -1,4 +1,4 @@
-"""The answer of a sweep: what each network costs and what it gains, beside the dense one.
+"""The answer of a sweep: what each network costs and gains, compared with the dense one.
 
     rows = answers(load_sweep(folder))
     best = pick(rows, max_ms=0.8)            # the most accurate network within limits
@@ -43,7 +43,7 @@ class Answer:
 
 
 def answers(sweep: Sweep) -> list[Answer]:
-    """A row for each setting that finished, in the sweep's order; the dense networks first."""
+    """One row per finished setting, in the sweep's order; the dense networks first."""
     done = sweep.done
     if done.empty:
         return []
@@ -54,7 +54,7 @@ def answers(sweep: Sweep) -> list[Answer]:
 
 
 def measured_accuracy(frame: pd.DataFrame) -> pd.Series[float]:
-    """Of the last stage that measured one: on the NPU, the integers, fine-tuned, pre-trained."""
+    """The accuracy of the last stage that measured one: on the NPU, integers, fine-tuned, dense."""
     names = ["npu_accuracy", "fused_accuracy", "quantized_accuracy", "accuracy", "dense_accuracy"]
     return frame[names].bfill(axis=1)[names[0]]
 
@@ -141,7 +141,7 @@ HEAD = (
 
 
 def cells(row: Answer) -> tuple[str, ...]:
-    """The texts of one row, in the order of ``HEAD``; empty where something is not known."""
+    """The texts of one row, in the order of ``HEAD``; empty where a value is not known."""
     spread = "" if row.spread is None else f" ± {row.spread:.2f}"
     return (
         row.name,

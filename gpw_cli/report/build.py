@@ -1,9 +1,9 @@
-"""From a sweep's folder to everything that can be read: CSV, PNG, SVG and one HTML page.
+"""Builds the report of a sweep's folder: CSV files, figures (PNG and SVG) and one HTML page.
 
     files = build_report(Path("results/paper_gpw"))     # every path that was written
 
-Reads ``sweep.json`` and ``points/*.json`` only, needs no store and no network, and writes the same
-bytes for the same results (figures: with the same matplotlib).
+Reads only ``sweep.json`` and ``points/*.json``, needs neither the store nor a network connection,
+and writes the same bytes for the same results (for figures: with the same matplotlib).
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ BY_SPARSITY = (accuracy_table, difference_table, stages_table, layers_table)
 def build_report(folder: Path, warn: Callable[[str], None] = lambda message: None) -> ReportFiles:
     """Regenerate the whole report of a sweep in its folder; returns what was written, sorted.
 
-    warn: is told each point that is left out because its file is damaged. Raises UsageError for a
-    folder that is no sweep, StoreError where it cannot be written.
+    ``warn`` is called for each run that is left out because its file is damaged. Raises UsageError
+    if the folder is not a sweep, StoreError if it cannot be written.
     """
     sweep = load_sweep(folder)
     for point, error in sweep.damaged.items():
-        warn(f"{folder}: point {point}: {error}; the same `gpw sweep` writes it again")
+        warn(f"{folder}: run {point}: {error}; the same `gpw sweep` runs it again")
     drawn = draw_all(sweep)
     contents: dict[str, bytes] = {"results.csv": results_csv(sweep).encode()}
     if sweep.has("pruned_layers"):
@@ -85,7 +85,7 @@ def _tables(sweep: Sweep) -> list[Table]:
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Each file whole or not at all; figures that no longer apply go."""
+    """Write each file whole or not at all, and delete figures that no longer apply."""
     with storage_errors(folder):
         (folder / "figures").mkdir(exist_ok=True)
         for name, content in contents.items():

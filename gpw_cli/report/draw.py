@@ -1,4 +1,4 @@
-"""Drawing that several figures share: curves with error bars, and labels at the end of lines."""
+"""Drawing code that several figures share: curves, bars, and labels that do not overlap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EndLabel:
-    """Text to stand beside the data point (x, y)."""
+    """A text beside the data point (x, y)."""
 
     x: float
     y: float
@@ -25,7 +25,9 @@ class EndLabel:
 
 
 def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Lines through the means, bars of one sd where there are several seeds; x in percent."""
+    """Lines through the means, with error bars of one standard deviation where there are several
+    seeds; x in percent.
+    """
     variants = list(dict.fromkeys(curve.variant for curve in curves))
     for curve in curves:
         axes.errorbar(
@@ -47,8 +49,8 @@ def _tip(curve: Curve, at: At) -> str:
 
 
 def label_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str] = ()) -> None:
-    """Each curve's name (its label unless ``names`` are given) at its right end; call it when the
-    limits of the axes are final.
+    """Write each curve's name (its label unless ``names`` are given) at its right end. Call it when
+    the limits of the axes are final.
     """
     shown = names or [curve.label for curve in curves]
     ends = [
@@ -59,7 +61,7 @@ def label_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str] = ())
 
 
 def sparsity_axis(axes: Axes, curves: Sequence[Curve], room: float) -> None:
-    """Ticks at the sparsities that were run; ``room``: as ``label_room`` gives it."""
+    """Put ticks at the sparsities that were run. ``room``: from ``label_room``."""
     found = sorted({100 * at.x for curve in curves for at in curve.points})
     low, high = found[0], found[-1]
     width = max(high - low, 5.0)
@@ -104,7 +106,7 @@ def label_ends(axes: Axes, ends: Sequence[EndLabel], size: float = 9.0) -> None:
 
 
 def same_limits(panes: Sequence[Axes]) -> None:
-    """All panels from the lowest to the highest limit of any, on both axes."""
+    """Give all panels the same limits on both axes, wide enough for each."""
     x, y = [pane.get_xlim() for pane in panes], [pane.get_ylim() for pane in panes]
     for pane in panes:
         pane.set_xlim(min(low for low, _ in x), max(high for _, high in x))
@@ -112,7 +114,7 @@ def same_limits(panes: Sequence[Axes]) -> None:
 
 
 def same_x(panes: Sequence[Axes]) -> None:
-    """All panels from the lowest to the highest limit of x of any."""
+    """Give all panels the same limits of x, wide enough for each."""
     limits = [pane.get_xlim() for pane in panes]
     for pane in panes:
         pane.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
@@ -171,7 +173,7 @@ def name_points(
 
 
 def _spread(values: Sequence[float], gap: float) -> list[float]:
-    """Rising ``values`` moved as little as needed so that neighbours are ``gap`` apart."""
+    """Rising ``values``, moved as little as needed to keep neighbours ``gap`` apart."""
     clusters: list[list[float]] = []  # [centre, count]
     for value in values:
         clusters.append([value, 1])
@@ -182,7 +184,7 @@ def _spread(values: Sequence[float], gap: float) -> list[float]:
 
 
 def _below(ceiling: float, places: Sequence[float], gap: float) -> list[float]:
-    """Rising ``places`` pushed down just enough that none is above ``ceiling``."""
+    """Rising ``places``, pushed down just enough to stay below ``ceiling``."""
     pushed: list[float] = []
     for place in reversed(places):
         pushed.append(min(place, pushed[-1] - gap if pushed else ceiling))
@@ -194,7 +196,9 @@ def _touch(lower: Sequence[float], upper: Sequence[float], gap: float) -> bool:
 
 
 def part_bars(axes: Axes, names: Sequence[str], parts: Mapping[str, Sequence[float]]) -> None:
-    """A horizontal bar a name, first above, stacked from ``parts``: cycles, drawn in thousands."""
+    """One horizontal bar per name, the first on top, stacked from ``parts``: cycles, drawn in
+    thousands.
+    """
     left = [0.0] * len(names)
     for part, cycles in parts.items():
         widths, shown = [value / 1000 for value in cycles], part.replace("_", " ")
@@ -214,7 +218,7 @@ def part_bars(axes: Axes, names: Sequence[str], parts: Mapping[str, Sequence[flo
 
 
 def level(axes: Axes, y: float, text: str) -> None:
-    """A thin line across the axes with its name above its left end."""
+    """A thin line across the axes, its name above its left end."""
     axes.axhline(y, color=light("ink"), linewidth=1.0, linestyle=(0, (5, 3)), zorder=1.5)
     axes.annotate(
         text,

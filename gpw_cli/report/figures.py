@@ -1,6 +1,6 @@
-"""Every figure of the report, as one table: a new one is one entry.
+"""The table of the report's figures: a new figure is one entry.
 
-A figure is drawn when each column in ``needs`` has a value in some finished point.
+A figure is drawn if some finished run has a value in each column of ``needs``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """name: of the files; draw and caption take the sweep."""
+    """``name``: of the files. ``draw`` and ``caption`` take the sweep."""
 
     name: str
     title: str
@@ -48,7 +48,7 @@ class Entry:
 
 
 def compares_sparsities(sweep: Sweep) -> bool:
-    """False for a study of quantizers on one sparsity: its curves would be single points."""
+    """False for a study of quantizers at one sparsity: its curves would be single points."""
     studied = quantization.varies(sweep) or knobs.turns(sweep)
     sparsities = sweep.done["sparsity"].dropna()
     return not studied or sparsities[sparsities > 0].nunique() > 1

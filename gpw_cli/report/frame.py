@@ -1,7 +1,7 @@
-"""One row a point: which number of a point's record becomes which column.
+"""One row per run: which number of a run's record becomes which column.
 
-``COLUMNS`` is the mapping, and ``unit_columns`` what only a target knows: a later stage adds a line
-and the column appears in results.csv as soon as one point has a value for it.
+``COLUMNS`` is the mapping; ``unit_columns`` adds what only a target knows. A later stage adds a
+line, and the column appears in results.csv as soon as one run has a value for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAMED_AXES = ("scheme", "sparsity", "seed")  # every other varied axis goes into
 
 @dataclass(frozen=True)
 class Column:
-    """``path`` leads into the record, dots between keys; of several with bars between them the
+    """``path``: keys into the record, separated by dots; with alternatives separated by bars, the
     first that has a value. ``digits``: decimals in the CSV.
 
     ``optional`` columns are left out of the CSV as long as they are empty.
@@ -98,15 +98,15 @@ COUNTS = {
 
 
 def unit_columns(records: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
-    """A column a unit of the targets in ``records``: how busy it was, ``gemm_utilisation`` say."""
+    """One column per unit of the targets in ``records``: how busy it was (``gemm_utilisation``)."""
     metrics = (dig(record, "stages.simulate.metrics") or {} for record in records)
     names = dict.fromkeys(name for found in metrics for name in found if name.endswith(BUSY))
     return tuple(_metric(name, "simulate", name, 6, optional=True) for name in names)
 
 
 def build_frame(records: Sequence[Mapping[str, Any]], fixed: Mapping[str, str]) -> pd.DataFrame:
-    """One row a record, in the records' order. ``fixed``: what the whole sweep shares, as a
-    fallback for points that have no record yet.
+    """One row per record, in the records' order. ``fixed``: what the whole sweep shares, a fallback
+    for runs that have no record yet.
     """
     varied = _varied_axes(records)
     columns = (*COLUMNS, *unit_columns(records))
@@ -145,7 +145,7 @@ def _row(
 
 
 def _own_axes(axes: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
-    """The varied axes that a point has; how weights are removed means nothing to a dense one."""
+    """The varied axes that a run has, without those that mean nothing to a dense network."""
     dense = axes.get("scheme") == "dense"
     own = [name for name in varied if name in axes and not _is_long(axes[name])]
     return [name for name in own if not (dense and name == "scope")]
@@ -156,19 +156,21 @@ def _setting(name: str, value: Any) -> str:
 
 
 def _is_long(value: Any) -> bool:
-    """Whether a value is a mapping or a list of names: too long for a name of its own."""
+    """Whether a value is a mapping or a list of names, too long to be part of a name."""
     return re.match(r"\{|\[(?![\d., ]*\]$)", str(value)) is not None
 
 
 def _sparsity(record: Mapping[str, Any], axes: Mapping[str, Any]) -> Any:
-    """As asked for; under a budget of cycles as reached."""
+    """The requested sparsity; the one reached under a budget of cycles."""
     if dig(record, "config.pruning.scope") == "cycles" and axes.get("scheme") != "dense":
         return dig(record, "stages.prune.metrics.sparsity_prunable")
     return axes.get("sparsity")
 
 
 def dig(record: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted ``path`` (``a.b|c.d``: or at the next), None where it is absent."""
+    """The value at a dotted ``path`` (``a.b|c.d``: at the first that has one), None if it is
+    absent.
+    """
     first, _, others = path.partition("|")
     value: Any = record
     for key in first.split("."):

@@ -9,7 +9,7 @@ from gpw_cli.errors import UsageError
 from gpw_cli.store.files import write_text
 
 MARK = "report.sha256"
-REPORT_VERSION = 9  # raise when the report draws something else from the same results
+REPORT_VERSION = 10  # raise when the report draws something else from the same results
 
 
 def _digest(folder: Path) -> str:
@@ -35,7 +35,9 @@ def mark_fresh(folder: Path) -> None:
 
 
 def sweep_folders(results: Path, name: str | None) -> list[Path]:
-    """The named sweep (a folder, or a name below ``results``), or all; raises UsageError."""
+    """The named sweep (a folder, or a name below ``results``), or all. Raises UsageError if there
+    is none.
+    """
     found = sorted(file.parent for file in results.glob("*/sweep.json"))
     if name is None:
         if not found:

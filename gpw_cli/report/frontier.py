@@ -19,7 +19,7 @@ from gpw_cli.report.words import basis, listed, npu_name, percent
 
 
 def networks(sweep: Sweep) -> pd.DataFrame:
-    """A row a (scheme, variant, sparsity): mean ``cycles``, ``bound_cycles``, ``milliseconds``,
+    """One row per (scheme, variant, sparsity): mean ``cycles``, ``bound_cycles``, ``milliseconds``,
     ``dram_bytes`` and ``accuracy`` (%) over seeds, its ``sd``, the number ``n`` of seeds, and
     whether it is on the ``front`` of accuracy against cycles.
     """
@@ -51,7 +51,7 @@ def network_name(row: Mapping[Any, Any]) -> str:
 
 
 def frontier_caption(sweep: Sweep) -> str:
-    """Which scheme holds the front, and what speed costs along it."""
+    """Which schemes are on the front, and what speed costs along it."""
     found = networks(sweep)
     front = found[found["front"]]
     pruned = front[front["scheme"] != "dense"]
@@ -66,7 +66,7 @@ def frontier_caption(sweep: Sweep) -> str:
 
 
 def _within(found: pd.DataFrame, points: float = 3.0) -> str:
-    """The fastest pruned network that loses at most so many points against dense."""
+    """The fastest pruned network that loses at most ``points`` percentage points against dense."""
     compared = beside_dense(found)
     compared = compared[compared["scheme"] != "dense"].dropna(subset=["faster"])
     if compared.empty:
@@ -84,7 +84,9 @@ def _within(found: pd.DataFrame, points: float = 3.0) -> str:
 
 
 def beside_dense(found: pd.DataFrame) -> pd.DataFrame:
-    """With ``faster`` (times) and ``loss`` (points) against the dense network of the variant."""
+    """``found`` with ``faster`` (times) and ``loss`` (percentage points) against the variant's
+    dense network.
+    """
     dense = found[found["scheme"] == "dense"]
     if dense.empty:
         return found.assign(faster=math.nan, loss=math.nan)

@@ -1,4 +1,4 @@
-"""gpw minus block, beside what the paper reports for it."""
+"""gpw minus block, compared with what the paper reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAPER_SETTING = ("resnet20", "cifar10")
 
 
 def gap_sentences(sweep: Sweep, gaps: list[Curve]) -> list[str]:
-    """By how much, how that compares with the paper, and how certain it is; [] without gaps."""
+    """The size of the difference, how it compares with the paper, and how certain it is."""
     if not gaps:
         return []
     papers = is_papers(sweep)
@@ -32,8 +32,8 @@ def is_papers(sweep: Sweep) -> bool:
 
 
 def draw_gaps(axes: Axes, gaps: list[Curve], papers: bool) -> None:
-    """A line a variant, over the paper's range where the setting is the paper's; the limits of x
-    are the caller's.
+    """One line per variant, with the paper's range behind it where the setting is the paper's. The
+    caller sets the limits of x.
     """
     axes.set(title="gpw minus block (percentage points)")
     axes.axhline(0, color=light("muted"), linewidth=0.9)
@@ -75,7 +75,7 @@ def _draw_range(axes: Axes) -> None:
 
 
 def _gap_sentences(gaps: list[Curve], papers: bool) -> list[str]:
-    """One a variant, or one for all where gpw is above block everywhere."""
+    """One sentence per variant, or one for all where gpw is above block everywhere."""
     if len(gaps) < 2 or any(_sign(at.mean) < 1 for gap in gaps for at in gap.points):
         return [_gap_sentence(gap, len(gaps) > 1, papers) for gap in gaps]
     parts: list[str] = []
@@ -121,17 +121,17 @@ def _nearest_sentence(gaps: list[Curve]) -> str:
         return ""
     best = min(whole, key=_distance)
     means = [at.mean for at in best.points]
-    return f"Nearest to the paper's range comes {best.variant} ({span(means)})."
+    return f"{best.variant} is nearest to the paper's range ({span(means)})."
 
 
 def _distance(gap: Curve) -> float:
-    """Of its smallest and largest difference from the paper's, together."""
+    """How far its smallest and its largest difference are from the paper's, summed."""
     means = [at.mean for at in gap.points]
     return abs(min(means) - PAPER[0]) + abs(max(means) - PAPER[1])
 
 
 def _sign(value: float) -> int:
-    """Of ``value`` as it is printed: 0 for anything that shows as 0.00."""
+    """The sign of ``value`` as it is printed: 0 for anything that shows as 0.00."""
     shown = round(value, 2)
     return (shown > 0) - (shown < 0)
 
@@ -159,7 +159,7 @@ def _certainty(sweep: Sweep, gaps: list[Curve]) -> list[str]:
         )
     elif single_seed(sweep):
         sentences.append(
-            f"A single seed: differences below {NOISE} percentage points would be noise."
+            f"With a single seed, differences below {NOISE} percentage points are noise."
         )
     sentences += [_overlap_sentence(sweep, gap.variant, len(gaps) > 1) for gap in gaps]
     return sentences
@@ -172,11 +172,13 @@ def _overlap_sentence(sweep: Sweep, variant: str, several: bool) -> str:
         return ""
     at = f"overlap at {listed([percent(x) for x in touching])}" if touching else "never overlap"
     where = f" in {variant}" if several else ""
-    return f"Mean and sd over seeds{where}; the ranges of one sd {at}."
+    return (
+        f"Mean and standard deviation over seeds{where}; the ranges of one standard deviation {at}."
+    )
 
 
 def _noise(sweep: Sweep) -> str:
-    """What the noise is known from: few pictures, or the published spread over seeds."""
+    """Why it is noise: few test images, or the published spread over seeds."""
     fewest = sweep.done["n_test"].min()
     if 100 / fewest > NOISE / 10:
         return f"one of {fewest:,.0f} test images is {100 / fewest:.2f} percentage points"

@@ -34,8 +34,8 @@ def turned(axes: Mapping[str, Any]) -> str:
 
 
 def effects(sweep: Sweep) -> pd.DataFrame:
-    """A row a run with a changed setting: ``quantizer``, ``knob``, ``bits``, ``fused`` (%) and its
-    ``effect`` (percentage points).
+    """One row per run with a changed setting: ``quantizer``, ``knob``, ``bits``, ``fused`` (%) and
+    its ``effect`` (percentage points).
     """
     done = sweep.done.dropna(subset=["fused_accuracy", "weight_bits"])
     knob = [turned(sweep.records[point]["axes"]) for point in done["id"]]
@@ -66,8 +66,8 @@ def _by_bits(sweep: Sweep) -> pd.DataFrame:
 
 
 def draw_knobs(sweep: Sweep) -> Figure:
-    """One panel for each number of bits, all on one axis: a bar a knob, in percentage points
-    against the preset; differences within the noise of one seed lie in the band.
+    """One panel per number of bits, all on one scale; one bar per knob, in percentage points
+    against the preset. Differences within the noise of one seed lie in the band.
     """
     table = _by_bits(sweep)
     figure, grid = panels(1, len(table.columns), [0.9 + 0.19 * len(table)])
@@ -88,8 +88,8 @@ def _place(effect: float) -> float:
 
 
 def _bars(axes: Axes, effect: Mapping[str, float], bits: str, limits: tuple[float, float]) -> None:
-    """``effect``: knob -> percentage points, the first above; one that is not there has no bar.
-    ``limits``: of all panels, as ``_place`` gives them.
+    """``effect``: knob -> percentage points, the first on top; nan has no bar. ``limits``: of all
+    panels, as ``_place`` gives them.
     """
     axes.axvspan(_place(-NOISE), _place(NOISE), color=light("grid"), linewidth=0)
     width = limits[1] - limits[0] or 1.0
@@ -112,7 +112,7 @@ def _bars(axes: Axes, effect: Mapping[str, float], bits: str, limits: tuple[floa
 
 
 def knobs_caption(sweep: Sweep) -> str:
-    """The knobs that matter most at each number of bits, and those that do not."""
+    """The knobs that matter most at each number of bits, and those that matter nowhere."""
     table = _by_bits(sweep)
     names = [str(name) for name in effects(sweep)["quantizer"].unique()]
     parts = []

@@ -24,7 +24,7 @@ DARK_CELL = 0.6  # from this sparsity on, a cell's number is written in white
 
 
 def layer_rows(sweep: Sweep) -> pd.DataFrame:
-    """One row for each finished point and pruned layer, in the network's order."""
+    """One row per finished run and pruned layer, in the network's order."""
     columns = ["id", "scheme", "variant", "sparsity", "seed", "layer", "shape", "grid"]
     rows = []
     for point in sweep.done.to_dict("records"):
@@ -82,7 +82,9 @@ def draw_layers(sweep: Sweep) -> Figure:
 
 
 def _names(columns: Sequence[Any]) -> dict[Any, str]:
-    """(scheme, variant) of each run of columns, as it stands above them: upright where many are."""
+    """The name above each run of columns of one (scheme, variant); written upright if there are
+    many.
+    """
     runs = list(dict.fromkeys(column[:2] for column in columns))
     between = ", " if len(runs) > UPRIGHT else "\n"
     return {run: between.join(part for part in run if part) for run in runs}
@@ -128,13 +130,14 @@ def _name_columns(axes: Axes, columns: Sequence[Any], names: dict[Any, str]) -> 
 
 
 def layers_caption(sweep: Sweep) -> str:
-    """How far layers are from what was asked, and which layers vanished."""
+    """How far layers are from the requested sparsity, and how many lost all weights."""
     rows = layer_rows(sweep)
     off = rows.assign(off=(rows["reached"] - rows["sparsity"]).abs())
     parts = []
     for scheme, found in sorted(off.groupby("scheme"), key=lambda item: scheme_rank(str(item[0]))):
         worst = found.sort_values("off", ascending=False, kind="stable").iloc[0]
-        text = f"{scheme} is at most {100 * worst['off']:.1f} percentage points from what was asked"
+        most = f"{100 * worst['off']:.1f} percentage points"
+        text = f"{scheme} is at most {most} from the requested sparsity"
         where = f"{worst['layer']}, {percent(worst['reached'])} for {percent(worst['sparsity'])}"
         gone = found[found["reached"] >= 1]["layer"].nunique()
         vanished = f"; {gone} of {found['layer'].nunique()} layers lose every weight in some run"
@@ -144,4 +147,4 @@ def layers_caption(sweep: Sweep) -> str:
         f"{scheme} has {low:,} to {high:,}" if low != high else f"{scheme} has {low:,}"
         for scheme, low, high in groups.itertuples()
     ]
-    return f"{'. '.join(parts)}. Groups a layer: {listed(sizes)}."
+    return f"{'. '.join(parts)}. Groups per layer: {listed(sizes)}."

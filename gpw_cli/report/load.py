@@ -1,9 +1,9 @@
-"""Reading a sweep's folder: ``sweep.json`` and one file a finished point, nothing else.
+"""Reads a sweep's folder: ``sweep.json`` and one file per finished run, nothing else.
 
     sweep = load_sweep(Path("results/resnet20-cifar10-3f2a9c01"))
     sweep.frame[["scheme", "sparsity", "seed", "accuracy"]]
 
-A sweep that is still running, or one with failed or damaged points, loads all the same.
+A sweep that is still running, or one with failed or damaged runs, loads all the same.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gpw_cli.store.records import BadRecord, read_point, read_sweep
 
 @dataclass(frozen=True)
 class Sweep:
-    """frame: one row a planned point; records: id -> what its file holds (finished points only);
-    damaged: id -> what is wrong with its file (left out of everything but the table of failures).
+    """``frame``: one row per planned run. ``records``: id -> contents of its file (finished runs
+    only). ``damaged``: id -> what is wrong with its file (listed only in the table of failures).
     """
 
     folder: Path
@@ -36,22 +36,22 @@ class Sweep:
 
     @property
     def done(self) -> pd.DataFrame:
-        """The rows of points that finished."""
+        """The rows of finished runs."""
         return self.frame[self.frame["status"] == "done"]
 
     def dense(self) -> Sweep:
-        """Only the points of the dense network."""
+        """Only the runs of dense networks."""
         return replace(self, frame=self.frame[self.frame["scheme"] == "dense"])
 
     def has(self, column: str) -> bool:
-        """Whether any finished point has a value (a count above 0) in ``column``."""
+        """Whether any finished run has a value (a count above 0) in ``column``."""
         values = self.done[column].dropna()
         counted = pd.api.types.is_numeric_dtype(values)
         return bool((values > 0).any() if counted else len(values) > 0)
 
 
 def load_sweep(folder: Path) -> Sweep:
-    """Read a sweep. Raises UsageError for a folder that is none, naming those beside it."""
+    """Read a sweep. Raises UsageError if the folder is not a sweep, naming those beside it."""
     manifest = _read_manifest(folder)
     planned = [_read_point(folder, point) for point in manifest["points"]]
     fixed = dict(text.split("=", 1) for text in manifest.get("overrides", []) if "=" in text)
@@ -75,13 +75,13 @@ def _no_sweep(folder: Path, reason: str) -> UsageError:
     others = [name for name in beside if name != folder.name]
     listed = f"sweeps beside it: {', '.join(others)}" if others else "there is none beside it"
     return UsageError(
-        f"{folder} is no sweep: {reason}; {listed}. "
+        f"{folder} is not a sweep: {reason}; {listed}. "
         "Name one of them, or make one with `gpw sweep sparsity=0.5:0.9`"
     )
 
 
 def _read_point(folder: Path, point: Mapping[str, Any]) -> dict[str, Any]:
-    """The point's record, or a stand-in whose status is ``open`` or ``failed``."""
+    """The run's record, or a placeholder whose status is ``open`` or ``failed``."""
     head = {"id": point["id"], "axes": point.get("axes", {}), "error": None}
     file = folder / "points" / f"{point['id']}.json"
     try:
@@ -99,8 +99,8 @@ def _read_point(folder: Path, point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_other_settings(record: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
-    """Whether a stage of the record has another key than planned: it was made by an older gpw,
-    say, and its point is still to be made.
+    """Whether a stage of the record has another key than planned, for example because an older gpw
+    made it; then the run is still to be done.
     """
     stages = record.get("stages") or {}
     planned = point.get("keys") or {}

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VECTOR_CELLS = 6000  # a mask with more cells is drawn as pixels
+VECTOR_CELLS = 1500  # a mask with more cells is drawn as pixels
 FRAMED = 32  # blocks across: with more, neither frames nor the lines between cells can be seen
 
 
 @dataclass(frozen=True)
-class Picture:
+class Mask:
     """kept: bool [output groups, input groups, KH, KW]."""
 
     scheme: str
@@ -39,11 +39,10 @@ class Picture:
     kept: NDArray[np.bool_]
 
 
-def pictures(sweep: Sweep) -> list[Picture]:
-    """One layer at one sparsity, a picture for each scheme that has both.
-
-    The layer is the middle one of those with most weights, the sparsity the middle one of those
-    that most schemes share, the point the first of its kind.
+def chosen_masks(sweep: Sweep) -> list[Mask]:
+    """One layer at one sparsity, one mask for each scheme that has both. The layer is the middle
+    one of those with the most weights, the sparsity the middle one of those that most schemes
+    share, the run the first of its kind.
     """
     points = sweep.done[sweep.done["drawable_masks"] > 0].drop_duplicates(["scheme", "sparsity"])
     shared = points.groupby("sparsity")["scheme"].nunique()
@@ -57,7 +56,7 @@ def pictures(sweep: Sweep) -> list[Picture]:
         return []
     name = _telling(next(iter(found.values())), common)
     return [
-        _picture(scheme, found[scheme][name], float(best[len(best) // 2]))
+        _mask(scheme, found[scheme][name], float(best[len(best) // 2]))
         for scheme in sorted(found, key=scheme_rank)
     ]
 
@@ -79,18 +78,18 @@ def _telling(layers: dict[str, dict[str, Any]], common: set[str]) -> str:
     return largest[len(largest) // 2]
 
 
-def _picture(scheme: str, layer: dict[str, Any], sparsity: float) -> Picture:
+def _mask(scheme: str, layer: dict[str, Any], sparsity: float) -> Mask:
     shape = tuple(int(n) for n in [*layer["shape"], 1, 1][:4])
     grid = tuple(int(n) for n in [*layer["grid"], 1, 1][:4])
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(layer["kept"]), np.uint8))
     kept = bits[: layer["groups"]].reshape(grid).astype(bool)
     full = np.broadcast_to(kept, (grid[0], grid[1], shape[2], shape[3]))
-    return Picture(scheme, layer["name"], sparsity, shape, layer["groups"], layer["removed"], full)
+    return Mask(scheme, layer["name"], sparsity, shape, layer["groups"], layer["removed"], full)
 
 
 def draw_masks(sweep: Sweep) -> Figure:
-    """The pictures side by side, two in a row."""
-    found = pictures(sweep)
+    """The masks side by side, two in a row."""
+    found = chosen_masks(sweep)
     across = min(2, len(found))
     down = -(-len(found) // across)
     figure, grid = panels(down, across, [2.75 if across == 2 else 4.5] * down)
@@ -103,12 +102,12 @@ def draw_masks(sweep: Sweep) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, picture: Picture) -> None:
+def _draw(axes: Axes, mask: Mask) -> None:
     from matplotlib.colors import ListedColormap
 
-    o, i, kh, kw = picture.kept.shape
-    cells = picture.kept.transpose(0, 2, 1, 3).reshape(o * kh, i * kw)
-    colours = ListedColormap([light("page"), look("scheme", picture.scheme).colour])
+    o, i, kh, kw = mask.kept.shape
+    cells = mask.kept.transpose(0, 2, 1, 3).reshape(o * kh, i * kw)
+    colours = ListedColormap(["none", look("scheme", mask.scheme).colour])
     framed = max(o, i) <= FRAMED
     axes.pcolormesh(
         cells,
@@ -127,15 +126,15 @@ def _draw(axes: Axes, picture: Picture) -> None:
     axes.set_aspect(i * kw / (o * kh))
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set(xticks=[], yticks=[], xlabel=f"Input channels ({picture.shape[1]})")
-    axes.set_ylabel(f"Output channels ({picture.shape[0]})")
-    left = picture.groups - picture.removed
-    axes.set_title(f"{picture.scheme}: {left:,} of {picture.groups:,} kept", fontsize=8.5)
+    axes.set(xticks=[], yticks=[], xlabel=f"Input channels ({mask.shape[1]})")
+    axes.set_ylabel(f"Output channels ({mask.shape[0]})")
+    left = mask.groups - mask.removed
+    axes.set_title(f"{mask.scheme}: {left:,} of {mask.groups:,} kept", fontsize=8.5)
 
 
 def masks_caption(sweep: Sweep) -> str:
-    """Which layer this is, what one cell is, and what the schemes differ in."""
-    found = pictures(sweep)
+    """Which layer this is, what one cell is, and how the schemes differ."""
+    found = chosen_masks(sweep)
     first = found[0]
     size = " x ".join(str(n) for n in first.shape)
     kernel = f"{first.shape[2]} x {first.shape[3]}"

@@ -1,6 +1,6 @@
 """What the NPU computes and how long it takes: accuracy of its integers, cycles, cycles by layer.
 
-Drawn only for sweeps whose points ran the ``simulate`` stage.
+Drawn only for sweeps whose runs include the ``simulate`` stage.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def npu_accuracy_caption(sweep: Sweep) -> str:
 
 
 def _counted_only(sweep: Sweep) -> str:
-    """The targets whose accuracy is not their own."""
+    """The targets that only count cycles, as a sentence."""
     rows = sweep.done[sweep.done["accuracy_of"] == "integer reference"]
     names = list(dict.fromkeys(rows["target"].dropna()))
     if not names:
@@ -90,14 +90,14 @@ def _counted_only(sweep: Sweep) -> str:
 
 
 def draw_cycles(sweep: Sweep) -> Figure:
-    """Cycles with the hardware's bound; the speed-up over the dense network where it was run."""
+    """Cycles with the hardware's bound, and the speed-up over the dense network if that was run."""
     sweep, only = main_variant(sweep)
     dense = dense_cycles(sweep)
     figure, grid = panels(2 if dense else 1, 1, [2.6, 2.0] if dense else [2.8])
     factor, unit = cycle_unit(max(dense or 0, sweep.done["cycles"].max()))
     found = [_scaled(curve, factor) for curve in curves(sweep.done, "cycles")]
     top = grid[0][0]
-    top.set(title=f"{unit} cycles an image (bound dotted){only}")
+    top.set(title=f"{unit} cycles per image (bound dotted){only}")
     sparsity_axis(top, found, label_room(found))
     draw_curves(top, found)
     for bound in curves(sweep.done, "bound_cycles"):
@@ -136,7 +136,7 @@ def _draw_speedup(axes: Axes, sweep: Sweep, dense: float) -> None:
 
 
 def cycles_caption(sweep: Sweep) -> str:
-    """How much faster the sparsest point of each scheme is, and how near the bound."""
+    """How much faster each scheme is at its highest sparsity, and how near the bound."""
     shown, only = main_variant(sweep)
     dense = dense_cycles(shown)
     parts = [f"Shown{only.replace(', ', ': ', 1)}"] if only else []
@@ -151,7 +151,7 @@ def cycles_caption(sweep: Sweep) -> str:
 
 
 def _timed_points(sweep: Sweep) -> list[tuple[str, list[dict[str, object]]]]:
-    """(title, layers) of up to three points: dense, then block and gpw at a shared sparsity."""
+    """(title, layers) of up to three runs: dense, then schemes at a sparsity that they share."""
     rows = sweep.done[sweep.done["timed_layers"] > 0]
     first = rows[rows["sparsity"] == 0].head(1)
     pruned = rows[rows["sparsity"] > 0]
@@ -195,7 +195,7 @@ def draw_layer_cycles(sweep: Sweep) -> Figure:
 
 
 def _layer_names(points: list[tuple[str, list[dict[str, object]]]]) -> list[str]:
-    """Every layer of the longest list: a layer pruned whole has no instructions, so no row."""
+    """The layers of the longest list: a layer that was pruned whole has no row."""
     longest = max((layers for _, layers in points), key=len)
     return [str(layer["name"]) for layer in longest]
 

@@ -1,7 +1,6 @@
-"""Accuracy on the NPU against what a network costs: every variant of a sweep on the same axes.
-
-A panel for each cost: cycles (with milliseconds above, where one clock holds for all), milliseconds
-where clocks differ, DRAM bytes. Colour and marker say the scheme, filling and line the variant.
+"""Accuracy on the NPU against what a network costs, with every variant of a sweep on the same axes.
+One panel per cost: cycles (with milliseconds above if all have the same clock), milliseconds if
+clocks differ, DRAM bytes. Colour and marker show the scheme, fill and line style the variant.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class Cost:
 
 
 def costs(found: pd.DataFrame) -> list[Cost]:
-    """What the networks are compared on; a cost that no network has is left out."""
+    """The costs to draw; one that no network has is left out."""
     shown = [_scaled(found, "cycles", "cycles")]
     if not found["milliseconds"].isna().any() and clock_ratio(found) is None:
-        shown.append(Cost("milliseconds", "ms an image"))
+        shown.append(Cost("milliseconds", "ms per image"))
     if found["dram_bytes"].notna().any():
         shown.append(_scaled(found, "dram_bytes", "DRAM bytes"))
     return shown
@@ -53,11 +52,11 @@ def _scaled(found: pd.DataFrame, column: str, noun: str) -> Cost:
     """In thousands or millions, as the largest value needs."""
     large = found[column].max() >= 1e6
     unit = "Million" if large else "Thousand"
-    return Cost(column, f"{unit} {noun} an image", 1e-6 if large else 1e-3)
+    return Cost(column, f"{unit} {noun} per image", 1e-6 if large else 1e-3)
 
 
 def clock_ratio(found: pd.DataFrame) -> float | None:
-    """Milliseconds a cycle; None where they are not known or the networks' clocks differ."""
+    """Milliseconds per cycle; None if they are not known or the networks' clocks differ."""
     ratios = (found["milliseconds"] / found["cycles"]).dropna()
     if ratios.empty or ratios.max() > ONE_CLOCK * ratios.min():
         return None
@@ -139,7 +138,7 @@ def _draw_series(axes: Axes, own: pd.DataFrame, cost: Cost, place: int) -> None:
 
 
 def tip_of(row: dict[Any, Any]) -> str:
-    """What the pointer shows of a row of ``networks``."""
+    """The text that the pointer shows for a row of ``networks``."""
     spread = "" if pd.isna(row["sd"]) else f" ± {row['sd']:.2f}"
     parts = [f"{row['accuracy']:.2f}{spread} %", f"{row['cycles']:,.0f} cycles"]
     parts += [] if pd.isna(row["milliseconds"]) else [f"{row['milliseconds']:.3f} ms"]
@@ -156,7 +155,7 @@ def _milliseconds(axes: Axes, found: pd.DataFrame, cost: Cost) -> None:
     above = axes.secondary_xaxis(
         "top", functions=(partial(np.multiply, scale), partial(np.multiply, 1 / scale))
     )
-    above.set_xlabel("ms an image", fontsize=8.5)
+    above.set_xlabel("ms per image", fontsize=8.5)
     above.tick_params(labelsize=7.5)
 
 
@@ -177,7 +176,7 @@ def _scheme_handles(found: pd.DataFrame) -> list[Line2D]:
 
 
 def _variant_handles(variants: Sequence[str]) -> list[Line2D]:
-    """How each variant is filled, where there are several."""
+    """How each variant is drawn, if there are several."""
     if len(variants) < 2:
         return []
     fixed: Any = {"color": light("ink"), "markerfacecoloralt": light("page"), "linewidth": 0.8}
@@ -202,7 +201,7 @@ def _line_handles() -> list[Line2D]:
 
 
 def _columns(handles: Sequence[Line2D]) -> int:
-    """As many as the longest name leaves room for."""
+    """As many columns as the longest name leaves room for."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     return max(1, min(4, 88 // (longest + 8)))
 

@@ -1,7 +1,6 @@
-"""The HTML page: one file, its styles, its script and its figures inside, nothing fetched.
-
-``templates/page.html.j2`` is the page. Every text is escaped there. The script only sorts tables:
-the page is complete without it, and no other script may run (its hash is in the page's policy).
+"""The HTML page: one file with its styles, its script and its figures; it fetches nothing. The
+template is ``templates/page.html.j2``, which escapes every text. The script only sorts tables; the
+page is complete without it, and its policy lets no other script run (by the script's hash).
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def _script(environment: Environment) -> str:
 
 
 def progress(sweep: Sweep) -> str:
-    """``All 10 runs are done.``, or how many are, failed and still open."""
+    """``All 10 runs are done.``, or how many are done, failed and open."""
     counts = sweep.frame["status"].value_counts()
     done, failed = int(counts.get("done", 0)), int(counts.get("failed", 0))
     total = len(sweep.frame)
@@ -77,7 +76,7 @@ def progress(sweep: Sweep) -> str:
 
 
 def dirty_note(sweep: Sweep) -> str:
-    """How many stages ran in a checkout with local changes, which a commit alone cannot name."""
+    """How many stages ran in a checkout with local changes, which no commit identifies."""
     stages = [s for record in sweep.records.values() for s in record["stages"].values()]
     dirty = [s for s in stages if str(s.get("commit") or "").endswith("-dirty")]
     if not dirty:
@@ -88,13 +87,12 @@ def dirty_note(sweep: Sweep) -> str:
     )
 
 
-def _described(manifest: Mapping[str, object]) -> str:
+def _described(manifest: Mapping[str, object]) -> list[str]:
+    """The sweep's grids and overrides, a line each."""
     grids, overrides = manifest.get("grids"), manifest.get("overrides")
     found = [grid for grid in grids if grid] if isinstance(grids, list) else []
     fixed = " ".join(map(str, overrides)) if isinstance(overrides, list) else ""
-    return " ".join(
-        [f"Grid: {_axes(grid)}." for grid in found] + [f"Fixed: {fixed}."] * bool(fixed)
-    )
+    return [f"Grid: {_axes(grid)}." for grid in found] + [f"Fixed: {fixed}."] * bool(fixed)
 
 
 def _axes(grid: Mapping[str, Sequence[str]]) -> str:

@@ -1,6 +1,5 @@
-"""Cycles by pass: what each network's cycles are spent on, where its record says so.
-
-Passes are named by the target. Records of before cycles were counted by pass are left out.
+"""Cycles by pass: what each network spends its cycles on. The target names the passes. Runs that
+were recorded before cycles were counted by pass are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from gpw_cli.report.load import Sweep
 from gpw_cli.report.style import panels, rank
 from gpw_cli.report.summary import in_order, main_variant
 from gpw_cli.report.tables import Table
-from gpw_cli.report.words import listed, npu_name, plural
+from gpw_cli.report.words import listed, npu_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,8 +27,9 @@ BARS = 24  # more networks than these: the first variant only
 
 
 def by_pass(sweep: Sweep) -> pd.DataFrame:
-    """A row a (scheme, variant, sparsity): mean cycles of each pass for one image, columns in the
-    order of legends; ``n`` runs; the units' utilisation (0 to 1) under the frame's names.
+    """One row per (scheme, variant, sparsity): the mean cycles of each pass for one image, in the
+    order of legends; the number ``n`` of runs; the utilisation of the units (0 to 1), named as in
+    the frame.
     """
     counted = in_order(sweep.done[sweep.done["counted_passes"] > 0])
     rows = []
@@ -40,15 +40,17 @@ def by_pass(sweep: Sweep) -> pd.DataFrame:
     passes = pd.DataFrame(rows, index=counted.index).fillna(0.0)
     passes = passes.loc[:, passes.sum() > 0]
     passes = passes[sorted(passes, key=lambda name: rank("part", str(name)))]
-    busy = [name for name in counted if name.endswith(BUSY) and counted[name].notna().any()]
+    units = [str(name) for name in counted if str(name).endswith(BUSY)]
+    busy = [name for name in units if counted[name].notna().any()]
     joined = pd.concat([counted[[*KEYS, *busy]], passes], axis=1)
     grouped = joined.groupby(KEYS, sort=False, dropna=False)
     return grouped.mean().assign(n=grouped.size()).reset_index()
 
 
 def pass_names(found: pd.DataFrame) -> list[str]:
-    """Of the passes in ``by_pass``."""
-    return [name for name in found if name not in (*KEYS, "n") and not name.endswith(BUSY)]
+    """The columns of ``by_pass`` that are passes."""
+    columns = [str(name) for name in found]
+    return [name for name in columns if name not in (*KEYS, "n") and not name.endswith(BUSY)]
 
 
 def left_out(sweep: Sweep) -> str:
@@ -57,36 +59,48 @@ def left_out(sweep: Sweep) -> str:
     old = int((timed["counted_passes"] == 0).sum())
     if not old:
         return ""
-    were = "was" if old == 1 else "were"
-    return f"{plural(old, 'run')} {were} recorded before cycles were counted by pass: left out."
+    made = "run that was recorded" if old == 1 else "runs that were recorded"
+    return f"Without {old:,} {made} before cycles were counted by pass."
 
 
 def draw_passes(sweep: Sweep) -> Figure:
-    """A stacked bar a network."""
+    """One stacked bar per network."""
     found, only = by_pass(sweep), ""
-    if len(found) > BARS or found[found["scheme"] != "dense"]["variant"].nunique() < 2:
+    if len(found) > BARS:
         shown, only = main_variant(sweep)
         found = by_pass(shown)
     figure, ((axes,),) = panels(1, 1, [1.15 + 0.24 * len(found)])
-    names = [network_name(row) for row in found.to_dict("records")]
-    part_bars(axes, names, {name: found[name].tolist() for name in pass_names(found)})
-    axes.set_title(f"Thousand cycles an image on {npu_name(sweep)}{only}")
+    parts = {name: found[name].tolist() for name in pass_names(found)}
+    part_bars(axes, _bar_names(found), parts)
+    axes.set_title(f"Thousand cycles per image on {npu_name(sweep)}{only}")
     legend: Any = {"loc": "outside lower center", "frameon": False, "fontsize": 7.5}
     figure.legend(*axes.get_legend_handles_labels(), ncols=5, **legend)
     return figure
+
+
+def _bar_names(found: pd.DataFrame) -> list[str]:
+    """A variant that all pruned networks share is left out."""
+    rows = found.to_dict("records")
+    pruned = {row["variant"] for row in rows if row["scheme"] != "dense"}
+    shared = pruned.pop() if len(pruned) == 1 else None
+    return [
+        network_name({**row, "variant": "" if row["variant"] == shared else row["variant"]})
+        for row in rows
+    ]
 
 
 def passes_caption(sweep: Sweep) -> str:
     """The largest parts of the slowest and the fastest network."""
     found = by_pass(sweep)
     names = pass_names(found)
-    total = found[names].sum(axis=1)
+    rows = found.to_dict("records")
+    total = [sum(float(row[name]) for name in names) for row in rows]
     parts = []
-    for place in dict.fromkeys([total.idxmax(), total.idxmin()]):
-        row = found.loc[place]
-        shares = sorted(((row[name] / total[place], name) for name in names), reverse=True)[:3]
-        said = listed([f"{name.replace('_', ' ')} {100 * share:.1f} %" for share, name in shares])
-        parts.append(f"{network_name(row.to_dict())}: {said} of {total[place]:,.0f} cycles")
+    for place in dict.fromkeys([total.index(max(total)), total.index(min(total))]):
+        row, cycles = rows[place], total[place]
+        largest = sorted(names, key=lambda name: -float(row[name]))[:3]
+        shares = [f"{n.replace('_', ' ')} {100 * row[n] / cycles:.1f} %" for n in largest]
+        parts.append(f"{network_name(row)}: {listed(shares)} of {cycles:,.0f} cycles")
     text = "A cycle counts for the pass that computes in it, else for load, store or stall."
     return f"{'; '.join(parts)}. {text} {left_out(sweep)}".strip()
 
@@ -95,7 +109,7 @@ def passes_table(sweep: Sweep) -> Table:
     """Cycles of every pass, and how busy each unit was."""
     found = by_pass(sweep)
     names = pass_names(found)
-    busy = [name for name in found if name.endswith(BUSY)]
+    busy = [str(name) for name in found if str(name).endswith(BUSY)]
     rows = []
     for row in found.to_dict("records"):
         cycles = [sum(row[name] for name in names), *(row[name] for name in names)]

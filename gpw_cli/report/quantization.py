@@ -1,7 +1,6 @@
-"""What quantization costs: accuracy against bits for every quantizer, and each tensor's range.
-
-The first is drawn for sweeps that vary the quantizer or its bits, the second for any sweep whose
-points were quantized.
+"""What quantization costs: accuracy against bits for every quantizer, and the range of each tensor.
+The first is drawn for sweeps that vary the quantizer or its bits, the second for every sweep whose
+runs were quantized.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ MOST_ROWS = 30  # of tensors in a figure
 
 
 def settings(sweep: Sweep) -> pd.DataFrame:
-    """Quantized points but those with a turned knob: model, quantizer, bits, fp32, unfused, fused
+    """Quantized runs with the preset's own knobs: model, quantizer, bits, fp32, unfused, fused
     (percent).
     """
     found = sweep.done.dropna(subset=["fused_accuracy", "weight_bits"])
@@ -58,7 +57,7 @@ def varies(sweep: Sweep) -> bool:
 
 
 def draw_bits(sweep: Sweep) -> Figure:
-    """One panel a network: accuracy after fusion against bits, a line a quantizer."""
+    """One panel per network: accuracy after fusion against bits, one line per quantizer."""
     found = settings(sweep)
     panes = list(found.groupby(["model", "point"], sort=False))
     figure, grid = panels(len(panes), 1, [2.6] * len(panes))
@@ -131,8 +130,8 @@ def bits_table(sweep: Sweep) -> Table:
 
 
 def _quantized_point(sweep: Sweep) -> tuple[str, int, list[dict[str, Any]]]:
-    """(name, activation bits, its fused network's tensors but the logits) of the densest point, of
-    several the most accurate.
+    """(name, activation bits, tensors of the fused network without the logits) of the run with the
+    lowest sparsity, the most accurate if there are several.
     """
     rows = sweep.done[sweep.done["quantized_layers"] > 0]
     order = rows.assign(loss=-rows["fused_accuracy"])
@@ -150,8 +149,8 @@ def _clipped_most(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def draw_scales(sweep: Sweep) -> Figure:
-    """For every stored tensor the range seen in calibration, in steps of its scale: a bar as far as
-    the integers reach, a thin line beyond, and the share of the values that is clipped.
+    """The range of every stored tensor in calibration, in steps of its scale: a bar as far as the
+    integers reach, a thin line beyond, and the share of the values that is clipped.
     """
     name, bits, rows = _quantized_point(sweep)
     steps = 2 ** (bits - 1) - 1
@@ -189,7 +188,7 @@ def _draw_range(axes: Axes, place: int, row: dict[str, Any], steps: int) -> None
 
 
 def scales_caption(sweep: Sweep) -> str:
-    """How much of the values the scales clip."""
+    """The share of the values that the scales clip."""
     name, bits, rows = _quantized_point(sweep)
     worst = max(rows, key=lambda row: float(row["clipped"]))
     kept, whole = len(_clipped_most(rows)), sum(row["kind"] != "maxpool" for row in rows)

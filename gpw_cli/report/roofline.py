@@ -1,8 +1,7 @@
-"""The roofline of a sweep's networks: operations a second against operations a DRAM byte.
-
-After Williams, Waterman and Patterson (2009). A multiplication and an addition are two operations.
-They are counted from how busy the array was: its utilisation, times the cycles, times what it does
-in a cycle. Peak and bandwidth come from the target's configuration, which every record holds.
+"""The roofline of a sweep's networks: operations per second against operations per DRAM byte.
+Source: Williams, Waterman and Patterson (2009). A multiplication and an addition are two
+operations. Their number is the utilisation of the array times the cycles times what the array does
+in one cycle. Peak and bandwidth come from the target's configuration in each record.
 """
 
 from __future__ import annotations
@@ -30,10 +29,9 @@ TICKS = [m * 10.0**n for n in range(-2, 7) for m in (1, 1.5, 2, 3, 5, 7)]
 
 @dataclass(frozen=True)
 class Roof:
-    """What a target can do at best, in operations and bytes a second.
-
-    ``unit``: whose utilisation counts the operations; ``full``: operations a second while that is 1
-    (above ``peak`` where a micro-op takes several cycles).
+    """What a target can do at best, in operations and bytes per second. ``unit``: the one whose
+    utilisation counts the operations. ``full``: operations per second at a utilisation of 1 (above
+    ``peak`` if a micro-op takes several cycles).
     """
 
     unit: str
@@ -43,7 +41,7 @@ class Roof:
 
     @property
     def ridge(self) -> float:
-        """Operations a byte from which on the bandwidth no longer limits."""
+        """Operations per byte above which the bandwidth is no limit."""
         return self.peak / self.bandwidth
 
 
@@ -70,7 +68,9 @@ ROOFS: dict[str, Callable[[Mapping[str, Any]], Roof | None]] = {"vta": _vta, "en
 
 
 def roof_of(target: Mapping[str, Any]) -> Roof | None:
-    """The roof of ``config.target`` of a record; None where its family or its numbers have none."""
+    """The roof of ``config.target`` of a record; None if the family has none or the record lacks
+    its numbers.
+    """
     make = ROOFS.get(str(target.get("family", "vta")))
     try:
         return make(target) if make else None
@@ -79,8 +79,8 @@ def roof_of(target: Mapping[str, Any]) -> Roof | None:
 
 
 def places(sweep: Sweep) -> pd.DataFrame:
-    """A row a (target, scheme, variant, sparsity), means over ``n`` seeds: ``intensity``
-    (operations a DRAM byte) and ``rate`` (operations a second); ``id`` of one of its runs.
+    """One row per (target, scheme, variant, sparsity), means over ``n`` seeds: ``intensity``
+    (operations per DRAM byte) and ``rate`` (operations per second); ``id`` of one of its runs.
     """
     rows = []
     for run in sweep.done.dropna(subset=["cycles", "milliseconds", "dram_bytes"]).to_dict(
@@ -104,7 +104,7 @@ def places(sweep: Sweep) -> pd.DataFrame:
 
 
 def roofs(sweep: Sweep, found: pd.DataFrame) -> dict[str, Roof]:
-    """By the target's name, in the order of legends."""
+    """The roofs by name of the target, in the order of legends."""
     made = {
         str(row["target"]): roof_of(dig(sweep.records[row["id"]], "config.target"))
         for row in found.drop_duplicates("target").to_dict("records")
@@ -119,7 +119,9 @@ def known(sweep: Sweep) -> bool:
 
 
 def draw_roofline(sweep: Sweep) -> Figure:
-    """A roof a target, a marker a network: by scheme, or by target where there are several."""
+    """One roof per target and one marker per network, coloured by scheme, or by target if there are
+    several.
+    """
     found = places(sweep)
     made = roofs(sweep, found)
     figure, ((axes,),) = panels(1, 1, [3.6])
@@ -129,12 +131,13 @@ def draw_roofline(sweep: Sweep) -> Figure:
     for name, roof in made.items():
         colour = look("target", name).colour if len(made) > 1 else light("ink")
         _draw_roof(axes, roof, (low, high), colour)
-    for name in sorted(set(found[what]), key=lambda name: rank(what, name)):
-        _draw_places(axes, found[found[what] == name], what, str(name))
+    drawn = sorted({str(name) for name in found[what]}, key=lambda name: rank(what, name))
+    for name in drawn:
+        _draw_places(axes, found[found[what] == name], what, name)
     rates = [*found["rate"], *(roof.peak for roof in made.values())]
     _log_axes(axes, (low, high), (min(rates) / 1.5e9, max(rates) * 1.4e-9))
-    axes.set_title("Billion operations a second")
-    axes.set_xlabel("Operations a DRAM byte")
+    axes.set_title("Billion operations per second")
+    axes.set_xlabel("Operations per DRAM byte")
     legend: Any = {"loc": "outside lower center", "frameon": False, "fontsize": 7.5}
     figure.legend(ncols=4, **legend)
     _name_ends(axes, found, what)
@@ -168,7 +171,7 @@ def _draw_places(axes: Axes, own: pd.DataFrame, what: str, name: str) -> None:
 
 
 def _tip(row: Mapping[Any, Any]) -> str:
-    numbers = f"{row['rate'] / 1e9:.4g} GOPS, {row['intensity']:.4g} operations a byte"
+    numbers = f"{row['rate'] / 1e9:.4g} GOPS, {row['intensity']:.4g} operations per byte"
     return f"{row['target']}, {network_name(row)}: {numbers} ({plural(row['n'], 'seed')})"
 
 
@@ -201,15 +204,15 @@ def _name_ends(axes: Axes, found: pd.DataFrame, what: str) -> None:
 def roofline_caption(sweep: Sweep) -> str:
     """Peak, bandwidth and ridge of each target; how near its networks come."""
     found = places(sweep)
-    parts = []
+    parts: list[str] = []
     for name, roof in roofs(sweep, found).items():
         own = found[found["target"] == name]
         top = np.minimum(roof.peak, own["intensity"] * roof.bandwidth)
         reached = span((100 * own["rate"] / top).tolist(), 0)
         parts.append(
             f"{name}: {roof.peak / 1e9:,.4g} billion operations and {roof.bandwidth / 1e9:,.3g} "
-            f"billion bytes a second meet at {roof.ridge:,.4g} operations a byte; its networks "
+            f"billion bytes per second meet at {roof.ridge:,.4g} operations per byte; its networks "
             f"have {span(own['intensity'].tolist(), 0)} and reach {reached} % of the roof"
         )
-    counted = "Every multiplication of the array counts, also those of bias, shortcut and pool."
+    counted = "All multiplications of the array count, those of bias, shortcut and pool too."
     return f"{listed(parts)}. {counted} {basis(sweep)}"

@@ -1,4 +1,4 @@
-"""One row a run: what it reached beside the dense network, and where each number was made."""
+"""One row per run: what it reached, compared with dense, and where each number was made."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def runs_table(sweep: Sweep) -> Table:
         for run in frame.to_dict("records")
     ]
     note = (
-        "Minus dense: the last accuracy that was measured, in percentage points against the dense "
-        "network (its fp32 weights where it was not run). Sparsity of the prunable weights, as "
-        "asked and as reached."
+        "Minus dense: the last measured accuracy in percentage points against the dense network "
+        "(its fp32 weights if that was not run). Sparsity of the prunable weights, requested and "
+        "reached."
     )
     return Table(
         "runs", "Runs", note, ["run", *head, *(t for _, t in texts)], rows, right=len(texts)

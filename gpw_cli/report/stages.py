@@ -33,8 +33,9 @@ TICKS = (-1, 0, 1, 2, 5, 10, 20, 50, 100)  # percentage points below dense
 
 
 def by_stage(sweep: Sweep) -> pd.DataFrame:
-    """A row a (scheme, variant, sparsity): mean accuracy (%) of each stage, ``sd`` of the last that
-    was measured, ``n`` runs; columns of STAGES that no run has are left out.
+    """One row per (scheme, variant, sparsity): the mean accuracy (%) of each stage, the ``sd`` of
+    the last one measured and the number ``n`` of runs. Columns of STAGES that no run has are left
+    out.
     """
     rows = in_order(sweep.done)
     shown = [column for column, *_ in STAGES if sweep.has(column)]
@@ -50,7 +51,9 @@ def _shown(found: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 
 def draw_stages(sweep: Sweep) -> Figure:
-    """A panel a scheme, a line a sparsity: percentage points below dense, stage by stage."""
+    """One panel per scheme and one line per sparsity: percentage points below dense, stage by
+    stage.
+    """
     shown, only = main_variant(sweep)
     found = by_stage(shown)
     names = [name or npu_name(sweep) for _, name, _ in _shown(found)]
@@ -79,7 +82,7 @@ def draw_stages(sweep: Sweep) -> Figure:
 def _draw_scheme(
     axes: Axes, own: pd.DataFrame, levels: Sequence[float], names: Sequence[str]
 ) -> list[EndLabel]:
-    """Returns the names for the ends of the lines."""
+    """Returns the labels for the ends of the lines."""
     ends = []
     for row in own.to_dict("records"):
         dense = row["scheme"] == "dense"

@@ -77,7 +77,7 @@ class Look:
         return light(self.role)
 
 
-# What -> name -> look; the order is that of legends and tables. Targets of one family share a hue.
+# Kind -> name -> look, in the order of legends and tables. Targets of one family share a hue.
 LOOKS: dict[str, dict[str, Look]] = {
     "scheme": {
         "dense": Look("ink", "*"),
@@ -168,7 +168,7 @@ def light(role: str) -> str:
 
 
 def look(what: str, name: str) -> Look:
-    """How ``name`` is drawn on every page; a name that is not in LOOKS has a spare look of its own.
+    """How ``name`` is drawn on every page; a name that is not in LOOKS gets one of the spare looks.
 
     ``what``: a key of LOOKS.
     """
@@ -204,7 +204,7 @@ def drawing(name: str) -> Iterator[None]:
 
 
 def panels(rows: int, columns: int, heights: list[float]) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of ``WIDTH`` and a grid of axes; heights in inches, one a row."""
+    """A figure of ``WIDTH`` and a grid of axes. ``heights``: inches, one per row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -231,14 +231,14 @@ def render(figure: Figure) -> tuple[bytes, str]:
 
 
 def add_tips(axes: Axes, tips: Sequence[tuple[float, float, str]]) -> None:
-    """Let the pointer show a text at each (x, y) of the SVG, by a marker that cannot be seen."""
+    """Show a text at each (x, y) of the SVG on hover, by an invisible marker."""
     for x, y, text in tips:
         (marker,) = axes.plot([x], [y], "o", ms=9, alpha=0, zorder=9)
         add_tip(marker, text)
 
 
 def add_tip(artist: Artist, text: str) -> None:
-    """Let the pointer show ``text`` on a line or a bar."""
+    """Show ``text`` on hover over a line or a bar of the SVG."""
     artist.set_gid(TIP)
     artist.set_label(f"_{text}")  # labels with an underscore stay out of legends
 

@@ -85,7 +85,7 @@ def differences(
 def overlap(frame: pd.DataFrame, column: str, scheme: str, reference: str) -> list[float] | None:
     """Sparsities at which mean - 1 sd of ``scheme`` is not above mean + 1 sd of ``reference``.
 
-    None when a point has one seed only, so that there is no sd. ``frame``: one variant.
+    None if a setting has a single seed, so that there is no sd. ``frame``: one variant.
     """
     found = {c.scheme: {at.x: at for at in c.points} for c in curves(frame, column)}
     upper, lower = found.get(scheme, {}), found.get(reference, {})
@@ -100,8 +100,8 @@ def overlap(frame: pd.DataFrame, column: str, scheme: str, reference: str) -> li
 
 
 def main_variant(sweep: Sweep) -> tuple[Sweep, str]:
-    """The sweep with only the first of its variants and its dense network, and how a title names
-    the variant.
+    """The sweep with only its first variant and that variant's dense network, and how a title names
+    it.
 
     For figures that several variants would overfill; accuracy against cost and the tables have all.
     """
@@ -118,8 +118,8 @@ def main_variant(sweep: Sweep) -> tuple[Sweep, str]:
 
 
 def dense_of(dense: pd.DataFrame, variant: str) -> pd.DataFrame:
-    """Of the dense networks' rows those to compare ``variant`` with: with most settings in common,
-    and of these with fewest others.
+    """The rows of ``dense`` to compare ``variant`` with: those that share most settings with it,
+    and of these the ones with fewest other settings.
 
     Some settings (another bus) make another dense network, others (the scope) do not.
     """
@@ -134,10 +134,8 @@ def _settings(variant: str) -> set[str]:
 
 
 def dense_levels(sweep: Sweep, column: str = "dense_accuracy") -> list[tuple[str, At]]:
-    """(variant, accuracy) of the networks that were pruned, before that; each counts once.
-
-    The variant is empty when all variants start from the same networks. Where nothing was pruned,
-    every network.
+    """(variant, accuracy) of the dense networks that were pruned; each counts once. The variant is
+    empty if all variants start from the same networks. If nothing was pruned, every network counts.
     """
     networks = sweep.done.dropna(subset=[column])
     pruned = networks[networks["scheme"] != "dense"]
@@ -152,7 +150,7 @@ def dense_levels(sweep: Sweep, column: str = "dense_accuracy") -> list[tuple[str
 
 
 def dense_cycles(sweep: Sweep) -> float | None:
-    """Cycles of the unpruned network: the mean of the points at sparsity 0, None without one."""
+    """Cycles of the unpruned network: the mean of the runs at sparsity 0, None without one."""
     rows = sweep.done[(sweep.done["sparsity"] == 0) & sweep.done["cycles"].notna()]
     return float(rows["cycles"].mean()) if len(rows) else None
 

@@ -42,7 +42,7 @@ def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def results_csv(sweep: Sweep) -> str:
-    """Every planned point, in the sweep's order, with fixed decimals: the same bytes every time."""
+    """Every planned run, in the sweep's order, with fixed decimals: the same bytes every time."""
     every = (*IDENTITY, *COLUMNS, *unit_columns(sweep.records.values()))
     columns = [c for c in every if not c.optional or _filled(sweep.frame[c.name])]
     rows = [[_cell(point[c.name], c) for c in columns] for point in sweep.frame.to_dict("records")]
@@ -62,7 +62,7 @@ def _cell(value: Any, column: Column) -> str:
 
 
 def per_layer_csv(sweep: Sweep) -> str:
-    """One row a finished point and layer."""
+    """One row per finished run and layer."""
     rows = layer_rows(sweep)
     text = [
         [*map(str, r[:3]), f"{r[3]:.12g}", f"{r[4]:.0f}", *map(str, r[5:10]), f"{r[10]:.6f}"]
@@ -87,8 +87,8 @@ def accuracy_table(sweep: Sweep) -> Table:
             got = f"{100 * reached[key].mean:.1f} %" if key in reached else ""
             cells = [curve.label, percent(at.x), got, _mean(before.get(key)), _mean(at), loss]
             rows.append([*cells, str(at.n)])
-    head = ["scheme", "asked", "reached", "before fine-tuning", "accuracy (%)", "minus dense"]
-    note = "Mean over seeds, ± one standard deviation with several. Sparsity of prunable weights."
+    head = ["scheme", "requested", "reached", "before fine-tuning", "accuracy (%)", "minus dense"]
+    note = "Mean ± standard deviation over seeds. Sparsity of the prunable weights."
     return Table("accuracy", "Accuracy by scheme and sparsity", note, [*head, "seeds"], rows)
 
 

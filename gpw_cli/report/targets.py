@@ -32,7 +32,7 @@ class Series:
 
 
 def several(sweep: Sweep) -> bool:
-    """Whether the finished points are of more than one NPU."""
+    """Whether the finished runs are for more than one NPU."""
     return int(sweep.done["target"].nunique()) > 1
 
 
@@ -56,7 +56,7 @@ def draw_targets(sweep: Sweep) -> Figure:
 
 
 def speedups(frame: pd.DataFrame) -> list[Series]:
-    """Of every NPU with a dense point; seeds and schemes beside gpw are averaged or left out."""
+    """Times faster than dense, for every NPU with a dense run; means over seeds of gpw only."""
     result = []
     for name, rows in frame.dropna(subset=["cycles"]).groupby("target", sort=False):
         dense = rows[rows["sparsity"] == 0][["cycles", "bound_cycles"]].mean()
@@ -77,7 +77,7 @@ def speedups(frame: pd.DataFrame) -> list[Series]:
 
 
 def accuracies(frame: pd.DataFrame) -> list[Series]:
-    """Of every NPU, the dense network included."""
+    """Accuracy of gpw and the dense network on every NPU; means over seeds."""
     result = []
     for name, rows in frame.dropna(subset=["npu_accuracy"]).groupby("target", sort=False):
         own = rows[rows["scheme"].isin(("gpw", "dense"))].groupby("sparsity")["npu_accuracy"]
@@ -88,7 +88,7 @@ def accuracies(frame: pd.DataFrame) -> list[Series]:
 
 
 def draw_series(axes: Axes, found: Sequence[Series]) -> None:
-    """Lines with markers as the NPU always looks; bounds dotted."""
+    """Lines with markers in the look of each NPU; bounds dotted."""
     ticks = sorted({100 * x for series in found for x in series.x})
     if not ticks:  # another scheme's sweep: the pane stays empty
         return
@@ -108,13 +108,13 @@ def draw_series(axes: Axes, found: Sequence[Series]) -> None:
 
 
 def name_series(axes: Axes, found: Sequence[Series]) -> None:
-    """Each name at the right end of its line; call it when the limits are final."""
+    """Write each name at the right end of its line. Call it when the limits are final."""
     ends = [EndLabel(100 * s.x[-1], s.y[-1], s.name, look("target", s.name).colour) for s in found]
     label_ends(axes, ends, 8.0)
 
 
 def targets_caption(sweep: Sweep) -> str:
-    """The sparsest point of each NPU, and which of them depend on hardware that there is not."""
+    """The speed-up of each NPU at its highest sparsity, and which of them are hypothetical."""
     parts = [
         f"{s.name}: {s.y[-1]:.2f} times faster at {percent(s.x[-1])} (its bound {s.bound[-1]:.2f})"
         for s in speedups(sweep.done)

@@ -34,7 +34,7 @@ class Run:
 
 
 def finetune_runs(sweep: Sweep) -> list[Run]:
-    """One run a finished point with a history, grouped by scheme and variant."""
+    """The training of every finished run, grouped by scheme and variant."""
     done = sweep.done[sweep.done["finetune_history"] > 0]
     return [
         Run(
@@ -48,7 +48,7 @@ def finetune_runs(sweep: Sweep) -> list[Run]:
 
 
 def pretrain_runs(sweep: Sweep) -> list[Run]:
-    """One run for each pre-trained network, however many points share it."""
+    """The training of each dense network, however many runs share it."""
     done = sweep.done[sweep.done["pretrain_history"] > 0].drop_duplicates("pretrain_key")
     return [
         Run(f"{p['model']}", "", i, dig(sweep.records[p["id"]], "stages.pretrain.history"))
@@ -96,7 +96,7 @@ def _draw_runs(runs: list[Run], name: Callable[[float], str]) -> Figure:
 def _draw_pair(
     pair: tuple[Axes, Axes], runs: list[Run], levels: list[float], name: Callable[[float], str]
 ) -> list[EndLabel]:
-    """Returns the labels for the ends of the accuracy lines, one a level."""
+    """Returns the labels for the ends of the accuracy lines, one per level."""
     loss, accuracy = pair
     labels: dict[float, EndLabel] = {}
     for run in runs:
@@ -138,7 +138,7 @@ def finetuning_caption(sweep: Sweep) -> str:
     runs = finetune_runs(sweep)
     losses = [float(run.rows[-1]["loss"]) for run in runs]
     text = (
-        f"One line a run ({len(runs)}), coloured by sparsity; lines are training values, marks "
+        f"One line per run ({len(runs)}), coloured by sparsity; lines are training values, marks "
         f"the test accuracy where it was evaluated. Final training loss {span(losses)}."
     )
     return f"{text} {_still_rising(runs)} {basis(sweep)}"

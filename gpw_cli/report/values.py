@@ -1,4 +1,4 @@
-"""Types of the values in a point's record: what an old one, without a checksum, may have wrong."""
+"""Checks the types of a run's record: an old one has no checksum and may have been edited."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROW_NUMBERS = (
 
 
 def check_values(record: Mapping[str, Any]) -> None:
-    """Raises BadRecord for a value of another type than the columns and figures need."""
+    """Raises BadRecord if a value is not of the type that the columns and figures need."""
     for column in (*COLUMNS, *unit_columns([record])):
         value = dig(record, column.path)
         if column.digits is not None and not _is_number(value):

@@ -41,13 +41,13 @@ def cycle_unit(most: float) -> tuple[float, str]:
 
 
 def basis(sweep: Sweep) -> str:
-    """n, seeds, epochs and recipes of the finished points, as one sentence."""
+    """n, seeds, epochs and recipes of the finished runs, as one sentence."""
     done = sweep.done
     seeds = int(done.groupby(["scheme", "variant", "sparsity"])["seed"].nunique().max())
     fewest = int(done.groupby(["scheme", "variant", "sparsity"])["seed"].nunique().min())
     parts = [f"n = {_numbers(done['n_test'])} test images"] if done["n_test"].notna().any() else []
     count = plural(seeds, "seed")
-    parts.append(f"{count} a setting" if fewest == seeds else f"{fewest} to {count} a setting")
+    parts.append(f"{count} per setting" if fewest == seeds else f"{fewest} to {count} per setting")
     for stage, verb in (("finetune", "fine-tuning"), ("pretrain", "pre-training")):
         if text := _training(done, stage):
             parts.append(f"{text} of {verb}")
@@ -74,12 +74,12 @@ def _names(values: pd.Series[str]) -> list[str]:
 
 
 def npu_name(sweep: Sweep) -> str:
-    """The target that the finished points were compiled for; "the NPU" where there are several."""
+    """The target that the finished runs were compiled for; "the NPU" if there are several."""
     names = _names(sweep.done["target"])
     return names[0] if len(names) == 1 else "the NPU"
 
 
 def single_seed(sweep: Sweep) -> bool:
-    """Whether no finished point was repeated with another seed."""
+    """Whether every setting was run with a single seed."""
     groups = sweep.done.groupby(["scheme", "variant", "sparsity"])["seed"]
     return bool((groups.nunique() <= 1).all())

@@ -185,7 +185,7 @@ def _log_axes(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> Non
 
 def _name_ends(axes: Axes, found: pd.DataFrame, what: str) -> None:
     """The sparsity beside the networks with fewest and most operations a byte."""
-    ends = found.loc[sorted({found["intensity"].idxmin(), found["intensity"].idxmax()})]
+    ends = found.sort_values("intensity", kind="stable").iloc[[0, -1]]
     names = [
         EndLabel(
             row["intensity"],

@@ -66,7 +66,7 @@ def cost_of(rows: pd.DataFrame, accuracy: float) -> float | None:
 def draw(old: pd.DataFrame, new: pd.DataFrame) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     paper, ink, blue = light("page"), look("scheme", "dense"), look("scheme", "gpw").colour
     for scheme in ("block", "gpw"):
@@ -93,7 +93,7 @@ def draw(old: pd.DataFrame, new: pd.DataFrame) -> None:
     axes.grid(alpha=0.4)
     above = axes.secondary_xaxis("top", functions=(lambda x: x / 100, lambda x: x * 100))
     above.set_xlabel("milliseconds at 100 MHz")
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    axes.legend(loc="lower right", fontsize=7.5, frameon=False)
     (OUT / "figures").mkdir(exist_ok=True)
     png, svg = render(figure)
     (OUT / "figures" / "overview.png").write_bytes(png)

@@ -152,7 +152,8 @@ def _own_axes(axes: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
 
 
 def _setting(name: str, value: Any) -> str:
-    return f"{name.removeprefix('pruning.').removeprefix('model.')} {value}"
+    short = name.removeprefix("pruning.").removeprefix("model.")
+    return str(value) if name == "model" else f"{short} {value}"
 
 
 def _is_long(value: Any) -> bool:

@@ -226,4 +226,4 @@ def _name_front(axes: Axes, found: pd.DataFrame, cost: Cost, front: pd.DataFrame
 def _short(row: dict[Any, Any], dense: int) -> str:
     if row["scheme"] != "dense":
         return percent(round(row["sparsity"], 3))
-    return str(row["variant"]).replace("model ", "") if dense > 1 else ""
+    return str(row["variant"]) if dense > 1 else ""

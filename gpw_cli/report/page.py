@@ -25,7 +25,9 @@ def build_page(
     """The whole page as text. ``files``: data files beside it, to be linked."""
     environment = _environment()
     script = _script(environment)
-    items = [(f.name, f.title) for f in drawn] + [(t.name + "-table", t.title) for t in tables]
+    items = [(figure.name, figure.title) for figure in drawn]
+    titles = {title for _, title in items}
+    items += [(f"{t.name}-table", t.title + " (table)" * (t.title in titles)) for t in tables]
     return environment.get_template("page.html.j2").render(
         name=sweep.name,
         progress=progress(sweep),

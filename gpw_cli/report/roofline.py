@@ -190,7 +190,7 @@ def _name_ends(axes: Axes, found: pd.DataFrame, what: str) -> None:
         EndLabel(
             row["intensity"],
             row["rate"] / 1e9,
-            "dense" if row["scheme"] == "dense" else percent(round(row["sparsity"], 3)),
+            _short(row),
             look(what, row[what]).colour,
         )
         for row in ends.to_dict("records")
@@ -199,6 +199,10 @@ def _name_ends(axes: Axes, found: pd.DataFrame, what: str) -> None:
         zip(found["intensity"], found["rate"] / 1e9, strict=True)
     )
     name_points(axes, names, markers)
+
+
+def _short(row: Mapping[Any, Any]) -> str:
+    return row["variant"] or "dense" if row["scheme"] == "dense" else percent(row["sparsity"])
 
 
 def roofline_caption(sweep: Sweep) -> str:

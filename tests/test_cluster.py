@@ -16,9 +16,6 @@ from conftest import TINY, Gpw, Ran
 from filelock import FileLock
 from test_sweep import results, start
 
-from gpw_cli.sweep.plan import Request, plan_sweep
-from gpw_cli.sweep.tasks import Task, Tasks, shared_first
-
 TRAINED = (
     *("sweep", *TINY, "--until", "finetune", "--name", "s"),
     *("scheme=gpw", "pretrain.train.epochs=1", "runtime.threads=1"),
@@ -204,61 +201,6 @@ def test_what_slurm_refuses_is_one_line(tmp_path: Path) -> None:
     assert refused.returncode == 2
     (line,) = refused.stderr.strip().splitlines()
     assert line.startswith("gpw: --cluster slurm: sbatch: error: invalid partition (jobqueue.slurm")
-
-
-def test_shared_stages_are_tasks_of_their_own() -> None:
-    """Two networks, four masks, and two quantizers on each: the ways part after both."""
-    grid = ["data=digits", "seed=0,1", "scheme=gpw,block", "quantizer=best,profile"]
-    points = plan_sweep(Request([*grid, "sparsity=0.5", "pretrain.train.epochs=1"])).points
-    tasks = shared_first(points)
-    whole = [task for task in tasks if task.whole]
-    shared = {task.key: task for task in tasks if not task.whole}
-    assert [task.point for task in whole] == points
-    assert sorted(task.until for task in shared.values()) == ["finetune"] * 4 + ["pretrain"] * 2
-    for task in whole:
-        (before,) = {step.key for step in task.point.steps if step.stage.name == "finetune"}
-        assert task.after == before
-        after = shared[before].after
-        assert after is not None
-        assert shared[after].until == "pretrain"
-
-
-def test_no_two_running_tasks_make_the_same_stage() -> None:
-    grid = ["data=digits", "seed=0,1", "scheme=gpw,block", "sparsity=0.5", "bits=8,6"]
-    points = plan_sweep(Request(grid)).points
-    tasks, stored, running = Tasks(points), set[str](), list[Task]()
-    ended: list[Task] = []
-    while running or len(tasks):
-        while len(running) < 3 and (task := tasks.take()) is not None:
-            running.append(task)
-        missing = [key for task in running for key in keys(task) if key not in stored]
-        assert len(missing) == len(set(missing))
-        ended.append(running.pop(0))
-        stored.update(keys(ended[-1]))
-        tasks.finished(ended[-1])
-    assert [task.point.id for task in ended if task.whole] == [point.id for point in points]
-
-
-def keys(task: Task) -> list[str]:
-    """Of the stages that ``task`` makes unless they are stored."""
-    names = [step.stage.name for step in task.point.steps]
-    return [step.key for step in task.point.steps[: names.index(task.until) + 1]]
-
-
-def test_points_fail_with_the_stage_that_they_share() -> None:
-    grid = ["data=digits", "seed=0,1", "scheme=gpw,block", "sparsity=0.5", "bits=8,6"]
-    points = plan_sweep(Request(grid)).points
-    tasks = Tasks(points)
-    task = tasks.take()
-    assert task is not None
-    assert task.until == "pretrain"
-    assert [point.id for point in tasks.failed(task)] == [point.id for point in points[:4]]
-    other = tasks.take()
-    assert other is not None
-    assert other.until == "pretrain"
-    tasks.put_off(other, 60.0)
-    assert tasks.take() is None
-    assert len(tasks) == 1 + 2 + 4  # of the other seed: networks, masks, and points
 
 
 OneLine = Callable[[Ran], str]

@@ -3,9 +3,9 @@
     run_sweep(sweep, print, on_cluster("tcp://head:8786"))
     run_sweep(sweep, print, on_cluster("slurm", jobs=4))    # as ~/.config/dask/jobqueue.yaml says
 
-The client keeps the list of tasks and hands out one a worker; Dask moves the task of a worker that
-died to another, which goes on from its last epoch. Everything else is as with local processes: the
-store, which all must see, holds what is done.
+Each worker gets one task at a time. When a worker disappears, ``scheduler.py`` gives its task to
+another worker, which continues from the last epoch. The store, which all workers must see, holds
+what is done.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from functools import partial
 from importlib.util import find_spec
@@ -27,19 +27,17 @@ from typing import TYPE_CHECKING, Any
 from gpw_cli.errors import GpwError, UsageError
 from gpw_cli.sweep import remote
 from gpw_cli.sweep.events import Event, Kind, Send
-from gpw_cli.sweep.plan import Point, Sweep
-from gpw_cli.sweep.remote import TOPIC, Machine, Reply, Run
-from gpw_cli.sweep.results import failed_record, write_record
-from gpw_cli.sweep.run import Executor, Make
-from gpw_cli.sweep.tasks import Task, Tasks
+from gpw_cli.sweep.plan import Point
+from gpw_cli.sweep.remote import TOPIC, Machine, Shared
+from gpw_cli.sweep.run import Executor
+from gpw_cli.sweep.scheduler import Pool
+from gpw_cli.sweep.task import Reply, Status, Task
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 SLURM = "slurm"
 CONNECT = 5.0  # seconds
-POLL = 1.0  # seconds between two looks for workers that came or went
-BUSY = 2.0  # seconds until a task is tried again whose stage another sweep is making
 
 
 def on_cluster(address: str, jobs: int = 1) -> Executor:
@@ -47,9 +45,11 @@ def on_cluster(address: str, jobs: int = 1) -> Executor:
     _require_extra("dask_jobqueue" if address == SLURM else "distributed")
 
     @contextmanager
-    def ready(points: Sequence[Point], send: Send) -> Iterator[Make]:
+    def ready(points: Sequence[Point], send: Send) -> Iterator[Pool]:
         with _slurm(jobs) if address == SLURM else _client(address, address) as client:
-            yield partial(_make, client=client, address=address)
+            root = Path(remote.absolute(points[0].config).runtime.root)
+            with closing(Cluster(client, address, root, send)) as pool:
+                yield pool
 
     return ready
 
@@ -103,32 +103,77 @@ def _slurm(jobs: int) -> Iterator[Client]:
             yield client
 
 
-def _make(
-    sweep: Sweep, points: Sequence[Point], send: Send, *, client: Client, address: str
-) -> None:
-    root = Path(remote.absolute(points[0].config).runtime.root)
-    mark = root / f"cluster-{uuid.uuid4().hex[:12]}"
-    root.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-    client.subscribe_topic(TOPIC, partial(_hear, mark.name, send))
-    workers = _Workers(client, address, send)
-    tasks = Tasks(points)
-    running: dict[Future[Reply], Task] = {}
-    try:
-        while running or len(tasks):
-            with _scheduler_errors(address):
-                workers.look()
-            while len(running) < workers.count and (task := tasks.take()) is not None:
-                config = remote.absolute(task.point.config)
-                run = Run(mark.name, mark, workers.threads)
-                running[client.submit(remote.make, task, config, run, pure=False)] = task
-            with _scheduler_errors(address):
-                replies = [(future, _reply(future)) for future in _ended(list(running))]
-            for future, reply in replies:
-                _settle(sweep, tasks, running.pop(future), reply, send)
-    finally:
-        client.cancel(list(running))
-        mark.unlink(missing_ok=True)
+class Cluster:
+    """The workers of a Dask cluster, whoever comes and goes; one task each.
+
+    Every task is bound to the worker that it was given to: a task of a lost worker comes back to
+    the scheduler as killed, where Dask alone would move it.
+    """
+
+    def __init__(self, client: Client, address: str, root: Path, send: Send) -> None:
+        self._client, self._address, self._send = client, address, send
+        self._mark = root / f"cluster-{uuid.uuid4().hex[:12]}"
+        self._threads: dict[Machine, int] = {}
+        self._known: frozenset[str] | None = None  # None: not asked yet
+        self._running: dict[Future[Reply], tuple[Task, str]] = {}
+        root.mkdir(parents=True, exist_ok=True)
+        self._mark.touch()
+        client.subscribe_topic(TOPIC, partial(_hear, self._mark.name, send))
+
+    def free(self) -> int:
+        """Workers without a task, as the scheduler of Dask knows them now."""
+        with _scheduler_errors(self._address):
+            self._look()
+        return len(self._idle())
+
+    def submit(self, task: Task) -> None:
+        """Bind ``task`` to an idle worker."""
+        worker = self._idle()[0]
+        config = remote.absolute(task.point.config)
+        shared = Shared(self._mark.name, self._mark, self._threads)
+        future = self._client.submit(
+            remote.run,
+            task,
+            config,
+            shared,
+            pure=False,
+            workers=[worker],
+            allow_other_workers=False,
+        )
+        self._running[future] = task, worker
+
+    def poll(self, seconds: float) -> list[tuple[Task, Reply]]:
+        """Tasks that ended, and those whose workers are gone."""
+        with _scheduler_errors(self._address):
+            ended = [(future, _reply(future)) for future in _ended(list(self._running), seconds)]
+            replies = [(self._running.pop(future)[0], reply) for future, reply in ended]
+            known = self._look()
+            lost = [f for f, (_, worker) in self._running.items() if worker not in known]
+            self._client.cancel(lost)
+        return [*replies, *((self._running.pop(f)[0], Reply(Status.killed)) for f in lost)]
+
+    def close(self) -> None:
+        """Cancel what is running; its workers stop at the end of the epoch."""
+        self._client.cancel(list(self._running))
+        self._mark.unlink(missing_ok=True)
+
+    def _idle(self) -> list[str]:
+        busy = {worker for _, worker in self._running.values()}
+        return sorted((self._known or frozenset()) - busy)
+
+    def _look(self) -> frozenset[str]:
+        """Ask who is there; where processes share cores, each gets its part of them."""
+        known = frozenset(self._client.nthreads())
+        if known == self._known:
+            return known
+        self._known = known
+        found: dict[str, Machine] = self._client.run(remote.machine, on_error="ignore")
+        for host, cores in set(found.values()):
+            here = sum(h == host and bool({*cores} & {*c}) for h, c in found.values())
+            self._threads[host, cores] = max(1, len(cores) // here)
+        count = f"{len(known)} worker{'s' * (len(known) != 1)}"
+        self._send(Event("", Kind.message, text=f"cluster {self._address}: {count}"))
+        return known
 
 
 def _hear(run: str, send: Send, stamped: tuple[float, dict[str, Any]]) -> None:
@@ -138,33 +183,6 @@ def _hear(run: str, send: Send, stamped: tuple[float, dict[str, Any]]) -> None:
         names = {field.name for field in fields(Event)}
         plain = {name: value for name, value in told.items() if name in names}
         send(Event(**{**plain, "kind": Kind(told["kind"])}))
-
-
-class _Workers:
-    """Who is there: one task each, and the threads that it may use."""
-
-    def __init__(self, client: Client, address: str, send: Send) -> None:
-        self.client, self.address, self.send = client, address, send
-        self.threads: dict[Machine, int] = {}
-        self._known: frozenset[str] | None = None
-
-    @property
-    def count(self) -> int:
-        """Tasks that may run at the same time; one even now waits at the scheduler for a worker."""
-        return max(1, len(self._known or ()))
-
-    def look(self) -> None:
-        """Ask the scheduler; where processes share cores, each gets its part of them."""
-        known = frozenset(self.client.nthreads())
-        if known == self._known:
-            return
-        self._known = known
-        found: dict[str, Machine] = self.client.run(remote.machine, on_error="ignore")
-        for host, cores in set(found.values()):
-            here = sum(h == host and bool({*cores} & {*c}) for h, c in found.values())
-            self.threads[host, cores] = max(1, len(cores) // here)
-        count = f"{len(known)} worker{'s' * (len(known) != 1)}"
-        self.send(Event("", Kind.message, text=f"cluster {self.address}: {count}"))
 
 
 @contextmanager
@@ -180,15 +198,15 @@ def _scheduler_errors(address: str) -> Iterator[None]:
         ) from None
 
 
-def _ended(running: list[Future[Reply]]) -> list[Future[Reply]]:
-    """Those that have ended, after a second at most."""
+def _ended(running: list[Future[Reply]], seconds: float) -> list[Future[Reply]]:
+    """Those that have ended, after ``seconds`` at most."""
     from distributed import wait
 
     if not running:
-        time.sleep(POLL)
+        time.sleep(seconds)
         return []
     try:
-        return list(wait(running, timeout=POLL, return_when="FIRST_COMPLETED").done)
+        return list(wait(running, timeout=seconds, return_when="FIRST_COMPLETED").done)
     except TimeoutError:
         return []
 
@@ -198,21 +216,4 @@ def _reply(future: Future[Reply]) -> Reply:
     if error is None:
         reply: Reply = future.result()
         return reply
-    return Reply("failed", f"{type(error).__name__}: {error}")
-
-
-def _settle(sweep: Sweep, tasks: Tasks, task: Task, reply: Reply, send: Send) -> None:
-    """Write the records of what is decided with this reply."""
-    if reply.status == "misplaced":
-        raise UsageError(reply.text)
-    if reply.status == "busy":
-        tasks.put_off(task, BUSY)
-    elif reply.status == "failed":
-        for point in tasks.failed(task):
-            write_record(sweep.folder, point, failed_record(point, reply.text, reply.exit_code))
-            send(Event(point.id, Kind.failed, text=reply.text))
-    else:
-        tasks.finished(task)
-        if reply.record is not None:
-            write_record(sweep.folder, task.point, reply.record)
-            send(Event(task.point.id, Kind.done, accuracy=reply.accuracy))
+    return Reply(Status.failed, f"{type(error).__name__}: {error}")

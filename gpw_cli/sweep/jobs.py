@@ -112,15 +112,15 @@ def _steps_per_second(training: Training, jobs: int) -> float:
     """Of ``jobs`` processes together; 0 if one of them cannot run."""
     barrier = CONTEXT.Barrier(jobs)
     try:
-        with spawned(_step, [(training, jobs, SECONDS, barrier)] * jobs) as pipes:
-            rates: list[float] = [pipe.recv() for pipe in pipes]
+        with spawned(_step, [(training, jobs, SECONDS, barrier)] * jobs) as helpers:
+            rates: list[float] = [helper.pipe.recv() for helper in helpers]
     except EOFError:  # out of memory, most likely: no split to choose
         return 0.0
     return sum(rates)
 
 
 def _step(
-    training: Training, jobs: int, seconds: float, barrier: Barrier, sender: Connection
+    training: Training, jobs: int, seconds: float, barrier: Barrier, pipe: Connection
 ) -> None:
     """One process: train on random pictures while the others do, and send its steps a second."""
     try:
@@ -134,7 +134,7 @@ def _step(
     while (passed := time.perf_counter() - started) < seconds:
         run.train_epoch(0)
         steps += 1
-    sender.send(steps / passed)
+    pipe.send(steps / passed)
 
 
 def _prepared(training: Training, jobs: int) -> TrainingRun:

@@ -1,9 +1,9 @@
-"""The points of a sweep in one process, or in several that share the work by file locks.
+"""The points of a sweep in this process, or in several processes of this machine.
 
     run_sweep(sweep, print, processes(2))       # None in place of 2: as many as measure fastest
 
-Every process walks the same list and takes whatever nobody else is making: there is no queue to
-lose. A killed worker's lock frees itself, and another process goes on from its last epoch.
+A worker that is killed is replaced, and the scheduler gives its task to another one; its lock in
+the store frees itself, and the task continues from its last epoch.
 """
 
 from __future__ import annotations
@@ -12,107 +12,123 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import cast
 
-from gpw_cli.errors import GpwError
-from gpw_cli.plugins import blamed
-from gpw_cli.stages.pipeline import run
-from gpw_cli.stages.services import Services, open_services
-from gpw_cli.store.store import Busy
 from gpw_cli.sweep.events import Event, Reporter, Send
 from gpw_cli.sweep.jobs import fastest_jobs
-from gpw_cli.sweep.plan import Point, Sweep
-from gpw_cli.sweep.results import done_record, failed_record, last_accuracy, status, write_record
-from gpw_cli.sweep.run import Executor, Make
-from gpw_cli.sweep.spawn import spawned
+from gpw_cli.sweep.plan import Point
+from gpw_cli.sweep.run import Executor
+from gpw_cli.sweep.scheduler import Pool
+from gpw_cli.sweep.spawn import Helper, start, stop
+from gpw_cli.sweep.task import Reply, Status, Task, Worker
 
 
 def processes(jobs: int | None) -> Executor:
-    """``jobs`` processes of this machine, this one included; None: as many as measure fastest."""
+    """``jobs`` processes of this machine; 1: this one; None: as many as measure fastest."""
 
     @contextmanager
-    def ready(points: Sequence[Point], send: Send) -> Iterator[Make]:
-        yield partial(_make, jobs=jobs or fastest_jobs(points, Reporter(send).message))
+    def ready(points: Sequence[Point], send: Send) -> Iterator[Pool]:
+        shares = jobs or fastest_jobs(points, Reporter(send).message)
+        count = min(shares, len(points))
+        pool = ThisProcess(shares, send) if count == 1 else Processes(count, shares, send)
+        with closing(pool):
+            yield pool
 
     return ready
 
 
-def _make(sweep: Sweep, points: Sequence[Point], send: Send, *, jobs: int) -> None:
-    reporter = Reporter(send)
-    services = open_services(points[0].config, reporter, jobs)
-    with _workers(sweep, points, min(jobs, len(points)) - 1, jobs, send):
-        work_through(sweep, points, services, reporter)
+class ThisProcess:
+    """A pool of one, which runs its task while it is polled."""
+
+    def __init__(self, jobs: int, send: Send) -> None:
+        self._worker, self._send = Worker(jobs), send
+        self._task: Task | None = None
+
+    def free(self) -> int:
+        """1, or 0 once it has a task."""
+        return int(self._task is None)
+
+    def submit(self, task: Task) -> None:
+        """Keep ``task`` for the next poll."""
+        self._task = task
+
+    def poll(self, seconds: float) -> list[tuple[Task, Reply]]:
+        """Run the task to its end, however long that takes."""
+        if (task := self._task) is None:
+            time.sleep(seconds)
+            return []
+        self._task = None
+        return [(task, self._worker.run(task, task.point.config, self._send))]
+
+    def close(self) -> None:
+        """Nothing is running outside of ``poll``."""
 
 
-def work_through(
-    sweep: Sweep, points: Sequence[Point], services: Services, reporter: Reporter
-) -> None:
-    """Make all ``points``; those that another process is making are left for a later round."""
-    left = list(points)
-    while left:
-        busy = [p for p in left if not _try_point(sweep, p, services, reporter, wait=False)]
-        if len(busy) == len(left):  # nothing to do but wait for one
-            _try_point(sweep, busy.pop(0), services, reporter, wait=True)
-        left = busy
+class Processes:
+    """``count`` processes, each started with its first task; ``jobs`` share the cores."""
+
+    def __init__(self, count: int, jobs: int, send: Send) -> None:
+        self._count, self._jobs, self._send = count, jobs, send
+        self._idle: list[Helper] = []
+        self._running: dict[Connection, tuple[Helper, Task]] = {}
+
+    def free(self) -> int:
+        """Processes without a task, started or not."""
+        return self._count - len(self._running)
+
+    def submit(self, task: Task) -> None:
+        """Hand ``task`` to an idle process, or to a new one."""
+        helper = self._given(task)
+        self._running[helper.pipe] = helper, task
+
+    def _given(self, task: Task) -> Helper:
+        while self._idle:
+            helper = self._idle.pop()
+            with suppress(OSError):  # killed while it was idle
+                helper.pipe.send(task)
+                return helper
+            stop([helper])
+        helper = start(_work, self._jobs)
+        helper.pipe.send(task)
+        return helper
+
+    def poll(self, seconds: float) -> list[tuple[Task, Reply]]:
+        """Pass on the events that have come in; a pipe that ends is a killed worker."""
+        if not self._running:
+            time.sleep(seconds)
+            return []
+        ended = []
+        for pipe in cast(list[Connection], wait(list(self._running), seconds)):
+            try:
+                told: Event | Reply = pipe.recv()
+            except (EOFError, OSError):
+                helper, task = self._running.pop(pipe)
+                stop([helper])
+                ended.append((task, Reply(Status.killed)))
+                continue
+            if isinstance(told, Event):
+                self._send(told)
+            else:
+                helper, task = self._running.pop(pipe)
+                self._idle.append(helper)
+                ended.append((task, told))
+        return ended
+
+    def close(self) -> None:
+        """End all processes; the store is safe at any moment."""
+        stop([*self._idle, *(helper for helper, _ in self._running.values())])
 
 
-def _try_point(
-    sweep: Sweep, point: Point, services: Services, reporter: Reporter, *, wait: bool
-) -> bool:
-    """False when another process is at it; otherwise the point's record is written."""
-    reporter.take(point.id)
-    state, error = status(sweep.folder, point)
-    if state == "failed":  # in another process of this very sweep
-        reporter.failed(error or "")
-        return True
-    try:
-        artifacts = run(point.config, services, point.steps[-1].stage.name, wait=wait)
-        write_record(sweep.folder, point, done_record(point, artifacts))
-        reporter.done(last_accuracy(artifacts))
-    except Busy:
-        return False
-    except Exception as error:
-        text = one_line(error)
-        code = error.exit_code if isinstance(error, GpwError) else GpwError.exit_code
-        write_record(sweep.folder, point, failed_record(point, text, code))
-        reporter.failed(text)
-    return True
-
-
-def one_line(error: Exception) -> str:
-    """What a failed point's record says: our own errors explain themselves."""
-    if isinstance(error, GpwError):
-        return str(error)
-    return blamed(error) or f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def _workers(
-    sweep: Sweep, points: Sequence[Point], count: int, jobs: int, send: Send
-) -> Iterator[None]:
-    """``count`` processes at work beside this one; each begins its walk at another place.
-
-    They end with the block: all points are done, or we were interrupted.
-    """
-    starts = [(index + 1) * len(points) // (count + 1) for index in range(count)]
-    walks = [(sweep, (*points[start:], *points[:start]), jobs) for start in starts]
-    with spawned(_work, walks) as pipes:
-        relay = threading.Thread(target=_relay, args=(pipes, send), daemon=True)
-        relay.start()
-        yield
-    relay.join()
-
-
-def _work(sweep: Sweep, points: Sequence[Point], jobs: int, sender: Connection) -> None:
-    """One worker process."""
+def _work(jobs: int, pipe: Connection) -> None:
+    """One worker process: a task comes in, events and a reply go out."""
     threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
-    reporter = Reporter(sender.send)
-    services = open_services(points[0].config, reporter, jobs)
-    with suppress(BrokenPipeError):
-        work_through(sweep, points, services, reporter)
+    worker = Worker(jobs)
+    with suppress(EOFError, OSError):  # the parent has gone
+        while True:
+            task: Task = pipe.recv()
+            pipe.send(worker.run(task, task.point.config, pipe.send))
 
 
 def _die_with_parent(parent: int) -> None:
@@ -120,16 +136,3 @@ def _die_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-def _relay(pipes: Sequence[Connection], send: Send) -> None:
-    """Pass on what the workers tell until each has closed its end, killed or not."""
-    left = list(pipes)
-    while left:
-        for pipe in cast(list[Connection], wait(left)):
-            try:
-                event: Event = pipe.recv()
-            except (EOFError, OSError):
-                left.remove(pipe)
-            else:
-                send(event)

@@ -1,9 +1,6 @@
-"""What runs on a worker of a Dask cluster: the stages of one task, in the store that all share.
+"""What runs on a worker of a Dask cluster: one task, in the store that all share.
 
-    client.submit(make, task, run, pure=False).result()     # Reply("done", ...)
-
-Nothing here raises for what is wrong with a point: a reply says it, and the client writes the
-record, so that a worker needs no more than the store.
+client.submit(run, task, config, shared, pure=False).result()       # Reply(Status.done, ...)
 """
 
 from __future__ import annotations
@@ -13,35 +10,31 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpw_cli.config.schema import Config
-from gpw_cli.errors import GpwError
-from gpw_cli.plugins import blamed
 from gpw_cli.stages.inputs import NAMED_SOURCES
-from gpw_cli.stages.pipeline import plan, run
-from gpw_cli.stages.services import Services, open_services, usable_cores
-from gpw_cli.store.store import Busy
-from gpw_cli.sweep.events import Event, Kind, Reporter, Send
+from gpw_cli.stages.pipeline import plan
+from gpw_cli.stages.services import usable_cores
+from gpw_cli.sweep.events import Event, Kind, Send
 from gpw_cli.sweep.plan import Point
-from gpw_cli.sweep.results import done_record, last_accuracy
-from gpw_cli.sweep.tasks import Task
+from gpw_cli.sweep.task import Reply, Status, Task, Worker, attempted
 from gpw_cli.tracking.base import Place
 
 if TYPE_CHECKING:
-    from distributed import Worker
+    from distributed import Worker as DaskWorker
 
 TOPIC = "gpw"
 Machine = tuple[str, tuple[int, ...]]  # host name and usable cores
 
-# Seeds and the number of threads belong to a process: even a worker with several task threads makes
-# one point at a time.
+# Seeds and the number of threads belong to a process: even a worker with several task threads runs
+# one task at a time.
 _one_at_a_time = threading.Lock()
-_services: list[Services] = []  # the last one, with its pictures
+_worker = Worker()
 
 
 @dataclass(frozen=True)
-class Run:
+class Shared:
     """What the tasks of one sweep have in common.
 
     mark: a file beside the store, by which a worker knows that it sees the client's file system;
@@ -53,21 +46,8 @@ class Run:
     threads: Mapping[Machine, int]
 
 
-@dataclass(frozen=True)
-class Reply:
-    """status: done, busy (another sweep is at it), failed, or misplaced (a worker that cannot work
-    for this sweep); text, exit_code: why; record, accuracy: of a whole point that is done.
-    """
-
-    status: str
-    text: str = ""
-    record: Mapping[str, Any] | None = None
-    accuracy: float | None = None
-    exit_code: int = GpwError.exit_code
-
-
 class Abandoned(BaseException):
-    """The client has gone or cancelled; the epoch's checkpoint is written, another goes on."""
+    """The client is gone or has cancelled; the epoch's checkpoint is written, another goes on."""
 
 
 def machine() -> Machine:
@@ -100,42 +80,28 @@ def _path(text: str) -> str:
     return str(Path(text).absolute())
 
 
-def make(task: Task, config: Config, of: Run) -> Reply:
+def run(task: Task, config: Config, shared: Shared) -> Reply:
     """Run the stages of ``task`` with ``config``, the point's own with absolute paths."""
     from distributed import get_worker
 
-    worker = get_worker()
-    reporter = Reporter(_send_through(worker, of.id))
-    reporter.take(task.point.id)
     where, cores = machine()
-    if not of.mark.is_file():
-        text = f"{where} does not see {of.mark.parent}: runtime.root must name a folder"
-        return Reply("misplaced", f"{text} that this machine and all workers share")
-    threads = config.runtime.threads or of.threads.get((where, cores), len(cores))
+    if not shared.mark.is_file():
+        text = f"{where} does not see {shared.mark.parent}: runtime.root must name a folder"
+        return Reply(Status.misplaced, f"{text} that this machine and all workers share")
+    threads = config.runtime.threads or shared.threads.get((where, cores), len(cores))
     config = replace(config, runtime=replace(config.runtime, threads=threads))
+    send = _send_through(get_worker(), shared.id)
     with _one_at_a_time:
-        try:
-            return _made(task, config, reporter)
-        except Busy:
-            return Reply("busy")
-        except GpwError as error:
-            return Reply("failed", str(error), exit_code=error.exit_code)
-        except Exception as error:
-            return Reply("failed", blamed(error) or f"{type(error).__name__}: {error}")
+        return attempted(lambda: _checked(task, config, send))
 
 
-def _made(task: Task, config: Config, reporter: Reporter) -> Reply:
+def _checked(task: Task, config: Config, send: Send) -> Reply:
     if not _same_keys(task.point, config, task.until):
         text = f"{socket.gethostname()} plans other artifacts for {task.point.id}"
-        return Reply("misplaced", f"{text}: it has another version of gpw, or other input files")
-    if not _services or _services[0].runtime != config.runtime:
-        _services[:] = [open_services(config, reporter)]
-    services = _services[0]
-    services.listener, services.store.warn = reporter, reporter.message
-    artifacts = run(config, services, task.until, wait=False)
-    if not task.whole:
-        return Reply("done")
-    return Reply("done", "", done_record(task.point, artifacts), last_accuracy(artifacts))
+        return Reply(
+            Status.misplaced, f"{text}: it has another version of gpw, or other input files"
+        )
+    return _worker.run(task, config, send)
 
 
 def _same_keys(point: Point, config: Config, until: str) -> bool:
@@ -143,7 +109,7 @@ def _same_keys(point: Point, config: Config, until: str) -> bool:
     return keys == [step.key for step in point.steps[: len(keys)]]
 
 
-def _send_through(worker: Worker, run_id: str) -> Send:
+def _send_through(worker: DaskWorker, run_id: str) -> Send:
     """Events as messages of the cluster; at an epoch's end, whether anyone still waits for it."""
     key = worker.get_current_task()
 

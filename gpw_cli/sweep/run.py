@@ -26,11 +26,10 @@ from gpw_cli.sweep.results import (
     status,
     write_record,
 )
+from gpw_cli.sweep.scheduler import Pool, run_tasks
 
-# Makes all points and writes their records.
-Make = Callable[[Sweep, Sequence[Point], Send], None]
-# Made ready for the points that are missing: cores are measured, or a scheduler is connected to.
-Executor = Callable[[Sequence[Point], Send], AbstractContextManager[Make]]
+# Opens a pool for the points that are missing: cores are measured, or a cluster is connected to.
+Executor = Callable[[Sequence[Point], Send], AbstractContextManager[Pool]]
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,12 @@ def _run(sweep: Sweep, store: Store, send: Send, executor: Executor) -> Outcome:
     if not missing:
         _begin(sweep, stored, send)
         return Outcome(0, len(stored), {})
-    with executor(missing, send) as make:
+    with executor(missing, send) as pool:
         _begin(sweep, stored, send)
         for point in missing:  # a failed one is tried again
             if status(sweep.folder, point)[0] == "failed":
                 point_file(sweep.folder, point).unlink(missing_ok=True)
-        make(sweep, missing, send)
+        run_tasks(sweep, missing, pool, send)
     failed = {
         p.id: error or "" for p in missing if (error := status(sweep.folder, p)[1]) is not None
     }

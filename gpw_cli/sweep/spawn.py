@@ -1,52 +1,70 @@
-"""Helper processes with a pipe each, that end with a block of code.
+"""Helper processes with a pipe each.
 
-with spawned(work, [(1,), (2,)]) as pipes:      # work(1, sender) and work(2, sender)
-    pipes[0].recv()
+with spawned(work, [(1,), (2,)]) as helpers:    # work(1, pipe) and work(2, pipe)
+    helpers[0].pipe.recv()
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 # fork is unsafe once torch has threads
 CONTEXT: SpawnContext = multiprocessing.get_context("spawn")
 
 
+@dataclass(frozen=True)
+class Helper:
+    """A process and our end of its pipe, which ends when the process does, killed or not."""
+
+    process: SpawnProcess
+    pipe: Connection
+
+
+def start(target: Callable[..., None], *arguments: Any) -> Helper:
+    """A process that calls ``target(*arguments, pipe)``; it never sees Ctrl-C."""
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=target, args=(*arguments, theirs), daemon=True)
+    with _interrupts_blocked():
+        process.start()
+    theirs.close()  # the process has its own copy, and the pipe ends with that one
+    return Helper(process, ours)
+
+
+def stop(helpers: Iterable[Helper]) -> None:
+    """End what still runs of ``helpers``."""
+    ended = list(helpers)
+    for helper in ended:
+        helper.process.terminate()
+    for helper in ended:
+        helper.process.join()
+        helper.pipe.close()
+
+
 @contextmanager
 def spawned(
     target: Callable[..., None], arguments: Sequence[tuple[Any, ...]]
-) -> Iterator[list[Connection]]:
-    """One process for each of ``arguments``; yields the receiving ends of their pipes.
-
-    A pipe ends when its process does, killed or not. What still runs is terminated with the block.
-    """
-    processes, pipes = [], []
+) -> Iterator[list[Helper]]:
+    """One process for each of ``arguments``; what still runs is ended with the block."""
+    helpers: list[Helper] = []
     try:
-        with _deaf_to_interrupts():
+        with _interrupts_blocked():
             for given in arguments:
-                receiver, sender = CONTEXT.Pipe(duplex=False)
-                process = CONTEXT.Process(target=target, args=(*given, sender), daemon=True)
-                process.start()
-                sender.close()  # ours; with the process's own copy the pipe ends
-                processes.append(process)
-                pipes.append(receiver)
-        yield pipes
+                helpers.append(start(target, *given))
+        yield helpers
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+        stop(helpers)
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started here never see Ctrl-C, which is their parent's business; it comes later."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that start here inherit Ctrl-C blocked: it is their parent's business."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

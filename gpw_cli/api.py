@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from gpw_cli.config.compose import compose
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.branches import residual_branches
-from gpw_cli.graph.integer import IntGraph
+from gpw_cli.graph.integer import IntGraph as IntGraph
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.budget import choose
 from gpw_cli.pruning.criteria import Criterion
+from gpw_cli.pruning.masks import PruneResult as PruneResult
 from gpw_cli.pruning.masks import (
-    PruneResult,
     apply_masks,
     candidates,
     masks_of,
@@ -46,7 +46,9 @@ from gpw_cli.quantization.reference import quantize_input
 from gpw_cli.quantization.reference import run as run_reference
 from gpw_cli.stages.costs import NetworkCosts, budget_cycles
 from gpw_cli.stages.inputs import pruning_tile
-from gpw_cli.targets.base import Compiled, Simulates, Timing
+from gpw_cli.targets.base import Compiled as Compiled
+from gpw_cli.targets.base import Simulates
+from gpw_cli.targets.base import Timing as Timing
 from gpw_cli.targets.registry import npu_of
 from gpw_cli.training.loop import EpochRecord, FitOptions, fit
 
@@ -56,20 +58,6 @@ if TYPE_CHECKING:
 
     from gpw_cli.config.schema import Config
     from gpw_cli.data.pictures import Pictures
-
-__all__ = [
-    "Compiled",
-    "IntGraph",
-    "PruneResult",
-    "Timing",
-    "compile",
-    "cycles",
-    "finetune",
-    "load_results",
-    "prune",
-    "quantize",
-    "simulate",
-]
 
 
 def prune(

@@ -197,7 +197,7 @@ def test_calibration_takes_the_first_pictures_and_refuses_what_it_cannot_use(
     source = Graph((Input("input", (1, 1, 1), (0.0,), (1.0,)),), "input")
     batches = torch.arange(10.0).reshape(-1, 1, 1, 1).split(4)
     ranges = calibrate(source, batches, replace(BEST, calibration=6))
-    assert ranges.pictures == 6
+    assert ranges.images == 6
     assert ranges.tensors["input"].high == 5.0
     ranges.save(tmp_path)
     loaded = Ranges.load(tmp_path)

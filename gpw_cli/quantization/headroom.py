@@ -1,11 +1,11 @@
-"""Output scales a few bits coarser, where the upper clip is then proven idle (``headroom``).
+"""Coarser output scales that make the upper clip redundant (``headroom``).
 
     bits = idle_bits(graph, most=1)          # integer node -> bits, only where they suffice
 
-A convolution's accumulator is at most the sum of its positive weights times the largest input, and
-its negative ones times the smallest, plus the bias. If that, shifted, stays within the codes, the
-NPU needs no pass to clip it (targets/vta/lowering/epilogue.py drops it). One more bit of shift
-halves it, and costs the tensor one bit of resolution.
+The largest accumulator of a convolution is bounded by its positive weights times the largest input
+plus its negative weights times the smallest input plus the bias. If the shifted bound fits the
+codes, the NPU needs no clipping pass (targets/vta/lowering/epilogue.py drops it). One more bit of
+shift halves the bound and costs one bit of resolution.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from gpw_cli.graph.integer import IntConv, IntGraph, IntInput
 
 
 def idle_bits(graph: IntGraph, most: int) -> dict[str, int]:
-    """Bits, 1 to ``most``, by which a convolution's shift has to grow for an idle upper clip.
+    """Extra bits of shift, 1 to ``most``, that make a convolution's upper clip redundant.
 
-    Only convolutions without a shortcut and with one shift, whose tensor convolutions alone
-    multiply: no other scale is tied to theirs.
+    Considers convolutions without a shortcut and with a single shift whose output only
+    convolutions read, so that no other scale is tied to theirs.
     """
     found = {}
     for node in graph.nodes:
@@ -51,7 +51,7 @@ def _idle(graph: IntGraph, node: IntConv, bits: int) -> bool:
 
 
 def _codes(graph: IntGraph, name: str) -> tuple[int, int]:
-    """Lowest and highest code of a tensor, and zero, which may pad it."""
+    """Lowest and highest code of a tensor; zero is included, since it may pad the tensor."""
     node = graph.node(name)
     if isinstance(node, IntInput):
         return min(node.low, 0), max(node.high, 0)

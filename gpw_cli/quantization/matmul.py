@@ -1,10 +1,10 @@
-"""Exact products of int8 matrices, by the fastest way this CPU has.
+"""Exact int8 matrix products, in the fastest way this CPU offers.
 
-    acc = int8_matmul(a, b, bound)     # int32 [M, N]; bound: no partial sum is larger in magnitude
+    acc = int8_matmul(a, b, bound)     # int32 [M, N]; bound on the magnitude of partial sums
 
-Three ways, each exact: VNNI's int8 dot products (int32 accumulators, no saturation; older AVX2
-kernels saturate at 16 bits and are not used), float32 where every partial sum stays below 2^24,
-float64 below 2^53.
+Three exact methods: int8 dot products of VNNI (int32 accumulators without saturation; older AVX2
+kernels saturate at 16 bits and are not used), float32 if every partial sum is below 2^24, float64
+if it is below 2^53.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def int8_matmul(a: Tensor, b: Tensor, bound: int) -> Tensor:
 
 
 def _plain(matrix: Tensor) -> Tensor:
-    """Row by row in memory, with the strides to say so.
+    """``matrix`` in row-major order, with matching strides.
 
-    ``contiguous`` leaves any stride on a dimension of size one, and the kernel takes a large one
+    ``contiguous`` keeps any stride of a dimension of size one, and the kernel takes a large stride
     for a transposed matrix.
     """
     return matrix.contiguous().as_strided(matrix.shape, (matrix.shape[1], 1))
@@ -37,5 +37,5 @@ def _plain(matrix: Tensor) -> Tensor:
 
 @cache
 def has_vnni() -> bool:
-    """Whether the CPU has AVX512-VNNI, whose int8 products PyTorch uses without saturation."""
+    """Whether the CPU has AVX512-VNNI, where PyTorch's int8 products do not saturate."""
     return bool(torch.cpu.get_capabilities().get("avx512_vnni", False))

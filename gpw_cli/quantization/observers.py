@@ -1,9 +1,9 @@
-"""The threshold T of a tensor: the magnitude that its scale must reach.
+"""The clipping threshold T of a tensor.
 
     threshold(Observer.percentile, seen, bits=8, percentile=99.99)
 
-Larger values are clipped to the largest code. ``minmax`` is papers/001, eq. 1; ``kl`` the entropy
-calibration of TensorRT (Migacz 2017) that MXNet and TVM share, on magnitudes.
+Values above T are clipped to the largest code. ``minmax`` is eq. 1 of papers/001; ``kl`` is the
+entropy calibration of TensorRT (Migacz 2017), which MXNet and TVM also use, on magnitudes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CANDIDATES = 100
 
 
 def threshold(observer: Observer, seen: TensorRange, bits: int, percentile: float) -> float:
-    """T > 0, at most the largest magnitude seen; 0 for a tensor of zeros."""
+    """T, positive and at most the largest magnitude seen; 0 for a tensor of zeros."""
     if seen.max_abs == 0:
         return 0.0
     return float(TABLE[observer](seen, bits, percentile))
@@ -39,7 +39,7 @@ def _minmax(seen: TensorRange, bits: int, percentile: float) -> float:
 
 
 def _percentile(seen: TensorRange, bits: int, percentile: float) -> float:
-    """The upper edge of the first bin at which that share of the values lies below."""
+    """The upper edge of the first bin that reaches this share of the values."""
     share = np.cumsum(seen.counts) / seen.counts.sum()
     edge = int(np.searchsorted(share, percentile / 100.0)) + 1
     return float(min(edge * seen.limit / BINS, seen.max_abs))
@@ -56,7 +56,7 @@ def _mse(seen: TensorRange, bits: int, percentile: float) -> float:
 def _kl(seen: TensorRange, bits: int, percentile: float) -> float:
     levels = 2 ** (bits - 1)
     counts = seen.counts.reshape(KL_BINS, -1).sum(1).astype(np.float64)
-    counts[0] = 0.0  # zeros, half of every ReLU's output, say nothing about the threshold
+    counts[0] = 0.0  # zeros, about half of a ReLU's output, would dominate the divergence
     last = int(np.ceil(seen.max_abs / seen.limit * KL_BINS))
     ends = sorted({*range(levels, last, 16), max(last, 1)})
     divergences = [_divergence(counts, end, levels) for end in ends]
@@ -65,7 +65,7 @@ def _kl(seen: TensorRange, bits: int, percentile: float) -> float:
 
 
 def _divergence(counts: Float, end: int, levels: int) -> float:
-    """KL(P || Q): P the first ``end`` bins with the rest added to the last, Q P in ``levels``."""
+    """KL(P || Q). P: the first ``end`` bins, the rest added to the last; Q: P in ``levels``."""
     p = counts[:end].copy()
     q = _quantized(p, min(levels, end))
     p[-1] += counts[end:].sum()
@@ -77,7 +77,7 @@ def _divergence(counts: Float, end: int, levels: int) -> float:
 
 
 def _quantized(p: Float, levels: int) -> Float:
-    """Each of ``levels`` runs of bins holds its mean over the bins that are not empty."""
+    """``p`` in ``levels`` runs of bins, each replaced by the mean of its non-empty bins."""
     starts = (np.arange(levels) * len(p)) // levels
     sizes = np.diff(np.append(starts, len(p)))
     filled = np.maximum(np.add.reduceat((p > 0).astype(np.float64), starts), 1.0)

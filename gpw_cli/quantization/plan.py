@@ -1,12 +1,13 @@
-"""Which float nodes become one integer node, and which tensors share one scale.
+"""Fusion: which float nodes become one integer node, and which tensors share a scale.
 
     plan = plan_fusion(graph, Fusion.add, wrap=False)
     plan.epilogues["layer1.0.conv2"]     # Epilogue(result="layer1.0.relu2", relu=True, residual=…)
     tied = tie_tensors(graph, plan, Residual.unify)
 
-A convolution takes what follows it as long as nobody else reads the tensor between: its ReLU
-(papers/001, eq. 4), or the addition with its ReLU. Of an addition's two convolutions the later one
-takes it; a convolution whose shortcut is made after it waits for the shortcut.
+A convolution absorbs the nodes that follow it if nothing else reads the tensors in between: its
+ReLU (papers/001, eq. 4), or an addition and its ReLU. If both summands are convolutions, the later
+one absorbs the addition. A convolution whose shortcut is computed after it is placed behind the
+shortcut.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from gpw_cli.graph.moves import Concat, Select, Upsample
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What one convolution also computes; ``result`` names the float tensor it leaves.
+    """What a convolution absorbs; ``result``: the float tensor that it then computes.
 
-    ``clip``: (low, high) of a ``Clip`` at its end; ``relu`` is set where low is 0, too.
+    ``clip``: (low, high) of a ``Clip`` at the end; ``relu`` is also set if low is 0.
     """
 
     result: str
@@ -33,8 +34,8 @@ class Epilogue:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """``epilogues`` by the convolution's (or addition's) name; nodes in ``absorbed`` vanish.
+class FusionPlan:
+    """``epilogues`` by the name of the convolution or addition; ``absorbed``: nodes that vanish.
 
     ``wraps``: the node whose result is stored without a clip, if any.
     """
@@ -44,7 +45,7 @@ class Plan:
     wraps: str | None
 
     def stored(self, graph: Graph) -> list[Node]:
-        """The nodes that become integer nodes, each after all that it reads."""
+        """The nodes that become integer nodes, each after the nodes that it reads."""
         order = {node.name: float(index) for index, node in enumerate(graph.nodes)}
         for name, epilogue in self.epilogues.items():
             if epilogue.residual is not None:
@@ -53,21 +54,21 @@ class Plan:
         return sorted(left, key=lambda node: order[node.name])
 
     def result(self, node: Node) -> str:
-        """The float tensor that the integer node of ``node`` leaves."""
+        """The float tensor that the integer node of ``node`` computes."""
         return self.epilogues[node.name].result if node.name in self.epilogues else node.name
 
 
-def plan_fusion(graph: Graph, fusion: Fusion, *, wrap: bool) -> Plan:
+def plan_fusion(graph: Graph, fusion: Fusion, *, wrap: bool) -> FusionPlan:
     """The plan for ``graph``; ``Fusion.none`` absorbs nothing.
 
-    ``wrap``: the last addition keeps its ReLU on the accumulators, as in TVM, and does not clip.
+    ``wrap``: as in TVM, the last addition has its ReLU on the accumulators and no clip.
     """
     last_add = next((n.name for n in reversed(graph.nodes) if isinstance(n, Add) and wrap), None)
     heads = {Fusion.none: (), Fusion.relu: (Conv,), Fusion.add: (Conv, Add)}[fusion]
     epilogues: dict[str, Epilogue] = {}
     absorbed: set[str] = set()
     wraps = last_add
-    for node in reversed(graph.nodes):  # the later convolution of an addition comes first
+    for node in reversed(graph.nodes):  # so that the later convolution of an addition absorbs it
         if not (isinstance(node, heads) or node.name == last_add) or node.name in absorbed:
             continue
         epilogue = Epilogue(node.name)
@@ -79,7 +80,7 @@ def plan_fusion(graph: Graph, fusion: Fusion, *, wrap: bool) -> Plan:
         wraps = node.name if last_add in swallowed else wraps
         absorbed |= swallowed
     kept = {name: epilogue for name, epilogue in epilogues.items() if name not in absorbed}
-    return Plan(kept, frozenset(absorbed), wraps)
+    return FusionPlan(kept, frozenset(absorbed), wraps)
 
 
 def _with_add(graph: Graph, conv: Conv, absorbed: set[str]) -> Epilogue:
@@ -100,7 +101,7 @@ def _with_relu(graph: Graph, epilogue: Epilogue) -> Epilogue:
 
 
 def _between(graph: Graph, first: str, last: str) -> set[str]:
-    """Names after ``first`` up to ``last``, along only consumers."""
+    """Names after ``first`` up to ``last``, following the only consumer of each node."""
     names: set[str] = set()
     while first != last:
         after = graph.only_consumer(first)
@@ -110,11 +111,11 @@ def _between(graph: Graph, first: str, last: str) -> set[str]:
     return names
 
 
-def tie_tensors(graph: Graph, plan: Plan, residual: Residual) -> dict[str, str]:
-    """Tensor -> the first tensor of its group; a group has one scale.
+def tie_tensors(graph: Graph, plan: FusionPlan, residual: Residual) -> dict[str, str]:
+    """Tensor -> the first tensor of its group; all tensors of a group have the same scale.
 
-    Max pools, shortcuts and what only moves values keep their inputs' scale; ``Residual.unify``
-    also joins the summands of every addition that is not fused into a convolution.
+    Max pools, shortcuts and nodes that only move values keep the scale of their input.
+    ``Residual.unify`` also ties the summands of additions that are not fused into a convolution.
     """
     leader = {node.name: node.name for node in graph.nodes}
 

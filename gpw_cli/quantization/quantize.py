@@ -1,12 +1,13 @@
-"""From the traced float graph and its ranges to the integer graph.
+"""Quantize a traced float graph with its calibration ranges to an integer graph.
 
     graph = prepare(trace(model, shape, mean, std), cfg)
     ranges = calibrate(graph, batches, cfg)
-    unfused = quantize_graph(graph, ranges, cfg, fused=False)     # every node stored by itself
-    fused = quantize_graph(graph, ranges, cfg, fused=True)        # as far as cfg.fusion says
+    unfused = quantize_graph(graph, ranges, cfg, fused=False)     # every node is stored
+    fused = quantize_graph(graph, ranges, cfg, fused=True)        # fused as cfg.fusion says
 
-Unfused, a convolution's output is quantized with its own scale S_y, then its ReLU's with S_a;
-fused, the convolution takes S_a directly (papers/001, eq. 4) and one rounding disappears.
+Unfused, the output of a convolution is quantized with its own scale S_y and that of its ReLU with
+S_a. Fused, the convolution is quantized with S_a directly (papers/001, eq. 4), which saves one
+rounding.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gpw_cli.graph.ir import Add, AvgPool, Clip, Conv, Graph, Input, MaxPool, No
 from gpw_cli.graph.moves import Concat, Select, Upsample
 from gpw_cli.quantization.activations import activation_bits, activation_scales
 from gpw_cli.quantization.headroom import idle_bits
-from gpw_cli.quantization.plan import Epilogue, Plan, plan_fusion
+from gpw_cli.quantization.plan import Epilogue, FusionPlan, plan_fusion
 from gpw_cli.quantization.ranges import Ranges
 from gpw_cli.quantization.scales import log2_ratio, multiplier, power_of_two
 from gpw_cli.quantization.weights import Layer, Scales, corrected_bias, quantize_layer
@@ -38,10 +39,10 @@ from gpw_cli.quantization.weights import Layer, Scales, corrected_bias, quantize
 def prepare(
     graph: Graph, cfg: QuantizerConfig, *, keep_dead: bool = False, packed: bool = False
 ) -> Graph:
-    """The float graph to calibrate and quantize: folded, and equalised if ``cfg`` says so.
+    """The float graph to calibrate and quantize: batch norms folded, equalised if ``cfg`` says so.
 
-    What is dead is taken out (gpw_cli/graph/dead.py), unless ``keep_dead``; ``packed``: so are
-    channels that are zero, and the others move together (gpw_cli/graph/compact.py).
+    Dead nodes are removed (gpw_cli/graph/dead.py) unless ``keep_dead``. ``packed``: channels that
+    are zero are removed as well, and the others moved together (gpw_cli/graph/compact.py).
     """
     folded = fold(graph) if keep_dead else remove_dead(fold(graph))
     if packed:
@@ -56,11 +57,11 @@ def quantize_graph(
     fused: bool,
     scales: Mapping[str, float] | None = None,
 ) -> IntGraph:
-    """The integer graph of a ``graph`` from ``prepare``; verified.
+    """The verified integer graph of a ``graph`` from ``prepare``.
 
-    scales: what ``tensor_scales`` gives for the same arguments, where it is known already; they
-    stay, ``cfg.headroom`` does not raise them.
-    UnsupportedError: an addition whose summands' scales no shift can join.
+    scales: the result of ``tensor_scales`` for the same arguments, if known; ``cfg.headroom`` does
+    not change them. Raises UnsupportedError for an addition whose summands have scales that differ
+    by no power of two.
     """
     plan = _plan(graph, cfg, fused)
     if scales is not None:
@@ -76,7 +77,7 @@ def quantize_graph(
 
 
 def _built(builder: _Builder) -> IntGraph:
-    """Every node that the builder's plan leaves; verified."""
+    """The verified graph of all nodes that the fusion plan stores."""
     graph = builder.graph
     nodes = tuple(builder.node(node) for node in builder.plan.stored(graph))
     source = graph.input
@@ -91,24 +92,24 @@ def tensor_scales(
     return activation_scales(graph, ranges, cfg, _plan(graph, cfg, fused))
 
 
-def _plan(graph: Graph, cfg: QuantizerConfig, fused: bool) -> Plan:
+def _plan(graph: Graph, cfg: QuantizerConfig, fused: bool) -> FusionPlan:
     return plan_fusion(graph, cfg.fusion if fused else Fusion.none, wrap=cfg.wrap_last_add)
 
 
 @dataclass(frozen=True, eq=False)
 class _Builder:
-    """``names``: float tensor -> integer node; ``stored``: integer node -> scale; both grow."""
+    """``names``: float tensor -> integer node; ``stored``: integer node -> scale."""
 
     graph: Graph
     ranges: Ranges
     cfg: QuantizerConfig
-    plan: Plan
+    plan: FusionPlan
     scales: Mapping[str, float]
     names: dict[str, str]
     stored: dict[str, float]
 
     def node(self, node: Node) -> IntNode:
-        """The integer node of ``node`` and of what its epilogue absorbed."""
+        """The integer node of ``node`` and the nodes it absorbs."""
         result = self.plan.result(node)
         made, scale = self._made(node, result)
         self.names[result] = made.name
@@ -129,7 +130,7 @@ class _Builder:
         return self._moved(node, scale), scale
 
     def _clipped(self, node: ReLU | Clip, scale: float) -> IntNode:
-        """A clip from anything but 0 is a mean over one pixel with limits of its own."""
+        """A clip whose lower limit is not 0 becomes a mean over one pixel with its own limits."""
         source, unit = self.names[node.input], self.scales[node.input]
         clip = (node.low, node.high) if isinstance(node, Clip) else None
         relu = clip is None or clip[0] == 0
@@ -199,7 +200,7 @@ class _Builder:
         return conv, layer.scale
 
     def _layer(self, node: Conv, around: Scales) -> Layer:
-        """One scale for the whole layer where a shift a channel would move a shortcut right."""
+        """One scale per layer if scales per channel would need a right shift of the shortcut."""
         layer = self._corrected(node, around, self.cfg)
         shifts = layer.residual_shift
         if self.cfg.per_channel and shifts is not None and shifts.min() < 0:
@@ -226,7 +227,7 @@ class _Builder:
         return Rescale(_shift(layer.shift), self._rounds, low, high, factor)
 
     def _output_scale(self, node: Conv, scale: float, bits: int) -> float | None:
-        """None: logits stay at the accumulator's scale."""
+        """The scale of the output; None for logits, which keep the accumulator's scale."""
         if bits == 16:
             largest = self.ranges.tensors[self.plan.result(node)].max_abs
             return power_of_two(max(largest, 2.0**-30) / 32767, PotRule.ceil)
@@ -266,7 +267,7 @@ class _Builder:
 def _within(
     limits: tuple[int, int], clip: tuple[float, float] | None, scale: float
 ) -> tuple[int, int]:
-    """``limits`` of a code, and those of a clip of its real value."""
+    """``limits`` of a code, narrowed by a clip of its real value."""
     if clip is None:
         return limits
     low, high = (float(np.clip(np.floor(end / scale + 0.5), -(2**31), 2**31 - 1)) for end in clip)
@@ -274,5 +275,5 @@ def _within(
 
 
 def _shift(shifts: Int32) -> Shift:
-    """One shift or multiplier where all channels agree."""
+    """A single shift or multiplier if all channels have the same."""
     return int(shifts[0]) if np.all(shifts == shifts[0]) else shifts

@@ -1,10 +1,10 @@
-"""What values each tensor takes: a histogram of magnitudes over calibration pictures, in float.
+"""Calibration ranges: a histogram of each tensor's magnitudes over calibration images.
 
-    ranges = calibrate(graph, batches, cfg)      # batches: float [B, C, H, W] of training pictures
+    ranges = calibrate(graph, batches, cfg)      # batches: float [B, C, H, W] of training images
     ranges.tensors["layer1.0.relu1"].max_abs
 
-One pass: the histogram's limit is a power of two that doubles when a larger value appears, and the
-bins then merge in pairs, so the result does not depend on a first pass for the maximum.
+A single pass over the images. The upper limit of the histogram is a power of two; when a larger
+value appears, the limit doubles and the bins merge in pairs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FILE = "ranges.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class TensorRange:
-    """counts int64 [BINS] of |x| over [0, limit]; extremes; mean float64 [C] a channel."""
+    """counts: int64 [BINS] of |x| over [0, limit]; mean: float64 [C] per channel."""
 
     counts: NDArray[np.int64]
     limit: float
@@ -47,21 +47,21 @@ class TensorRange:
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """The middle of each bin, the last ones cut at the largest magnitude."""
+        """The centre of each bin, at most the largest magnitude."""
         middle = (np.arange(BINS, dtype=np.float64) + 0.5) * np.float64(self.limit / BINS)
         return np.asarray(np.minimum(middle, self.max_abs), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Ranges:
-    """Every tensor's range by name, and over how many pictures."""
+    """The range of every tensor by name; ``images``: how many images were seen."""
 
     tensors: Mapping[str, TensorRange]
-    pictures: int
+    images: int
 
     def save(self, folder: Path) -> None:
-        """``ranges.safetensors`` in an existing folder."""
-        arrays = {"pictures": np.array([self.pictures])}
+        """Write ``ranges.safetensors`` to an existing folder."""
+        arrays = {"pictures": np.array([self.images])}
         for name, seen in self.tensors.items():
             arrays[f"{name}/counts"] = seen.counts
             arrays[f"{name}/range"] = np.array([seen.limit, seen.low, seen.high])
@@ -70,7 +70,7 @@ class Ranges:
 
     @classmethod
     def load(cls, folder: Path) -> Ranges:
-        """What ``save`` left; CheckpointError where it is absent or damaged."""
+        """Read what ``save`` wrote; CheckpointError if it is missing or damaged."""
         try:
             arrays = load_file(folder / FILE)
             names = [key.removesuffix("/counts") for key in arrays if key.endswith("/counts")]
@@ -87,10 +87,10 @@ def _loaded(arrays: Mapping[str, NDArray[Any]], name: str) -> TensorRange:
 
 
 def calibrate(graph: Graph, batches: Iterable[Tensor], cfg: QuantizerConfig) -> Ranges:
-    """Ranges of every tensor of ``graph`` over the first ``cfg.calibration`` pictures.
+    """Ranges of every tensor of ``graph`` over the first ``cfg.calibration`` images.
 
-    ``batches``: normalised float [B, C, H, W]. DataError: not one picture, or a value that is not
-    finite.
+    ``batches``: normalised float [B, C, H, W]. Raises DataError if there is no image, and for a
+    value that is not finite.
     """
     seen: dict[str, _Histogram] = {node.name: _Histogram() for node in graph.nodes}
     count = 0
@@ -101,7 +101,7 @@ def calibrate(graph: Graph, batches: Iterable[Tensor], cfg: QuantizerConfig) -> 
         if count >= cfg.calibration:
             break
     if count == 0:
-        raise DataError("no calibration pictures: a quantizer needs at least one")
+        raise DataError("no calibration images: a quantizer needs at least one")
     return Ranges({name: histogram.result(count) for name, histogram in seen.items()}, count)
 
 
@@ -115,7 +115,7 @@ class _Histogram:
         self.pixels = 0
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """[N, C, H, W] of one batch."""
+        """Add a batch [N, C, H, W]."""
         low, high = (float(value) for value in torch.aminmax(tensor))
         if not np.isfinite([low, high]).all():
             raise DataError(f"calibration: the tensor {name} holds NaN or infinity")
@@ -132,14 +132,14 @@ class _Histogram:
         merged = self.counts.reshape(-1, 2).sum(1)
         self.counts = np.concatenate([merged, np.zeros_like(merged)])
 
-    def result(self, pictures: int) -> TensorRange:
-        """What was seen over ``pictures`` pictures."""
-        mean = self.total / (pictures * self.pixels)
+    def result(self, images: int) -> TensorRange:
+        """The range over ``images`` images."""
+        mean = self.total / (images * self.pixels)
         return TensorRange(self.counts, self.limit, self.low, self.high, mean)
 
 
 def merge(ranges: Iterable[TensorRange]) -> TensorRange:
-    """The range of several tensors that share one scale (their means are dropped)."""
+    """The range of several tensors that share a scale, without their means."""
     parts = list(ranges)
     limit = max(part.limit for part in parts)
     counts = np.zeros(BINS, np.int64)

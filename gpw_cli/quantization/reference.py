@@ -1,4 +1,4 @@
-"""The integer network executed exactly, many pictures at once: what the NPU's program must equal.
+"""The integer reference executor: exact results that the NPU's program must reproduce.
 
     x = quantize_input(graph, normalise(pixels, graph.mean, graph.std))   # int8 [N, C, H, W]
     logits = run(graph, x)                                                # int32 [N, classes]
@@ -42,7 +42,7 @@ STORED = {8: torch.int8, 16: torch.int16, 32: torch.int32}
 
 
 def quantize_input(graph: IntGraph, x: Tensor | NDArray[np.float32]) -> Int8:
-    """int8 [N, C, H, W] of normalised pictures [N, C, H, W]: clip(round(x / scale))."""
+    """int8 [N, C, H, W] of normalised images [N, C, H, W]: clip(round(x / scale))."""
     source = graph.input
     scaled = torch.as_tensor(x).float() * (1.0 / source.scale)
     rounded = torch.sign(scaled) * torch.floor(scaled.abs() + 0.5)
@@ -166,7 +166,7 @@ def _accumulate(node: integer.IntConv, kernel: _Kernel, x: Tensor) -> Tensor:
 def _columns(
     x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
-    """int8 [N, OH, OW, KH*KW*C]: each output pixel's window, row by row."""
+    """The window of each output pixel, row by row: int8 [N, OH, OW, KH*KW*C]."""
     if kernel == (1, 1) and padding == (0, 0):
         return x[:, :: stride[0], :: stride[1]].contiguous()
     pixel = next((wide for size, wide in reversed(WIDE.items()) if x.shape[3] % size == 0))
@@ -181,7 +181,7 @@ def _window(
     padding: tuple[int, int],
     fill: int,
 ) -> list[Tensor]:
-    """One [N, OH, OW, C] view a kernel position, of ``x`` with ``fill`` around it."""
+    """A view [N, OH, OW, C] of ``x``, padded with ``fill``, for each kernel position."""
     around = (0, 0, padding[1], padding[1], padding[0], padding[0])
     x = F.pad(x, around, value=fill) if any(padding) else x
     size = (x.shape[1], x.shape[2])
@@ -189,7 +189,7 @@ def _window(
 
 
 def _residual(value: Tensor, shift: Shift) -> Tensor:
-    """int32 [..., C] at the accumulator's scale."""
+    """A shortcut at the accumulator's scale: int32 [..., C]."""
     if isinstance(shift, np.ndarray):
         return value << torch.from_numpy(shift)
     if shift >= 0:
@@ -198,7 +198,7 @@ def _residual(value: Tensor, shift: Shift) -> Tensor:
 
 
 def _finish(acc: Tensor, rescale: Rescale, relu: bool, stored: torch.dtype) -> Tensor:
-    """ReLU and rescale of int32 [..., C], in place, stored as the low bits."""
+    """ReLU and rescale of int32 [..., C], in place; the low bits are stored."""
     if relu:
         acc.clamp_(min=0)
     if rescale.multiplies:
@@ -216,7 +216,7 @@ def _finish(acc: Tensor, rescale: Rescale, relu: bool, stored: torch.dtype) -> T
 
 
 def _multiply(acc: Tensor, rescale: Rescale) -> Tensor:
-    """int64 [..., C] of int32 [..., C]: acc * m >> n, halves away from zero."""
+    """int32 [..., C] -> int64 [..., C]: acc * m >> n, halves rounded away from zero."""
     m, n = (torch.as_tensor(value).long() for value in (rescale.multiplier, rescale.shift))
     product = acc.long() * m
     if not rescale.rounding:

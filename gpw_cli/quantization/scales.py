@@ -2,11 +2,11 @@
 
     step = threshold / (2 ** (bits - 1) - margin)
     scale = power_of_two(step, PotRule.ceil)                       # 2^ceil(log2 step)
-    scale = least_error(counts, values, step, top=127)             # the 2^e of least error near it
+    scale = least_error(counts, values, step, top=127)             # the best 2^e near it
 
-``unit`` is 1 unless an average pool over a window that is no power of two, or a global scale that
-is none, left its factor in the activations; all that such a factor needs is to appear in the
-weights' scales too.
+``unit`` is 1 unless the activations carry another factor: from an average pool over a window whose
+size is no power of two, or from a global scale that is none. The scales of the weights then carry
+the same factor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MULTIPLIER_SHIFT = 31
 
 
 def power_of_two(step: float, rule: PotRule, unit: float = 1.0) -> float:
-    """The unit * 2^e for a step > 0: the least one not below it, or the nearest in log2."""
+    """The smallest unit * 2^e that is at least ``step`` > 0, or the nearest in log2."""
     fraction, exponent = math.frexp(step / unit)  # fraction in [1/2, 1)
     below = fraction < math.sqrt(0.5) if rule is PotRule.nearest else fraction == 0.5
     return unit * 2.0 ** (exponent - below)
@@ -38,7 +38,7 @@ def least_error(
     top: int,
     unit: float = 1.0,
 ) -> float:
-    """The unit * 2^e near ``step`` that quantizes the magnitudes ``values`` with least error."""
+    """The unit * 2^e near ``step`` that quantizes the magnitudes ``values`` best."""
     ceiling = power_of_two(step, PotRule.ceil, unit)
     scales = [ceiling * 2.0**e for e in range(-BELOW, ABOVE + 1)]
     errors = [squared_error(counts, values, scale, top) for scale in scales]
@@ -51,7 +51,7 @@ def mantissa(scale: float) -> float:
 
 
 def log2_ratio(a: float, b: float, where: str) -> int:
-    """The integer n with a = b * 2^n; UnsupportedError names ``where`` if there is none."""
+    """The integer n with a = b * 2^n; UnsupportedError, naming ``where``, if there is none."""
     fraction, exponent = math.frexp(a / b)
     if abs(fraction - 0.5) > 1e-9 and abs(fraction - 1.0) > 1e-9:
         raise UnsupportedError(
@@ -67,10 +67,10 @@ def round_half_away(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def multiplier(ratios: NDArray[np.float64], bits: int) -> tuple[NDArray[np.int32], int]:
-    """Integers m [C] and one shift n with m / 2^n nearest to ``ratios`` [C] > 0.
+    """Integers m [C] and a common shift n with m / 2^n nearest to ``ratios`` [C] > 0.
 
     The largest m fills ``bits`` - 1 bits; n is from 0 to 31 (NVDLA's shifters have 5 bits).
-    Raises UnsupportedError for a ratio that no such m reaches.
+    Raises UnsupportedError for a ratio that is too large for ``bits``.
     """
     top = 2 ** (bits - 1) - 1
     largest = float(ratios.max())

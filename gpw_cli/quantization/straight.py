@@ -1,11 +1,11 @@
-"""The integer network's arithmetic on floating-point numbers, with gradients straight through.
+"""The arithmetic of the integer network in float32, with straight-through gradients.
 
     acc = convolved(x, coded(weight, codes, step), coded(bias, integers, unit), window, fast=True)
     x = rescaled(acc, node.rescale, relu=node.relu)
 
-Every tensor holds the integers of graph/integer.py as float32, which is exact below 2^24. A
-rounding passes the gradient on as if it were not there; a clip passes it on where it changes
-nothing (Bengio et al. 2013). A ReLU is a clip at 0 of what is already rounded.
+Tensors hold the integers of graph/integer.py as float32, which is exact below 2^24. The gradient
+passes a rounding unchanged, and passes a clip where the clip changes nothing (Bengio et al. 2013).
+A ReLU is a clip at 0 after rounding.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ Factor = float | Tensor
 
 
 class _Coded(Function):
-    """``codes`` forwards; backwards the gradient of value / unit."""
+    """Forward: ``codes``. Backward: the gradient of value / unit."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, codes: Tensor, unit: Tensor) -> Tensor:
-        """``codes``, whatever the value."""
+        """``codes``, independent of ``value``."""
         ctx.save_for_backward(unit)
         return codes
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient of the real number."""
+        """The gradient of ``value``."""
         (unit,) = ctx.saved_tensors
         return grads[0] / unit, None, None
 
 
 def coded(value: Tensor, codes: NDArray[Any], unit: Tensor) -> Tensor:
-    """The integers ``codes`` that stand for ``value``; its gradient is theirs / ``unit``.
+    """The integers ``codes`` of ``value``, whose gradient is theirs divided by ``unit``.
 
-    ``unit`` broadcasts to ``value``: the real number that one code stands for.
+    ``unit``: the scale of the codes; it broadcasts to ``value``.
     """
     made: Tensor = _Coded.apply(value, torch.from_numpy(codes).to(value), unit)  # type: ignore[no-untyped-call]
     return made
@@ -57,15 +57,15 @@ def convolved(
 ) -> Tensor:
     """The accumulators of a convolution, float32 [N, O, H, W]; ``window``: stride and padding.
 
-    fast: the backward pass computes in bf16, as under autocast. Codes of 8 bits are exact in it, so
-    only the incoming gradient is rounded.
+    fast: compute the backward pass in bf16, as under autocast. Codes of 8 bits are exact in bf16,
+    so only the incoming gradient is rounded.
     """
     made: Tensor = _Convolved.apply(x, weight, bias, *window, fast)  # type: ignore[no-untyped-call]
     return made
 
 
 class _Convolved(Function):
-    """A convolution of integers, exact forwards."""
+    """A convolution of integers with an exact forward pass."""
 
     @staticmethod
     def forward(
@@ -122,27 +122,27 @@ def rescaled(acc: Tensor, rescale: Rescale, *, relu: bool = False, bits: int = 8
 
 
 def shifted_left(x: Tensor, shift: Shift) -> Tensor:
-    """A shortcut at the accumulator's scale: ``x << shift``, rounded where it moves right."""
+    """A shortcut at the accumulator's scale: ``x << shift``, rounded for a right shift."""
     if np.min(shift) >= 0:
         return x * _factor(x, 2.0 ** np.asarray(shift))
     return rescaled(x, Rescale(-np.asarray(shift), True, *FULL_RANGE), bits=32)
 
 
 def _factor(x: Tensor, values: Any) -> Factor:
-    """One number, or one a channel against [N, C, H, W]."""
+    """A number, or a tensor per channel that broadcasts to [N, C, H, W]."""
     if values.ndim == 0:
         return float(values)
     return torch.as_tensor(values).to(x)[:, None, None]
 
 
 def input_codes(node: integer.IntInput, x: Tensor) -> Tensor:
-    """The picture [N, C, H, W] as the host quantizes it (quantization/reference.py)."""
+    """The codes of images [N, C, H, W], as the host quantizes them (reference.py)."""
     scaled = x * (1.0 / node.scale)
     return (torch.sign(scaled) * torch.floor(scaled.abs() + 0.5)).clamp(node.low, node.high)
 
 
 def step(node: IntNode, tensors: dict[str, Tensor]) -> Tensor:
-    """What a node without weights makes of ``tensors`` [N, C, H, W]."""
+    """The output of a node without weights for ``tensors`` [N, C, H, W]."""
     if isinstance(node, integer.IntAdd):
         acc = shifted_left(tensors[node.a], node.shift_a)
         return rescaled(
@@ -163,7 +163,7 @@ def step(node: IntNode, tensors: dict[str, Tensor]) -> Tensor:
 
 
 def _moved(node: IntNode, x: Tensor) -> Tensor:
-    """Codes that only change their places."""
+    """The output of a node that only moves codes."""
     if isinstance(node, IntSelect):
         return x[:, torch.from_numpy(node.channels).to(x.device)]
     if isinstance(node, IntUpsample):

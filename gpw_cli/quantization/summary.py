@@ -1,4 +1,4 @@
-"""Ranges and scales as plain rows, for an artifact's JSON, a table or a plot.
+"""Ranges and scales as plain rows, for JSON, tables and plots.
 
 rows = summarise(float_graph, ranges, int_graph, cfg, fused=True)
 rows[3]  # {"name": "layer1.0.conv1", "kind": "conv", "scale": 0.0625, "exponent": -4, …}
@@ -21,12 +21,12 @@ from gpw_cli.quantization.ranges import Ranges, TensorRange
 def summarise(
     graph: Graph, ranges: Ranges, integers: IntGraph, cfg: QuantizerConfig, fused: bool
 ) -> list[dict[str, Any]]:
-    """One row an integer node, in order.
+    """One row per integer node, in order.
 
-    ``tensor``: the float tensor it stores; ``min``, ``max``: seen in calibration; ``scale`` and its
-    log2 ``exponent``; ``clipped``: share of the calibration values outside the codes; for a
-    convolution ``shift`` (least and largest, they differ with one scale a channel),
-    ``weight_scale`` (likewise) and ``zero_weights``, the share of codes that are 0.
+    ``tensor``: the float tensor that it stores; ``min``, ``max``: of the calibration; ``scale`` and
+    its log2 ``exponent``; ``clipped``: the share of the calibration values outside the codes. For a
+    convolution also ``shift`` and ``weight_scale``, the smallest and largest over the channels, and
+    ``zero_weights``, the share of its codes that are 0.
     """
     plan = plan_fusion(graph, cfg.fusion if fused else Fusion.none, wrap=cfg.wrap_last_add)
     rows = []
@@ -49,7 +49,7 @@ def summarise(
 
 
 def _codes(node: IntNode, cfg: QuantizerConfig) -> int:
-    """The largest code of the tensor that ``node`` stores."""
+    """The largest code of the tensor of ``node``."""
     if isinstance(node, IntConv) and node.out_bits > 8:
         return int(2 ** (node.out_bits - 1) - 1)
     return node.high if isinstance(node, IntInput) else int(2 ** (cfg.act_bits - 1) - 1)

@@ -1,14 +1,14 @@
-"""A network that trains as the integers that it will be: quantization-aware training.
+"""Quantization-aware training on the exact integer network.
 
     network = QuantizedNetwork(graph, ranges, cfg)     # graph from quantization's ``prepare``
-    logits = network(x)                                # the integer network's, times their scale
+    logits = network(x)                                # of the integer network, in float
     network.graph()                                    # the float graph with the trained weights
 
-Each forward pass quantizes the weights as they are now (quantization/quantize.py, every knob of
-``cfg`` counts) and computes the integers of the fused network exactly; gradients pass straight
-through (quantization/straight.py). Batch norms are folded with their running statistics beforehand.
-The scales of the activations are those of ``ranges`` throughout; the weights' follow the weights.
-So what is evaluated during training is what the integer network then does.
+Each forward pass quantizes the current weights (quantization/quantize.py, with all settings of
+``cfg``) and computes the fused integer network exactly. The backward pass uses straight-through
+gradients (quantization/straight.py). Batch norms are folded with their running statistics before
+training. Activation scales come from ``ranges`` and stay fixed; weight scales follow the weights.
+The accuracy measured during training is therefore that of the integer network.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ from gpw_cli.quantization.straight import (
 
 
 class QuantizedNetwork(nn.Module):
-    """``graph`` with trainable weights and biases, run as the integers of ``cfg``.
+    """``graph`` with trainable weights and biases, computed in integers as ``cfg`` says.
 
-    What is zero in them at the start (what a mask removed, what a layer does not have) stays
-    exactly zero.
+    Weights and biases that are zero at the start, such as masked weights, stay exactly zero.
     """
 
     def __init__(self, graph: Graph, ranges: Ranges, cfg: QuantizerConfig) -> None:
@@ -51,7 +50,7 @@ class QuantizedNetwork(nn.Module):
             parameter.register_hook(_Held(parameter))  # type: ignore[no-untyped-call]
 
     def graph(self) -> Graph:
-        """The float graph with the weights and biases as they are now."""
+        """The float graph with the current weights and biases."""
         own = {
             name: self.get_parameter(_key(name)).detach().cpu().numpy()
             for name in parameters(self._graph)
@@ -59,13 +58,13 @@ class QuantizedNetwork(nn.Module):
         return with_parameters(self._graph, own)
 
     def integers(self) -> IntGraph:
-        """The fused integer network of the weights as they are now."""
+        """The fused integer network of the current weights."""
         return quantize_graph(self.graph(), self.ranges, self._cfg, True, self._scales)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits float32 [N, classes] of normalised pictures [N, C, H, W].
+        """Logits float32 [N, classes] of normalised images [N, C, H, W].
 
-        Exact under autocast too: only the convolutions' backward pass takes the lower precision.
+        Exact under autocast too, which only affects the backward pass of convolutions.
         """
         fast = torch.is_autocast_enabled(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
@@ -105,7 +104,7 @@ class QuantizedNetwork(nn.Module):
 
 
 class _Held:
-    """A gradient hook: no gradient for what is zero when it is made."""
+    """A gradient hook that masks the entries that are zero when it is created."""
 
     def __init__(self, parameter: Tensor) -> None:
         self.mask = (parameter.detach() != 0).to(parameter.dtype)
@@ -115,5 +114,5 @@ class _Held:
 
 
 def _key(name: str) -> str:
-    """A parameter's name: no dot may be in it."""
+    """A parameter name without dots, which PyTorch does not allow."""
     return name.replace(".", "/")

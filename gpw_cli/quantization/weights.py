@@ -1,12 +1,13 @@
-"""A convolution's integers: weights, bias, shifts; scales chosen so that only shifts are needed.
+"""Integer weights, bias and shifts of a convolution.
 
     layer = quantize_layer(weight, bias, Scales(s_in, s_out, s_residual), bits=8, cfg=cfg)
     layer.codes, layer.bias, layer.shift, layer.residual_shift
 
-The accumulator's unit is S_acc = S_x * S_w. S_w = 2^e times whatever makes S_out / S_acc a power of
-two; where rescales multiply, any number, or 2^e times whatever makes a shortcut's S / S_acc one.
-It is raised until no accumulator can leave int32, whatever the picture: tiny weights beside a large
-shortcut or bias (as pruning leaves them) lose bits instead of wrapping around.
+The accumulator's scale is S_acc = S_x * S_w. S_w is chosen so that S_out / S_acc is a power of two
+and the rescale is a shift. If the rescale has a multiplier, S_w is free, unless a shortcut is
+added: then S_residual / S_acc is a power of two. S_w is doubled until no accumulator can overflow
+int32 for any image. Small weights beside a large shortcut or bias, as pruning can leave them, then
+lose bits instead of wrapping around.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ TRIES = 128  # doublings of a weight scale
 
 @dataclass(frozen=True)
 class Scales:
-    """Scales around a convolution; ``output`` None: logits kept as accumulators."""
+    """Scales of a convolution's tensors; ``output`` None: the logits stay accumulators."""
 
     input: float
     output: float | None
@@ -47,9 +48,9 @@ class Scales:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """codes int8 [O, I, KH, KW] times ``steps`` [O]; bias, shifts int32 [O]; output scale.
+    """codes int8 [O, I, KH, KW] with scales ``steps`` [O]; bias, shifts int32 [O].
 
-    ``multiplier`` int32 [O] where the rescale multiplies.
+    ``scale``: of the output. ``multiplier``: int32 [O] if the rescale has one.
     """
 
     codes: Int8
@@ -64,7 +65,10 @@ class Layer:
 def quantize_layer(
     name: str, weight: Float, bias: Float, scales: Scales, bits: int, cfg: QuantizerConfig
 ) -> Layer:
-    """The integers of one convolution; float weight [O, I, KH, KW], bias [O]."""
+    """Quantize one convolution: float weight [O, I, KH, KW], bias [O].
+
+    Raises UnsupportedError when no weight scale keeps the accumulators within 32 bits.
+    """
     steps = _weight_scales(weight, _unit(scales, cfg), bits, cfg)
     for _ in range(TRIES):
         layer, bound = _at(name, weight, bias, steps, scales, bits, cfg)
@@ -76,13 +80,13 @@ def quantize_layer(
 
 
 def corrected_bias(weight: Float, bias: Float, layer: Layer, mean: Float) -> Float:
-    """``bias`` less the mean error that the weights' rounding causes; ``mean`` [I] of the input."""
+    """``bias`` minus the mean error of the rounded weights; ``mean`` [I]: of the input."""
     error = layer.codes * layer.steps[:, None, None, None] - weight
     return np.asarray(bias - np.einsum("oihw,i->o", error, mean))
 
 
 def _unit(scales: Scales, cfg: QuantizerConfig) -> float | None:
-    """What a weight scale must be 2^e times of; None: any number will do."""
+    """The number whose multiples by 2^e are valid weight scales; None: any number is."""
     joined: float | None = scales.output or 1.0
     if cfg.multiplier_bits and scales.output is not None:
         joined = scales.residual
@@ -90,7 +94,7 @@ def _unit(scales: Scales, cfg: QuantizerConfig) -> float | None:
 
 
 def _weight_scales(weight: Float, unit: float | None, bits: int, cfg: QuantizerConfig) -> Float:
-    """S_w [O]: one value, or one a channel."""
+    """S_w [O]: one value per layer or per channel."""
     rows = np.abs(weight.reshape(len(weight), -1))
     parts = list(rows) if cfg.per_channel else [rows.ravel()]
     steps = [_weight_scale(part, unit, bits, cfg) for part in parts]
@@ -120,7 +124,7 @@ def _at(
     bits: int,
     cfg: QuantizerConfig,
 ) -> tuple[Layer, Float]:
-    """The layer with weight scales ``steps`` [O], and the largest magnitude on each channel."""
+    """The layer with weight scales ``steps`` [O], and the largest accumulator of each channel."""
     high = 2 ** (bits - 1) - 1
     low = -high - (cfg.clip_low == -128)
     codes = round_half_away(weight / steps[:, None, None, None]).clip(low, high)
@@ -134,7 +138,7 @@ def _at(
         shift = _shifts(output, units, name)
     integers = bias_integers(bias, units, shift, mantissa(output), cfg)
     bound = 128.0 * np.abs(codes).sum((1, 2, 3)) + np.abs(integers)
-    if factor is None:  # the rounding term, the shift left
+    if factor is None:  # plus the rounding term and a left shift
         bound = (bound + 2.0 ** np.maximum(shift, 0)) * 2.0 ** np.maximum(-shift, 0)
         bound = np.where(shift > MAX_SHIFT, np.inf, bound)
     residual_shift = None
@@ -155,11 +159,11 @@ def bias_integers(
 ) -> Int64:
     """The bias at the accumulators' ``units`` [O], before the rescale by ``shift`` [O].
 
-    8 bits: TVM's, q = clip(round(b / s_b), +-127) with s_b a power of two (times ``factor``) for
-    the layer. Where s_b >= unit it is shifted left, as TVM does. Where s_b is the finer by k bits,
-    TVM shifts the accumulator left instead and rescales by n + k; flooring q by k bits here gives
-    the same result, since floor(floor(x / a) / b) = floor(x / (a * b)) and 2^(n+k-1) is divisible
-    by 2^k for n >= 1; for n < 1 the rounding term is added before.
+    With 8 bits, as TVM: q = clip(round(b / s_b), +-127), s_b a power of two (times ``factor``) per
+    layer. If s_b >= unit, q is shifted left. If s_b is finer by k bits, TVM shifts the accumulator
+    left and rescales by n + k. Shifting q right by k bits gives the same result, since
+    floor(floor(x / a) / b) = floor(x / (a * b)) and 2^(n+k-1) is divisible by 2^k for n >= 1; for
+    n < 1 the rounding term is added first.
     """
     if cfg.bias_bits == 32:
         return round_half_away(np.clip(bias / units, -(2.0**40), 2.0**40))

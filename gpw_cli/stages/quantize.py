@@ -22,6 +22,6 @@ def build(job: Job) -> dict[str, Any]:
     return {
         "weight_bits": quantizer.weight_bits,
         "act_bits": quantizer.act_bits,
-        "calibration": ranges.pictures,
+        "calibration": ranges.images,
         **metrics,
     }

@@ -29,7 +29,7 @@ class Kind(StrEnum):
     stage = "stage"  # a stage begins to run
     made = "made"  # a stage is complete, run or found
     epoch = "epoch"
-    progress = "progress"  # of a download, a conversion, or the simulated pictures
+    progress = "progress"  # of a download, a conversion, or the simulated images
     message = "message"
     done = "done"
     failed = "failed"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """text: a line for people; step of total: epochs, pictures or bytes; accuracy: percent."""
+    """text: a line for people; step of total: epochs, images or bytes; accuracy: percent."""
 
     point: str  # id; empty: the sweep
     kind: Kind

@@ -3,7 +3,7 @@
     fastest_jobs(points, print)
     # jobs auto: 1 x 2 threads 14.2 steps/s, 2 x 1 threads 15.0 steps/s: --jobs 2
 
-Measured are training steps of the sweep's own network and batch size on random pictures, each split
+Measured are training steps of the sweep's own network and batch size on random images, each split
 in processes of its own that step at the same time. Doubling the processes stops as soon as it does
 not help any more.
 """
@@ -122,7 +122,7 @@ def _steps_per_second(training: Training, jobs: int) -> float:
 def _step(
     training: Training, jobs: int, seconds: float, barrier: Barrier, pipe: Connection
 ) -> None:
-    """One process: train on random pictures while the others do, and send its steps a second."""
+    """One process: train on random images while the others do, and send its steps a second."""
     try:
         run = _prepared(training, jobs)
         run.train_epoch(0)  # one batch: one step

@@ -1,16 +1,16 @@
-"""What a mask removed whole is not computed during training.
+"""Skip layers during training that a mask has removed completely.
 
     with skip_dead(model, masks, (3, 32, 32)):
-        ...                      # forward and backward of such layers cost nothing
+        ...                      # forward and backward of these layers cost nothing
 
-A convolution without weights returns its constant. Where batch norms went with their channels
-(pruning/norms.py), modules whose output is zero or is read by nothing are skipped too, and a
-residual block without a branch becomes its shortcut. What is dead is found by the pass that takes
-it out of the float graph (graph/dead.py), run on the masks alone.
+A convolution whose weights are all masked returns a constant. If the batch norms of removed
+channels are masked too (pruning/norms.py), modules whose output is zero or unused are also skipped,
+and a residual block without a branch becomes its shortcut. Dead modules are found by the same pass
+that removes them from the float graph (graph/dead.py), run on the masks alone.
 
-Forward values are the same bits as when everything is computed; no gradient flows through what is
-skipped (it would be zero), and its batch norms' running statistics stand still (nothing reads
-them).
+Forward values are bit-identical to those of the full computation. No gradient flows through a
+skipped module, where it would be zero, and the running statistics of its batch norms are not
+updated, because nothing reads them.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ Forward = Callable[[Tensor], Tensor]
 def skip_dead(
     model: nn.Module,
     masks: Mapping[str, Tensor],
-    picture: tuple[int, int, int] | None = None,
+    image: tuple[int, int, int] | None = None,
 ) -> Iterator[list[str]]:
-    """Within the block, modules that ``masks`` leave nothing to compute are replaced.
+    """Within the block, modules that have nothing left to compute under ``masks`` are replaced.
 
-    Yields the names of the convolutions without weights. picture: [C, H, W]; without it, or where
-    the network cannot be traced, only those are replaced.
+    Yields the names of the convolutions without weights. ``image``: the input shape [C, H, W].
+    Without it, or if the network cannot be traced, only these convolutions are replaced.
     """
     modules = dict(model.named_modules())
     dead: dict[str, Forward] = {
@@ -53,10 +53,10 @@ def skip_dead(
         if isinstance(module, nn.Conv2d) and _gone(masks.get(f"{name}.weight"))
     }
     replaced = dict(dead)
-    if picture is not None and any(mask.ndim == 1 and _gone(mask) for mask in masks.values()):
-        replaced |= _around(model, masks, picture)
+    if image is not None and any(mask.ndim == 1 and _gone(mask) for mask in masks.values()):
+        replaced |= _around(model, masks, image)
     for name, forward in replaced.items():
-        # an instance attribute hides the method; deleting it below brings the method back
+        # an instance attribute hides the method until it is deleted below
         modules[name].forward = forward
     try:
         yield list(dead)
@@ -70,11 +70,11 @@ def _gone(mask: Tensor | None) -> bool:
 
 
 def _around(
-    model: nn.Module, masks: Mapping[str, Tensor], picture: tuple[int, int, int]
+    model: nn.Module, masks: Mapping[str, Tensor], image: tuple[int, int, int]
 ) -> dict[str, Forward]:
-    """Modules by name whose output is zero, is read by nothing, or is their input."""
+    """Replacements for modules whose output is zero, unused, or equal to their input."""
     try:
-        graph = trace(_ones(model, masks), picture)
+        graph = trace(_ones(model, masks), image)
     except UnsupportedError:
         return {}
     left = simplify(graph)
@@ -92,7 +92,8 @@ def _around(
 def _ones(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     """A copy with every parameter 1, or 0 where it is masked.
 
-    What is zero in it is zero for all weights: sums and products of positive numbers are positive.
+    A zero in its output is zero for all weights, since sums and products of positive numbers are
+    positive.
     """
     still = copy.deepcopy(model)
     with torch.no_grad():
@@ -107,16 +108,16 @@ def _ones(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _called_once(model: nn.Module, graph: Graph) -> dict[str, nn.Module]:
-    """The modules that have one path and run once: what they do may be replaced."""
+    """Modules that have one path and are called once, so their forward may be replaced."""
     paths = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     modules = dict(model.named_modules())
-    # a module's second call makes a node with a number behind its path
+    # the node of a module's second call has a number after the path
     again = {re.sub(r"_\d+$", "", n.name) for n in graph.nodes if n.name not in modules}
     return {n: m for n, m in modules.items() if n and paths[id(m)] == 1 and n not in again}
 
 
 def _is_identity(name: str, module: nn.Module, graph: Graph, left: Simplified) -> bool:
-    """Whether a block gives back the one tensor it reads, which nothing else reads."""
+    """Whether a block returns the only tensor it reads, and nothing else reads that tensor."""
     inside = {node.name for node in graph.nodes if node.name.startswith(f"{name}.")}
     reads = [(node.name in inside, source) for node in graph.nodes for source in inputs(node)]
     enters = {source for within, source in reads if within and source not in inside}
@@ -138,7 +139,7 @@ def _same(x: Tensor) -> Tensor:
 
 
 def _constant(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """What ``conv`` with zero weights gives for x [N, I, H, W]: zeros, or its bias."""
+    """Output of ``conv`` with zero weights for x [N, I, H, W]: zeros, or its bias."""
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
     size = [_length(conv, x.shape[2 + axis], axis) for axis in (0, 1)]

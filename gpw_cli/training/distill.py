@@ -1,13 +1,13 @@
-"""Distillation (Hinton et al. 2015): the network also learns a teacher's softened logits.
+"""Knowledge distillation (Hinton et al. 2015) with cached teacher logits.
 
     teacher = Teacher(model, temperature=4.0, weight=0.9, cache=folder)
     loss = teacher.loss(out, hard, step, x)
 
     loss = (1 - weight) * cross entropy + weight * temperature^2 * KL(teacher || network)
 
-What a teacher says of a batch depends on the run's random stream alone, not on the network that is
-trained, so the logits of an epoch are kept in ``cache``: every network that is trained with the
-same seed, recipe and teacher reads them instead of computing them again.
+The teacher's logits for a batch depend on the run's random stream, not on the network in training.
+The logits of each epoch are therefore stored in ``cache`` and read by every network that is trained
+with the same seed, recipe and teacher.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 
 class Teacher:
-    """A trained network that only answers; ``cache``: a folder for its logits, one file an epoch.
+    """A trained network in inference; ``cache``: a folder for its logits, one file per epoch.
 
-    ``autocast``: bf16, as the network that is trained. The folder's name must tell apart whatever
-    changes the pictures or the teacher (stages/train.py).
+    ``autocast``: run it in bf16, as the network in training. The caller must use another folder for
+    other images or another teacher (stages/train.py).
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Teacher:
             self.known = logits
 
     def end(self) -> None:
-        """Call after the last batch of an epoch: keeps what was computed."""
+        """Call after the last batch of an epoch; writes the logits to the cache."""
         if self.cache is None or self.known is not None:
             return
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,10 @@ class Teacher:
         os.replace(partial, self.file)
 
     def loss(self, out: Tensor, hard: Tensor, step: int, x: Tensor) -> Tensor:
-        """Of logits ``out`` float32 [B, classes] for pictures ``x``; ``hard``: their own loss."""
+        """The distillation loss of logits ``out`` float32 [B, classes] for images ``x``.
+
+        ``hard``: their cross entropy.
+        """
         target = F.log_softmax(self._logits(step, x) / self.temperature, 1)
         mine = F.log_softmax(out / self.temperature, 1)
         soft = F.kl_div(mine, target, log_target=True, reduction="batchmean")

@@ -1,4 +1,4 @@
-"""Accuracy in fp32, one view of each picture, no test-time augmentation."""
+"""Accuracy in fp32, without test-time augmentation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Gradient x weight over training pictures: what the criterion ``taylor`` scores groups by.
+"""Gradient times weight over training images, for the criterion ``taylor``.
 
 products = gradient_products(model, weights, pictures, batches=50, device=device)
-products["layer1.0.conv1.weight"][0]        # of the first batch, of the weight's shape
+products["layer1.0.conv1.weight"][0]        # of the first batch, in the shape of the weight
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def gradient_products(
     batches: int,
     device: torch.device,
 ) -> dict[str, list[Tensor]]:
-    """float32 gradient x weight, one tensor for each batch, on the CPU.
+    """float32 gradient times weight by parameter name, one tensor per batch, on the CPU.
 
-    weights: by parameter name; the gradients are of the model as it is.
+    weights: the values to multiply with, by parameter name; the gradients are those of ``model``.
 
-    The loss is the cross entropy of 128 training pictures, unaugmented, in evaluation mode and
-    fp32; the pictures are drawn by a fixed stream, the same for every run. ``model`` keeps its mode
-    and its gradients are cleared.
+    The loss is the cross entropy of 128 training images without augmentation, in evaluation mode
+    and fp32. The images come from a fixed random stream, the same for every run. ``model`` keeps
+    its mode; its gradients are cleared.
     """
     stream = generator(0, "saliency", 0)
     order = torch.randperm(len(pictures.train), generator=stream)

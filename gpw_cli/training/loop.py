@@ -1,10 +1,10 @@
-"""The training loop: uint8 pictures on the device, one checkpoint an epoch, resumable to the bit.
+"""The training loop: uint8 images on the device, a checkpoint after each epoch, bit-exact resume.
 
     history = fit(model, pictures, recipe, FitOptions(stage="pretrain", seed=0, device=device),
                   checkpoint=work / "last.safetensors", on_epoch=print)
 
-Killed at any moment and called again with the same arguments it continues from the last finished
-epoch and ends with the same bits as an uninterrupted run on the same device and thread count.
+If the process is killed, the same call continues from the last finished epoch. On the same device
+and with the same thread count the result is bit-identical to that of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from gpw_cli.training.schedule import learning_rate
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One row of ``metrics.jsonl``. ``test_accuracy`` is None where it was not evaluated."""
+    """One row of ``metrics.jsonl``. ``test_accuracy`` is None for epochs without an evaluation."""
 
     epoch: int  # from 1
     loss: float  # mean training loss of the epoch
-    train_accuracy: float  # percent, on the augmented pictures as they were seen
+    train_accuracy: float  # percent, on the augmented images
     test_accuracy: float | None
     lr: float  # of the last step
     seconds: float
@@ -47,13 +47,14 @@ TELL_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What identifies the run's random stream, and where it computes.
+    """The random stream of a run, its device, and options beyond the recipe.
 
-    teacher: see distill.py; every run with one draws from one stream a seed, so that what the
-    teacher says can be shared. schedule: whose learning rates to use from its epoch ``offset``
-    (from 0) on, in place of the recipe's own (learning-rate rewinding). on_step: called every few
-    seconds within an epoch, and at its end if ever, with the epoch (from 1), the images seen and
-    how many there are.
+    teacher: see distill.py. All runs with a teacher and the same seed share one random stream, so
+    the teacher's logits can be cached. schedule: a recipe whose learning rates replace the run's
+    own, starting at its epoch ``offset`` (counted from 0); used for learning-rate rewinding.
+    on_step: called as ``on_step(epoch, done, total)`` every ``TELL_SECONDS`` within an epoch, and
+    at the end of an epoch in which it was called; ``epoch`` counts from 1, ``done`` and ``total``
+    are images.
     """
 
     stage: str
@@ -71,7 +72,7 @@ class FitOptions:
 
 
 def bf16_is_faster(device: torch.device) -> bool:
-    """Whether bf16 convolutions have hardware behind them here (CPU: AVX512-BF16 or AMX)."""
+    """Whether the device computes bf16 convolutions in hardware (CPU: AVX512-BF16 or AMX)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -80,7 +81,7 @@ def bf16_is_faster(device: torch.device) -> bool:
 
 
 def resolved_precision(recipe: Recipe, device: torch.device) -> Precision:
-    """``auto`` made concrete for ``device``."""
+    """The precision of ``recipe``, with ``auto`` resolved for ``device``."""
     if recipe.precision is not Precision.auto:
         return recipe.precision
     return Precision.bf16 if bf16_is_faster(device) else Precision.fp32
@@ -98,12 +99,15 @@ def fit(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_resumed: Callable[[EpochRecord], None] | None = None,
 ) -> list[EpochRecord]:
-    """Train ``model`` in place and return one record an epoch (those before a resume included).
+    """Train ``model`` in place; returns one record per epoch, epochs before a resume included.
 
-    masks: parameter name -> bool tensor of the parameter's shape; False entries are zeroed at the
-    start and stay exactly zero, as do their gradients and momenta.
-    gradual: chooses masks again before some epochs (masking.py); ``masks`` hold until then.
-    on_epoch: called after each epoch; on_resumed: before, for each one that the checkpoint holds.
+    masks: parameter name -> bool tensor of the parameter's shape. Entries that are False are set to
+    zero at the start and stay exactly zero, as do their gradients and momenta.
+    gradual: chooses new masks before some epochs (masking.py); ``masks`` hold until the first of
+    them.
+    on_epoch: called after each epoch. on_resumed: called before training starts, once for each
+    epoch in the checkpoint.
+
     Raises DivergedError when the loss is not finite.
     """
     run = TrainingRun(model, pictures, recipe, options, masks or {})
@@ -135,7 +139,7 @@ def fit(
 
 
 class TrainingRun:
-    """The state of one call of ``fit``: ``epoch(n)`` trains the epoch n (from 0)."""
+    """The state of one call of ``fit``; ``epoch(n)`` trains epoch n, counted from 0."""
 
     def __init__(
         self,
@@ -153,19 +157,19 @@ class TrainingRun:
         self.augment = Augment(recipe.crop, recipe.padding is Padding.reflect, recipe.flip)
         self.optimizer = _optimizer(model, recipe)
         self.masking = Masking(model, masks)
-        self._told = False  # whether on_step has begun to tell of this epoch
+        self._told = False  # whether on_step was called in this epoch
 
     def choose(self, gradual: Gradual, epoch: int) -> None:
-        """The masks of the step before ``epoch``."""
+        """Choose new masks before ``epoch``."""
         self.masking.change(gradual.choose(self.model, self.masking.full(), gradual.shares[epoch]))
         self.masking.clear(self.optimizer)
 
     def saved(self, gradual: Gradual | None) -> Mapping[str, Tensor]:
-        """What a checkpoint holds besides: masks that may change."""
+        """Further tensors for the checkpoint: the masks, if they change during training."""
         return self.masking.state() if gradual is not None else {}
 
     def epoch(self, epoch: int) -> EpochRecord:
-        """One pass over the training pictures, and the evaluation where it is due."""
+        """Train for one epoch; evaluate if the recipe asks for it."""
         start = time.perf_counter()
         loss, train_accuracy, lr = self.train_epoch(epoch)
         test = None
@@ -175,11 +179,11 @@ class TrainingRun:
         return EpochRecord(epoch + 1, loss, train_accuracy, test, lr, seconds)
 
     def train_epoch(self, epoch: int) -> tuple[float, float, float]:
-        """One pass: (mean loss, accuracy in percent on the augmented pictures, last lr)."""
+        """Train for one epoch; returns its mean loss, training accuracy in percent and last lr."""
         stream = generator(self.options.seed, self.options.stream, epoch)
         order = torch.randperm(len(self.train), generator=stream).to(self.options.device)
         size = min(self.recipe.batch_size, len(order))
-        steps = len(order) // size  # the last, smaller batch is dropped: every step weighs the same
+        steps = len(order) // size  # an incomplete last batch is dropped
         self.model.train()
         totals = torch.zeros(2, dtype=torch.float64, device=self.options.device)
         teacher, lr, said = self.options.teacher, 0.0, time.monotonic()
@@ -198,7 +202,7 @@ class TrainingRun:
         return loss, 100.0 * correct / size, lr
 
     def _tell(self, said: float, epoch: int, done: int, total: int) -> float:
-        """Calls ``on_step`` where it is due; when it was called last."""
+        """Call ``on_step`` if it is due; returns the time of the last call."""
         now, tell = time.monotonic(), self.options.on_step
         due = now - said >= TELL_SECONDS
         if tell is None or not (due or (done == total and self._told)):

@@ -1,11 +1,11 @@
-"""Masks held during training, and chosen again while it goes on.
+"""Masks during training, fixed or chosen anew between epochs.
 
     masking = Masking(model, masks)
-    masking.hold()                       # after backward: nothing flows into what is gone
-    masking.change(chosen)               # groups may grow back with the weights that they had
+    masking.hold()                       # after backward: zero the gradients of removed weights
+    masking.change(chosen)               # removed groups may return with the weights they had
 
-A removed weight is zero in the network; its last value is remembered, so that a later choice can
-score it and bring it back.
+A removed weight is zero in the network. Its last value is kept, so that a later choice can score
+the weight and restore it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# (network as it is, every parameter with remembered weights in place, share to remove) -> masks
+# (network, its parameters with removed weights at their last values, share to remove) -> masks
 Choose = Callable[[nn.Module, Mapping[str, Tensor], float], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
 class Gradual:
-    """``shares``: epoch (from 0) before which masks are chosen again -> share of what goes at last.
+    """``shares``: epoch (from 0) before which masks are chosen -> share of the final sparsity.
 
     Zhu and Gupta 2017: share = 1 - (1 - k/n)^3 at step k of n.
     """
@@ -32,7 +32,7 @@ class Gradual:
 
     @classmethod
     def cubic(cls, steps: int, epochs: int, choose: Choose) -> Gradual:
-        """``steps`` over the first ``epochs`` epochs; at most one an epoch."""
+        """``steps`` over the first ``epochs`` epochs, at most one per epoch."""
         return cls(
             {step * epochs // steps: 1 - (1 - (step + 1) / steps) ** 3 for step in range(steps)},
             choose,
@@ -50,7 +50,7 @@ class Masking:
         self.change(masks)
 
     def full(self) -> dict[str, Tensor]:
-        """Every parameter, what was removed at the value it had."""
+        """Every parameter, with removed weights at their last values."""
         found = {name: parameter.detach() for name, parameter in self.named.items()}
         for name, mask in self.masks.items():
             kept = mask.to(found[name].device)
@@ -58,7 +58,7 @@ class Masking:
         return found
 
     def change(self, masks: Mapping[str, Tensor]) -> None:
-        """Hold ``masks`` from now on, in place of the ones before."""
+        """Replace the masks."""
         full = self.full()
         changed = self.masks.keys() | masks.keys()
         self.masks = dict(masks)
@@ -78,30 +78,30 @@ class Masking:
                 parameter.mul_(mask)
 
     def hold(self) -> None:
-        """Zero the gradients of what is gone.
+        """Zero the gradients of removed weights.
 
-        Momentum then stays zero too, and weight decay of a zero is zero: the weight stays exactly
-        zero without a second multiplication.
+        Their momenta then stay zero as well, and weight decay does not change a zero, so the
+        weights stay exactly zero.
         """
         for parameter, mask in self._held:
             if parameter.grad is not None:
                 parameter.grad.mul_(mask)
 
     def clear(self, optimizer: torch.optim.SGD) -> None:
-        """Zero the momenta of what is gone; call after ``change`` during training."""
+        """Zero the momenta of removed weights; call after ``change`` during training."""
         for parameter, mask in self._held:
             momentum = optimizer.state[parameter].get("momentum_buffer")
             if momentum is not None:
                 momentum.mul_(mask)
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors to save beside the weights."""
+        """Tensors for the checkpoint, in addition to the weights."""
         kept = {f"mask/{name}": mask.contiguous() for name, mask in self.masks.items()}
         old = {f"remembered/{name}": t.contiguous() for name, t in self.remembered.items()}
         return kept | old
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """What ``state`` gave; the weights are restored by others."""
+        """Restore what ``state`` returned; the weights must be loaded already."""
         masks = {k.removeprefix("mask/"): v for k, v in state.items() if k.startswith("mask/")}
         if masks:
             self.masks = masks

@@ -1,7 +1,7 @@
 """The checkpoint of an unfinished run: weights, momenta and history, in one safetensors file.
 
-Written beside its final name and moved over it, so that a kill at any moment leaves either the
-previous epoch's checkpoint or this one's.
+It is written under a temporary name and renamed, so a kill leaves the checkpoint of either this
+epoch or the previous one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def save(
     history: list[dict[str, Any]],
     besides: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Commit the state after an epoch (weights and buffers, SGD momenta, one dict an epoch).
+    """Write the state after an epoch: weights and buffers, SGD momenta, one dict per epoch.
 
-    besides: other tensors, under names of their own.
+    besides: further tensors by name.
     """
     tensors = {f"model/{k}": v.detach().contiguous() for k, v in model.state_dict().items()}
     for name, parameter in model.named_parameters():
@@ -45,9 +45,9 @@ def save(
 def load(
     path: Path, model: nn.Module, optimizer: torch.optim.SGD, row: type[Row]
 ) -> tuple[list[Row], dict[str, Tensor]]:
-    """Restore the state; its history, and what was saved besides.
+    """Restore the state; returns the history and the further tensors.
 
-    An absent or unreadable checkpoint starts anew.
+    Both are empty if the checkpoint is missing or unreadable.
     """
     try:
         with safe_open(path, framework="pt") as stored:
@@ -60,7 +60,7 @@ def load(
     for name, parameter in model.named_parameters():
         momentum = tensors.get(f"momentum/{name}")
         if momentum is not None:
-            # the layout of the parameter (channels_last): a step must read the same memory order
+            # in the memory format of the parameter (channels_last), as during training
             state = torch.empty_like(parameter).copy_(momentum)
             optimizer.state[parameter]["momentum_buffer"] = state
     besides = {k.removeprefix("besides/"): v for k, v in tensors.items() if "besides/" in k[:8]}

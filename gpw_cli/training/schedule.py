@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the position in the run."""
+"""Learning-rate schedules as functions of the optimizer step."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from gpw_cli.config.recipe import Recipe, Schedule
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """The rate of optimizer step ``step`` (from 0).
+    """The learning rate of optimizer step ``step``, counted from 0.
 
-    ``step``: ``lr`` times ``gamma`` for every milestone epoch already begun. ``onecycle``: linear
-    from lr/25 to lr over the first ``warmup`` of all steps, then linear down to nearly zero.
+    Schedule ``step``: ``lr`` times ``gamma`` for every milestone epoch that has begun. Schedule
+    ``onecycle``: linear from lr/25 to lr over the first ``warmup`` share of all steps, then linear
+    towards zero.
     """
     if recipe.schedule is Schedule.step:
         epoch = step // steps_per_epoch

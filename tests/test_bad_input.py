@@ -65,7 +65,7 @@ def test_overrides(gpw: Gpw, one_line: OneLine, override: str, words: str) -> No
         (("sweep", "sparsity=0:1e999999999"), "a number of a range has at most"),
         (("sweep", "sparsity=1e-999999999:1"), "a number of a range has at most"),
         (("sweep", "sparsity=0:1:1e-30"), "a number of a range has at most"),
-        (("sweep", "seed=0:999", "sparsity=0:0.999"), "points are asked for; at most 100,000"),
+        (("sweep", "seed=0:999", "sparsity=0:0.999"), "points; a sweep has at most 100,000"),
         (("sweep", "--jobs", ""), "--jobs : expected a number"),
         (("sweep", "--name", ""), "--name : use letters"),
         (("simulate", "--checkpoint", "**"), "--checkpoint **: no such file"),

@@ -16,7 +16,7 @@ from conftest import Gpw, Ran
 
 from gpw_cli.config.compose import compose
 from gpw_cli.stages.pipeline import plan
-from gpw_cli.tracking.base import Place, StageRun, State
+from gpw_cli.tracking.base import Destination, StageRun, State
 from gpw_cli.tracking.mlflow import DEFAULTS
 from gpw_cli.tracking.registry import TRACKERS, Entry, TrackerName, open_tracker
 from gpw_cli.tracking.session import Trackers
@@ -163,7 +163,7 @@ def test_a_run_holds_every_parameter_that_its_key_depends_on(tmp_path: Path) -> 
     steps = plan(compose([*SMALL, "sparsity=0.7", "seed=3"]), "finetune")
     run = tracked(steps, 3)
     assert run.name == f"finetune-{steps[-1].key}"
-    tracker = open_tracker(TrackerName.tensorboard, run, Place(tmp_path))
+    tracker = open_tracker(TrackerName.tensorboard, run, Destination(tmp_path))
     tracker.finish({"test_accuracy": 90.0})
     tracker.close("finished")
     found = hparams(tmp_path / "tensorboard" / run.name)
@@ -203,7 +203,7 @@ def test_an_interrupted_run_goes_on_without_a_gap_or_a_repeat(
 def stopping_after(epoch: int, logged: bool) -> Callable[..., Any]:
     """``open_tracker``, but Ctrl-C comes in an epoch: after its row was logged, or before."""
 
-    def opened(name: TrackerName, run: StageRun, place: Place) -> Any:
+    def opened(name: TrackerName, run: StageRun, place: Destination) -> Any:
         tracker = open_tracker(name, run, place)
         log = tracker.log
 
@@ -282,7 +282,7 @@ def test_a_tracker_that_fails_in_the_middle_costs_one_line(
     ran = gpw("finetune", *SMALL, BOTH)
     assert ran.code == 0, ran.err
     (line,) = [line for line in ran.err.splitlines() if "mlflow" in line]
-    assert line == "mlflow failed and gets nothing more; the work goes on: no answer"
+    assert line == "mlflow failed and is not used again in this process: no answer"
     assert "Traceback" not in ran.err
     assert fake == ["open pretrain", "log 1", "log 2", "failed"]
     root = tmp_path / ".gpw"
@@ -299,7 +299,7 @@ def test_a_full_disk_under_tensorboard_is_one_line(
     from gpw_cli.training.loop import EpochRecord
 
     said: list[str] = []
-    trackers = Trackers([TrackerName.tensorboard], Place(tmp_path), said.append)
+    trackers = Trackers([TrackerName.tensorboard], Destination(tmp_path), said.append)
     with trackers.stage(StageRun("pretrain", "k")) as session:
         session.epoch(EpochRecord(1, 0.5, 90.0, None, 0.1, 1.0))
         (file,) = tmp_path.glob("tensorboard/pretrain-k/events*")
@@ -308,7 +308,7 @@ def test_a_full_disk_under_tensorboard_is_one_line(
         session.epoch(EpochRecord(2, 0.5, 90.0, None, 0.1, 1.0))
         session.epoch(EpochRecord(3, 0.5, 90.0, None, 0.1, 1.0))
     assert said == [
-        "tensorboard failed and gets nothing more; the work goes on: "
+        "tensorboard failed and is not used again in this process: "
         "[Errno 28] No space left on device"
     ]
     assert trackers.names == []
@@ -417,5 +417,5 @@ def test_an_mlflow_server_that_is_down_costs_one_line(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     ran = gpw("prune", *UNTRAINED, MLFLOW, "runtime.tracking=http://127.0.0.1:9")
     assert ran.code == 0, ran.err
-    assert ran.err.count("mlflow failed and gets nothing more") == 1
+    assert ran.err.count("mlflow failed and is not used again") == 1
     assert stored(tmp_path / ".gpw", "prune")[0]["metrics"]["groups_removed"] > 0

@@ -1,16 +1,17 @@
-"""How many groups go, and which: sparsity and scope.
+"""How many groups are removed, and where: sparsity and scope.
 
     kept = select(Scope.layer, [scored_layer_1, scored_layer_2], Decimal("0.7"))
 
-The sets that lose the same share each: every layer (scope ``layer``), every block of channels the
-size of a tile over all kernel positions (``block``: one reading of papers/000, 2.2.3), or all
-layers together (``global``). ``cycles`` has a budget in place of a sparsity: budget.py.
+The scope says within which sets the sparsity applies: each layer (``layer``), each block of
+channels the size of a tile over all kernel positions (``block``, one reading of papers/000, 2.2.3),
+or all layers together (``global``). ``cycles`` has a budget instead of a sparsity: budget.py.
 
-Of n groups at sparsity s, k = floor(s * n + 1/2) are removed (rounding ``nearest``; ``floor`` and
-``ceil`` are those of s * n), in exact decimal arithmetic: in binary floating point, 0.7 of 45 comes
-out one too small. ``floor`` never removes a whole layer. The k smallest scores go; of equal scores
-the earlier position goes first. Positions run in C order through a layer's group grid and, in scope
-``global``, through the layers in the order given. Hence a higher sparsity removes a superset.
+Of n groups at sparsity s, k = floor(s * n + 1/2) are removed with rounding ``nearest``; ``floor``
+and ``ceil`` round s * n down and up. ``floor`` never removes a whole layer. The arithmetic is exact
+decimal, because in binary floating point 0.7 of 45 would be one too small. The k groups with the
+smallest scores are removed; of equal scores, the earlier position first. Positions are in C order
+of a layer's group grid and, in scope ``global``, in the order of the layers. A higher sparsity
+therefore removes a superset.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ from gpw_cli.pruning.groups import Bools, Floats
 
 
 class CountRounding(StrEnum):
-    """How sparsity times the number of groups becomes a whole number of groups to remove.
+    """Rounding of sparsity times the number of groups.
 
-    ``decimal``: the rounding of Python's decimal arithmetic.
+    ``decimal``: the rounding mode of Python's ``decimal``.
     """
 
     decimal: str
 
     def __new__(cls, name: str, decimal: str) -> CountRounding:
-        """A member, which is its name."""
+        """A member whose value is its name."""
         member = str.__new__(cls, name)
         member._value_, member.decimal = name, decimal
         return member
@@ -59,9 +60,9 @@ Scope = StrEnum("Scope", ["layer", "block", "global", "cycles"])
 def removed_count(
     sparsity: Decimal, groups: int, rounding: CountRounding = CountRounding.nearest
 ) -> int:
-    """Number of groups to remove: sparsity * groups, rounded as ``CountRounding`` says, exactly."""
+    """The number of groups to remove: sparsity * groups, computed exactly and rounded."""
     digits = len(sparsity.as_tuple().digits) + len(str(groups))
-    with localcontext(Context(prec=digits)):  # wide enough that the product is not rounded
+    with localcontext(Context(prec=digits)):  # enough digits for an exact product
         product = sparsity * groups
         return int(product.to_integral_value(rounding.decimal))
 
@@ -105,7 +106,7 @@ def _over_all_layers(
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The groups of one layer: ``scores`` and, of the same shape, the block each lies in."""
+    """The groups of a layer: ``scores`` and, in the same shape, the block of each group."""
 
     scores: Floats
     blocks: NDArray[np.int64]
@@ -124,8 +125,8 @@ def select(
     sparsity: Decimal,
     rounding: CountRounding = CountRounding.nearest,
 ) -> list[Bools]:
-    """Which groups stay: one bool array for each of ``layers``, of its shape (True: kept).
+    """The groups to keep: a bool array (True: kept) in the shape of each of ``layers``.
 
-    Not for scope ``cycles``, which goes by a budget.
+    Not for scope ``cycles``, which has a budget.
     """
     return SCOPES[scope](layers, sparsity, rounding)

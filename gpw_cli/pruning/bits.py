@@ -1,6 +1,6 @@
-"""A layer's group mask as text, for results files.
+"""The group mask of a layer as text, for results files.
 
-text = kept_bits(kept)            # "ff80": one bit a group in C order, high bit first
+text = kept_bits(kept)            # "ff80": a bit per group in C order, high bit first
 from_bits(text, kept.shape)       # the same array
 """
 
@@ -16,12 +16,12 @@ from gpw_cli.pruning.groups import Bools
 
 
 def kept_bits(kept: Bools) -> str:
-    """Lower-case hex of the mask's bits; the last byte is filled with zeros."""
+    """The bits of the mask as lower-case hex, padded with zeros to a whole byte."""
     return np.packbits(kept.ravel()).tobytes().hex()
 
 
 def from_bits(text: str, grid: Sequence[int]) -> Bools:
-    """The bool array of shape ``grid``; UsageError where ``text`` is no hex of its length."""
+    """The bool array of shape ``grid``; UsageError if ``text`` is not hex of that length."""
     count = math.prod(grid)
     try:
         packed = np.frombuffer(bytes.fromhex(text), np.uint8)

@@ -1,17 +1,17 @@
-"""Scope ``cycles``: which groups stay so that the network takes at most a number of cycles.
+"""Scope ``cycles``: choose the groups to keep within a budget of cycles.
 
     problem = Problem(layers, branches, measure, limit=72_000)
-    kept = choose(problem)              # one bool array a layer; measure(kept) <= 72,000
+    kept = choose(problem)              # a bool array per layer; measure(kept) <= 72,000
 
-A knapsack of saliency against cycles (HALP, arXiv 2110.10811, with exact costs in place of a
-table). What may go is a unit (the groups that share one tile of the target: less saves nothing), a
-layer of a branch, or a whole branch beside a shortcut. The cycles of a unit and the fixed cycles of
-a layer come from two compilations of the target's own compiler. For a price lambda of a cycle a
-unit stays if its saliency exceeds lambda times its cycles, and a branch if what its units exceed by
-pays for its fixed cycles. Each set of branches that some price gives is filled up to the limit; the
-one with the most saliency wins, and the compiler has the last word: the price is corrected until
-the compiled network lies just below the limit. Groups that the choice itself made dead go too, and
-what they would have cost is spent on others.
+A knapsack problem of saliency against cycles (HALP, arXiv 2110.10811, with exact costs instead of
+a table). Removable items are units (the groups that share one tile of the target; removing fewer
+saves nothing) and whole branches beside a shortcut. The cycles of a unit and the fixed cycles of a
+layer follow from two compilations for the target. At a price lambda per cycle, a unit is kept if
+its saliency exceeds lambda times its cycles; a branch is kept if the surplus of its units exceeds
+lambda times its fixed cycles. Every set of branches that occurs at some price is filled up to the
+limit, and the set with the most saliency is taken. The price is then corrected until the cycles of
+the compiled network are just below the limit. Groups that the choice itself has made dead are
+removed, and their cycles are spent on other groups.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.groups import Bools, Floats
 
-Branches = frozenset[int]  # indices of those that are gone
-_PRICES = 400  # tried to find the sets of branches
-_COMPILATIONS = 14  # to correct the price
-_TOLERANCE = 0.004  # of the limit: near enough below it
+Branches = frozenset[int]  # indices of the removed branches
+_PRICES = 400  # prices tried to find the sets of branches
+_COMPILATIONS = 14  # at most, to correct the price
+_TOLERANCE = 0.004  # share of the limit; closer results are accepted
 
 
 @dataclass(frozen=True, eq=False)
 class Prunable:
-    """A layer: the unit of each group and the groups' saliency, both of the shape of its grid."""
+    """A layer: the unit index and the saliency of each group, in the shape of its group grid."""
 
     name: str
     units: NDArray[np.int64]
@@ -42,15 +42,16 @@ class Prunable:
 
     @property
     def gains(self) -> Floats:
-        """Saliency of each unit."""
+        """The saliency of each unit."""
         return np.asarray(np.bincount(self.units.ravel(), self.saliency.ravel()), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """``cycles`` of the network, ``layers``: of each layer, ``live``: groups that still matter.
+    """``cycles``: of the network; ``layers``: of each layer; ``live``: groups that are not dead.
 
-    A group that is kept is dead where all that reads its channel, or all that makes it, is gone.
+    A kept group is dead if everything that reads its output channel, or everything that computes
+    its input channel, is removed.
     """
 
     cycles: int
@@ -60,10 +61,10 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """``branches``: layer indices that may all go together; ``measure``: compiles what is kept.
+    """``branches``: layer indices that can be removed together; ``measure``: compiles a choice.
 
-    ``gone``: the branches that go, where that is decided already. ``margin``: share of ``limit``
-    that is left free, because fine-tuning may change the cycles by some passes.
+    ``gone``: the branches to remove, if already decided. ``margin``: the share of ``limit`` left
+    free, because fine-tuning may change the cycles by a few passes.
     """
 
     layers: Sequence[Prunable]
@@ -75,15 +76,15 @@ class Problem:
 
     @property
     def room(self) -> int:
-        """The cycles that may be used."""
+        """The cycles available after the margin."""
         return int(self.limit * (1 - self.margin))
 
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """``unit``: cycles of one unit of each layer; ``fixed``: of a layer that keeps anything.
+    """``unit``: cycles of one unit of each layer; ``fixed``: of a layer that keeps any unit.
 
-    ``rest``: cycles of all that no mask changes; ``dense``: of the network with everything kept.
+    ``rest``: cycles that no mask changes; ``dense``: cycles of the unpruned network.
     """
 
     unit: Sequence[float]
@@ -93,8 +94,8 @@ class Costs:
 
 
 @dataclass
-class _Plan:
-    """What a price keeps: one bool array over the units of each layer, and its linear estimate."""
+class _Choice:
+    """The units kept at a price, a bool array per layer, and the linear estimate of the cycles."""
 
     kept: list[Bools]
     cycles: float
@@ -103,7 +104,7 @@ class _Plan:
 
 
 def choose(problem: Problem) -> list[Bools]:
-    """The groups to keep of each layer. Raises UsageError for a limit that cannot be reached."""
+    """The groups to keep in each layer. Raises UsageError if the limit cannot be reached."""
     costs = measure_costs(problem)
     if costs.dense <= problem.room and not problem.gone:
         return [np.ones(layer.units.shape, np.bool_) for layer in problem.layers]
@@ -111,13 +112,13 @@ def choose(problem: Problem) -> list[Bools]:
     sets = _branch_sets(problem, costs) if problem.gone is None else [problem.gone]
     best = max(
         (_filled(problem, costs, gone, problem.room) for gone in sets),
-        key=lambda plan: plan.saliency if plan.cycles <= problem.room else -plan.cycles,
+        key=lambda choice: choice.saliency if choice.cycles <= problem.room else -choice.cycles,
     )
     return _corrected(problem, costs, best.gone)
 
 
 def measure_costs(problem: Problem) -> Costs:
-    """From the dense network and one in which every layer keeps the better half of its units."""
+    """Costs from the dense network and one that keeps the better half of the units per layer."""
     full = [np.ones(len(layer.gains), np.bool_) for layer in problem.layers]
     half = [_best(layer.gains, -(-len(layer.gains) // 2)) for layer in problem.layers]
     dense = problem.measure(_groups(problem, full))
@@ -132,9 +133,10 @@ def measure_costs(problem: Problem) -> Costs:
 
 
 def smallest(problem: Problem) -> list[Bools]:
-    """Every branch gone, and of each other layer the unit that matters most of its first tiles.
+    """The smallest network: no branches, and one unit in each other layer.
 
-    The first tile of every layer reads what the first tile of the layer before makes.
+    The unit is the most salient one among the first tiles, because the first tile of a layer reads
+    what the first tile of the previous layer computes.
     """
     gone = frozenset(range(len(problem.branches))) if problem.gone is None else problem.gone
     absent = _absent(problem, gone)
@@ -172,8 +174,8 @@ def _absent(problem: Problem, gone: Branches) -> set[int]:
     return {layer for branch in gone for layer in problem.branches[branch]}
 
 
-def _priced(problem: Problem, costs: Costs, gone: Branches, price: float) -> _Plan:
-    """What is worth ``price`` a cycle, without the branches ``gone``."""
+def _priced(problem: Problem, costs: Costs, gone: Branches, price: float) -> _Choice:
+    """The units worth ``price`` per cycle, without the branches ``gone``."""
     absent = _absent(problem, gone)
     kept, cycles, saliency = [], costs.rest, 0.0
     for index, layer in enumerate(problem.layers):
@@ -182,41 +184,41 @@ def _priced(problem: Problem, costs: Costs, gone: Branches, price: float) -> _Pl
             kept.append(np.zeros(len(gains), np.bool_))
             continue
         own = gains > price * costs.unit[index]
-        if not own.any():  # a layer that carries the signal keeps its best unit
+        if not own.any():  # a layer that is not removed keeps its best unit
             own = _best(gains, 1)
         kept.append(own)
         cycles += costs.fixed[index] + costs.unit[index] * int(own.sum())
         saliency += float(gains[own].sum())
-    return _Plan(kept, cycles, saliency, gone)
+    return _Choice(kept, cycles, saliency, gone)
 
 
 def _branch_sets(problem: Problem, costs: Costs) -> list[Branches]:
-    """The sets of branches that are gone at some price, each once."""
+    """The distinct sets of branches that are removed at some price."""
     found: dict[Branches, None] = {}
     for price in _prices(problem, costs):
-        plan = _priced(problem, costs, frozenset(), price)
+        choice = _priced(problem, costs, frozenset(), price)
         gone = [
             number
             for number, branch in enumerate(problem.branches)
-            if _surplus(problem, costs, plan, branch, price) <= 0
+            if _surplus(problem, costs, choice, branch, price) <= 0
         ]
         found[frozenset(gone)] = None
     return list(found)
 
 
 def _surplus(
-    problem: Problem, costs: Costs, plan: _Plan, branch: frozenset[int], price: float
+    problem: Problem, costs: Costs, choice: _Choice, branch: frozenset[int], price: float
 ) -> float:
     total = 0.0
     for index in branch:
-        kept = plan.kept[index]
+        kept = choice.kept[index]
         gain = float(problem.layers[index].gains[kept].sum())
         total += gain - price * (costs.fixed[index] + costs.unit[index] * int(kept.sum()))
     return total
 
 
 def _prices(problem: Problem, costs: Costs) -> Floats:
-    """Prices from one that keeps all to one that keeps nothing."""
+    """Prices from one that keeps everything to one that keeps nothing."""
     every = np.concatenate([layer.gains for layer in problem.layers])
     positive = every[every > 0]
     if not len(positive):
@@ -225,13 +227,13 @@ def _prices(problem: Problem, costs: Costs) -> Floats:
     return np.geomspace(positive.min() / most / 2, positive.sum() * 2, _PRICES)
 
 
-def _filled(problem: Problem, costs: Costs, gone: Branches, limit: float) -> _Plan:
-    """The plan without ``gone`` that the linear costs put just below ``limit``."""
+def _filled(problem: Problem, costs: Costs, gone: Branches, limit: float) -> _Choice:
+    """The choice without ``gone`` whose linear estimate is just below ``limit``."""
     prices = _prices(problem, costs)
     low, high = float(prices[0]), float(prices[-1])
-    plan = _priced(problem, costs, gone, low)
-    if plan.cycles <= limit:
-        return plan
+    choice = _priced(problem, costs, gone, low)
+    if choice.cycles <= limit:
+        return choice
     while high / low > 1 + 1e-9:
         middle = (low * high) ** 0.5
         trial = _priced(problem, costs, gone, middle)
@@ -239,26 +241,26 @@ def _filled(problem: Problem, costs: Costs, gone: Branches, limit: float) -> _Pl
     return _topped_up(problem, costs, _priced(problem, costs, gone, high), limit)
 
 
-def _topped_up(problem: Problem, costs: Costs, plan: _Plan, limit: float) -> _Plan:
-    """``plan`` and the best single units that still fit, by saliency a cycle."""
-    absent = _absent(problem, plan.gone)
+def _topped_up(problem: Problem, costs: Costs, choice: _Choice, limit: float) -> _Choice:
+    """``choice`` plus the single units that still fit, by saliency per cycle."""
+    absent = _absent(problem, choice.gone)
     spare = [
         (gain / max(costs.unit[index], 1e-9), index, unit)
         for index, layer in enumerate(problem.layers)
         if index not in absent
         for unit, gain in enumerate(layer.gains)
-        if not plan.kept[index][unit]
+        if not choice.kept[index][unit]
     ]
     for _, index, unit in sorted(spare, key=lambda item: (-item[0], item[1], item[2])):
-        if plan.cycles + costs.unit[index] <= limit:
-            plan.kept[index][unit] = True
-            plan.cycles += costs.unit[index]
-            plan.saliency += float(problem.layers[index].gains[unit])
-    return plan
+        if choice.cycles + costs.unit[index] <= limit:
+            choice.kept[index][unit] = True
+            choice.cycles += costs.unit[index]
+            choice.saliency += float(problem.layers[index].gains[unit])
+    return choice
 
 
 def _corrected(problem: Problem, costs: Costs, gone: Branches) -> list[Bools]:
-    """The plan whose compiled cycles come nearest to the limit from below."""
+    """The choice whose compiled cycles are closest to the limit from below."""
     target = float(problem.room)
     best, best_cycles = smallest(problem), -1
     for _ in range(_COMPILATIONS):
@@ -276,7 +278,7 @@ def _corrected(problem: Problem, costs: Costs, gone: Branches) -> list[Bools]:
 
 
 def _without_dead(problem: Problem, kept: Sequence[Bools], live: Sequence[Bools]) -> Problem:
-    """``problem`` in which the groups that were kept in vain have no saliency."""
+    """``problem`` in which groups that were kept but are dead have no saliency."""
     layers = [
         replace(layer, saliency=np.where(own & ~alive, 0.0, layer.saliency))
         for layer, own, alive in zip(problem.layers, kept, live, strict=True)

@@ -1,10 +1,10 @@
-"""What goes with an output channel whose weights are all gone: its batch norm's scale and shift.
+"""Masks for the batch norms and biases of output channels without weights.
 
     masks = masks | shift_masks(model, masks, (3, 32, 32))
-    masks["layer1.1.bn2.weight"]         # bool [C]: False where the channel is gone
+    masks["layer1.1.bn2.weight"]         # bool [C]: False for a removed channel
 
-Without this such a channel would still send a constant. Its convolution's bias goes too, but the
-classifier keeps its bias: that of a class is no channel.
+Otherwise the batch norm's shift would still make the channel a constant. The bias of the
+convolution is masked too, except in the classifier, where a bias belongs to a class.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ Layer = nn.Conv2d | nn.Linear
 
 
 def shift_masks(
-    model: nn.Module, masks: Mapping[str, Tensor], picture: tuple[int, int, int]
+    model: nn.Module, masks: Mapping[str, Tensor], image: tuple[int, int, int]
 ) -> dict[str, Tensor]:
-    """Masks (bool [C], on the CPU) of the scales, shifts and biases that go with ``masks``.
+    """Masks (bool [C], on the CPU) of the scales, shifts and biases of removed channels.
 
-    masks: parameter name -> bool of a weight's shape [O, ...]; picture: [C, H, W]. Parameters of
-    which nothing goes have no mask. A batch norm that also sees other tensors keeps its channels.
+    masks: parameter name -> bool of a weight's shape [O, ...]; the input shape is [C, H, W].
+    Parameters that keep all channels have no mask. A batch norm that also normalises other tensors
+    keeps its channels.
     """
     names = {module: name for name, module in model.named_modules()}
-    norms, last = _followed(model, picture)
+    norms, last = _followed(model, image)
     found: dict[str, Tensor] = {}
     for norm, sources in norms.items():
         left = _left(sources[0], names, masks)
@@ -43,7 +44,7 @@ def shift_masks(
 def _left(
     layer: Layer | None, names: Mapping[nn.Module, str], masks: Mapping[str, Tensor]
 ) -> Tensor:
-    """Which output channels of ``layer`` have weights: bool [O]; one True where it is unknown."""
+    """Which output channels of ``layer`` have weights: bool [O]; a single True if unknown."""
     if layer is None:
         return torch.ones((), dtype=torch.bool)
     mask = masks.get(f"{names[layer]}.weight")
@@ -53,14 +54,14 @@ def _left(
 
 
 def _followed(
-    model: nn.Module, picture: tuple[int, int, int]
+    model: nn.Module, image: tuple[int, int, int]
 ) -> tuple[dict[nn.Module, list[Layer | None]], Layer | None]:
-    """For each batch norm the layers whose output it reads (None: something else); the last layer.
+    """For each batch norm, the layers whose output it reads (None: another tensor); last layer.
 
-    Found by watching one picture of zeros pass. An operation in place between the two does no
-    harm: what it makes of a constant channel is a constant.
+    They are found by running an image of zeros through the network. An in-place operation between
+    the two is harmless, since it maps a constant channel to a constant.
     """
-    made: dict[int, tuple[Layer, Tensor]] = {}  # the tensor is held, so that its id stays its own
+    made: dict[int, tuple[Layer, Tensor]] = {}  # holds the tensor, so that its id is not reused
     norms: dict[nn.Module, list[Layer | None]] = {}
 
     def after(layer: nn.Module, _: object, out: Tensor) -> None:
@@ -80,7 +81,7 @@ def _followed(
     first = next(model.parameters())
     try:
         with torch.no_grad():
-            out = model.eval()(torch.zeros(1, *picture, dtype=first.dtype, device=first.device))
+            out = model.eval()(torch.zeros(1, *image, dtype=first.dtype, device=first.device))
     finally:
         model.train(was_training)
         for hook in hooks:

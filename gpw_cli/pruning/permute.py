@@ -1,15 +1,15 @@
-"""Channels put in another order before pruning, so that what matters lies in few groups.
+"""Reorder channels before pruning so that large weights share groups.
 
-    permute_channels(model, (3, 32, 32), names, measure)     # in place; the same function
+    permute_channels(model, (3, 32, 32), names, measure)     # in place
 
-The channels of a tensor may change places if every layer that makes or reads them follows: filters
-and batch norms on one side, input channels on the other (Pool and Yu 2021). Along shortcuts all
-tensors that an addition joins take one order. Where channels meet the picture, the classes, or the
-zero channels of an option-A shortcut, they stay: those places are given.
+The channels of a tensor can be permuted if all layers that compute or read it follow: filters and
+batch norms on one side, input channels on the other (Pool and Yu 2021). Tensors that additions join
+along shortcuts share one order. Channels of the image, of the classes, and tensors with the zero
+channels of an option-A shortcut are fixed.
 
-For each free set of tensors a few orders are tried: as it is, and the largest first by the weights
-that make a channel, that read it, and both. The one that keeps the most is taken, so that a set
-never loses by it.
+For each set of tensors that is free, four orders are tried: the present one, and sorted by the
+magnitude of the weights that compute a channel, that read it, and of both. The order that retains
+the most weight magnitude is taken.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Measure = Callable[[str, Tensor], float]
 
 @dataclass(frozen=True, eq=False)
 class Free:
-    """Layers whose ``channels`` may change places together; norms with them."""
+    """Layers and batch norms whose ``channels`` are permuted together."""
 
     channels: int
     makers: tuple[str, ...]
@@ -46,24 +46,24 @@ class Free:
 
 
 def permute_channels(
-    model: nn.Module, picture: tuple[int, int, int], names: Sequence[str], measure: Measure
+    model: nn.Module, image: tuple[int, int, int], names: Sequence[str], measure: Measure
 ) -> int:
-    """Permute ``model`` in place; the number of sets of tensors whose order changed.
+    """Permute ``model`` in place; returns the number of tensor sets whose order changed.
 
-    names: the weights that will be pruned; measure: what is left of one of them, by its name.
-    Raises UsageError where the network has no channels that are free to move.
+    names: the weights to be pruned; measure: the magnitude that a weight retains, by its name.
+    Raises UsageError if no channels of the network can be permuted.
     """
-    sets = [free for free in free_sets(model, trace(model, picture)) if free.channels > 1]
+    sets = [free for free in free_sets(model, trace(model, image)) if free.channels > 1]
     if not sets:
         raise UsageError(
-            "pruning.permute=true: no channels of this network are free to change places (each "
-            "meets the picture, the classes or a padded shortcut); use pruning.permute=false"
+            "pruning.permute=true: no channels of this network can be permuted (each set "
+            "meets the image, the classes or a padded shortcut); use pruning.permute=false"
         )
     return sum(_improve(model, free, set(names), measure) for free in sets)
 
 
 def retained(scheme: Scheme, sparsity: Decimal, tile: Tile) -> Measure:
-    """Sum of the magnitudes in the groups of a weight that are left at ``sparsity``."""
+    """A measure: the sum of the magnitudes in the groups that ``sparsity`` keeps."""
 
     def measure(_: str, weight: Tensor) -> float:
         layout: GroupLayout = group_layout(scheme, tuple(weight.shape), tile)
@@ -75,7 +75,7 @@ def retained(scheme: Scheme, sparsity: Decimal, tile: Tile) -> Measure:
 
 
 def free_sets(model: nn.Module, graph: Graph) -> list[Free]:
-    """Sets of tensors of one channel order that nothing outside ties down, in network order."""
+    """The sets of tensors that can be permuted together, in network order."""
     ids = tied_channels(graph)
     fixed = {int(i) for name in _fixed(graph) for i in ids[name]}
     orders: dict[bytes, NDArray[np.int64]] = {own.tobytes(): own for own in ids.values()}
@@ -94,7 +94,7 @@ def free_sets(model: nn.Module, graph: Graph) -> list[Free]:
 
 
 def _fixed(graph: Graph) -> set[str]:
-    """Tensors whose channels have their places, and what makes such channels."""
+    """Tensors whose channel order is fixed."""
     names = {graph.input.name, graph.output}
     for node in graph.nodes:
         if isinstance(node, Concat | Select) or (
@@ -105,7 +105,7 @@ def _fixed(graph: Graph) -> set[str]:
 
 
 def _members(model: nn.Module, graph: Graph, tensors: set[str]) -> Free | None:
-    """The layers around ``tensors``; None where one of them runs twice or has groups."""
+    """The layers around ``tensors``; None if one of them runs twice or is a grouped convolution."""
     makers, readers, norms = [], [], []
     modules = dict(model.named_modules())
     for node in graph.nodes:
@@ -129,7 +129,7 @@ def _members(model: nn.Module, graph: Graph, tensors: set[str]) -> Free | None:
 
 
 def _improve(model: nn.Module, free: Free, names: set[str], measure: Measure) -> bool:
-    """Whether another order of ``free`` keeps more; it is then taken."""
+    """Permute ``free`` if another order retains more; returns whether it was permuted."""
     made = sum(_magnitudes(model, name, free.channels, 0) for name in free.makers)
     read = sum(_magnitudes(model, name, free.channels, 1) for name in free.readers)
     orders = [torch.arange(free.channels)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gpw_cli.config.schema import Config, Device, RuntimeConfig
 from gpw_cli.errors import UsageError
 from gpw_cli.store.store import Store
-from gpw_cli.tracking.base import Place
+from gpw_cli.tracking.base import Destination
 from gpw_cli.tracking.session import Trackers
 
 if TYPE_CHECKING:
@@ -136,5 +136,5 @@ def open_services(config: Config, listener: Listener, jobs: int = 1) -> Services
     runtime = config.runtime
     root = Path(runtime.root)
     store = Store(root / "store", listener.message)
-    trackers = Trackers(runtime.trackers, Place(root, runtime.tracking), listener.message)
+    trackers = Trackers(runtime.trackers, Destination(root, runtime.tracking), listener.message)
     return Services(store, runtime, thread_count(runtime, jobs), trackers, listener)

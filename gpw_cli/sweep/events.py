@@ -1,9 +1,9 @@
-"""What happens to the points of a sweep, told the same way by every process that makes some.
+"""Events of a sweep, in the same form from all processes.
 
     reporter = Reporter(print)              # the listener of one process
-    reporter.take("sparsity=0.5")           # what it says from here on is about this point
+    reporter.take("sparsity=0.5")           # the following events are about this point
 
-An event is plain data: it crosses a pipe from a local process, and the wire from a Dask worker.
+Events are plain data, sent through a pipe by local processes and over the network by Dask workers.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ QUIET = 0.5  # seconds between two progress events of one download or simulation
 class Kind(StrEnum):
     """What an event says about its point."""
 
-    stored = "stored"  # found complete before anything ran
-    stage = "stage"  # a stage begins to run
-    made = "made"  # a stage is complete, run or found
+    stored = "stored"  # found complete at the start
+    stage = "stage"  # a stage starts
+    made = "made"  # a stage is complete, run or found in the store
     epoch = "epoch"
-    progress = "progress"  # of a download, a conversion, or the simulated images
+    progress = "progress"  # of a download, a conversion or a simulation
     message = "message"
     done = "done"
     failed = "failed"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """text: a line for people; step of total: epochs, images or bytes; accuracy: percent."""
+    """text: a line to print; step, total: epochs, images or bytes; accuracy: percent."""
 
     point: str  # id; empty: the sweep
     kind: Kind
@@ -52,7 +52,7 @@ Send = Callable[[Event], None]
 
 
 class Reporter:
-    """The listener of a process that makes points: all it hears is an event of the current one."""
+    """A stage listener that sends everything as events of the current point."""
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -60,11 +60,11 @@ class Reporter:
         self._next: dict[str, float] = {}
 
     def take(self, point: str) -> None:
-        """What follows is about ``point``."""
+        """Make ``point`` the current point."""
         self.point = point
 
     def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """Tell that it begins, or is complete with its accuracy."""
+        """Send that a stage starts (None), or is complete."""
         if metrics is None:
             self.send(Event(self.point, Kind.stage, stage))
         else:
@@ -72,16 +72,16 @@ class Reporter:
             self.send(Event(self.point, Kind.made, stage, accuracy=accuracy))
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
-        """Tell the epoch."""
+        """Send the record of an epoch."""
         text, accuracy = epoch_text(record, epochs), record.test_accuracy
         self.send(Event(self.point, Kind.epoch, stage, text, record.epoch, epochs, accuracy))
 
     def message(self, text: str) -> None:
-        """Tell the line."""
+        """Send a line to print."""
         self.send(Event(self.point, Kind.message, text=text))
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Tell it now and then, and the end."""
+        """Send progress at most every ``QUIET`` seconds, and its end."""
         now = time.monotonic()
         if now < self._next.get(what, 0.0) and done != total:
             return
@@ -89,9 +89,9 @@ class Reporter:
         self.send(Event(self.point, Kind.progress, text=what, step=done, total=total))
 
     def done(self, accuracy: float | None) -> None:
-        """The point is complete."""
+        """Send that the point is complete."""
         self.send(Event(self.point, Kind.done, accuracy=accuracy))
 
     def failed(self, error: str) -> None:
-        """The point has failed."""
+        """Send that the point has failed."""
         self.send(Event(self.point, Kind.failed, text=error))

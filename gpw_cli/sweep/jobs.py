@@ -1,11 +1,10 @@
-"""``--jobs``: a number, or the split of this machine's cores that trains fastest, measured.
+"""``--jobs``: a number, or the split of the cores that trains fastest, by measurement.
 
     fastest_jobs(points, print)
     # jobs auto: 1 x 2 threads 14.2 steps/s, 2 x 1 threads 15.0 steps/s: --jobs 2
 
-Measured are training steps of the sweep's own network and batch size on random images, each split
-in processes of its own that step at the same time. Doubling the processes stops as soon as it does
-not help any more.
+The measurement runs training steps of the sweep's network, at its batch size and on random images,
+in 1, 2, 4, ... processes at the same time. It stops when more processes are not faster.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ if TYPE_CHECKING:
     from gpw_cli.data.pictures import Pictures
     from gpw_cli.training.loop import TrainingRun
 
-SECONDS = 2.5  # of steps, for each split
-BUDGET = 16.0  # seconds; a third split and more are measured only within them
+SECONDS = 2.5  # of training steps for each split
+BUDGET = 16.0  # seconds for all splits; the first two are always measured
 PATIENCE = 30.0  # seconds for the slowest process of a split to be ready
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is measured: a recipe on the network of a configuration."""
+    """The training to measure: a recipe, and a configuration with its network."""
 
     config: Config
     recipe: Recipe
 
 
 def parse_jobs(text: str) -> int | None:
-    """``--jobs``; None for ``auto``."""
+    """The number of ``--jobs``; None for ``auto``. Raises UsageError for anything else."""
     if text == "auto":
         return None
     if not (text.isascii() and text.isdigit() and int(text) > 0):
@@ -54,7 +53,7 @@ def parse_jobs(text: str) -> int | None:
 
 
 def fastest_jobs(points: Sequence[Point], say: Callable[[str], None]) -> int:
-    """How many processes make ``points`` fastest; tells in one line what was measured."""
+    """The fastest number of processes for ``points``; reports the measurement in one line."""
     most = min(len(usable_cores()), len(points))
     if most == 1:
         why = "one point" if len(points) == 1 else "one core"
@@ -73,7 +72,7 @@ def fastest_jobs(points: Sequence[Point], say: Callable[[str], None]) -> int:
 
 
 def _training(points: Sequence[Point]) -> Training | None:
-    """The training that most points wait for: fine-tuning if any does, else pre-training."""
+    """The training to measure: a missing fine-tuning, else a missing pre-training, else None."""
     store = Store(Path(points[0].config.runtime.root) / "store")
     for stage in ("finetune", "pretrain"):
         for point in points:
@@ -109,12 +108,12 @@ def _doubled(most: int) -> Iterator[int]:
 
 
 def _steps_per_second(training: Training, jobs: int) -> float:
-    """Of ``jobs`` processes together; 0 if one of them cannot run."""
+    """Training steps per second of ``jobs`` processes in total; 0 if one of them cannot run."""
     barrier = CONTEXT.Barrier(jobs)
     try:
         with spawned(_step, [(training, jobs, SECONDS, barrier)] * jobs) as helpers:
             rates: list[float] = [helper.pipe.recv() for helper in helpers]
-    except EOFError:  # out of memory, most likely: no split to choose
+    except EOFError:  # most likely out of memory
         return 0.0
     return sum(rates)
 
@@ -122,12 +121,12 @@ def _steps_per_second(training: Training, jobs: int) -> float:
 def _step(
     training: Training, jobs: int, seconds: float, barrier: Barrier, pipe: Connection
 ) -> None:
-    """One process: train on random images while the others do, and send its steps a second."""
+    """One process: train on random images at the same time as the others; send steps/s."""
     try:
         run = _prepared(training, jobs)
-        run.train_epoch(0)  # one batch: one step
+        run.train_epoch(0)  # one step
         barrier.wait(PATIENCE)
-    except Exception:  # the sweep itself will say what is wrong
+    except Exception:  # the sweep itself will report the error
         barrier.abort()
         return
     steps, started = 0, time.perf_counter()
@@ -149,7 +148,7 @@ def _prepared(training: Training, jobs: int) -> TrainingRun:
     torch.manual_seed(0)
     channels = int(pictures.train.images.shape[-1])
     model, _ = fresh_network(config, len(pictures.classes), channels)
-    recipe = replace(training.recipe, lr=1e-6)  # random labels: nothing to learn, nor to diverge
+    recipe = replace(training.recipe, lr=1e-6)  # random labels must not diverge
     return TrainingRun(model, pictures, recipe, FitOptions("measure", 0, device), {})
 
 

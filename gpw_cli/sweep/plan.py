@@ -1,7 +1,7 @@
-"""A sweep as data: its points, each with the keys of its artifacts, and the folder it lives in.
+"""A sweep as data: its points with the keys of their artifacts, and its folder.
 
 sweep = plan_sweep(Request(["sparsity=0.5:0.9"]))
-sweep.folder            # results/resnet20-cifar10-3f2a9c01: named by its content
+sweep.folder            # results/resnet20-cifar10-3f2a9c01, from a digest of its content
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from gpw_cli.store.seal import sealed
 
 VERSION = 1
 MAX_POINTS = 100_000
-TOLD = 200  # points between two signs of life
+TOLD = 200  # points between two progress reports
 Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One combination: ``overrides`` rebuild its configuration in any process."""
+    """One combination of a grid; ``overrides`` compose its configuration in any process."""
 
     id: str
     axes: dict[str, str]
@@ -44,7 +44,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; enough to plan the same sweep in another process."""
+    """The user's request; enough to plan the same sweep in another process."""
 
     overrides: list[str]
     name: str | None = None
@@ -54,7 +54,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Every point of its grids, in order."""
+    """A planned sweep: all points of its grids, in order."""
 
     request: Request
     name: str
@@ -64,7 +64,7 @@ class Sweep:
     points: list[Point]
 
     def manifest(self) -> dict[str, Any]:
-        """The content of ``sweep.json``: no clock, no path of this machine."""
+        """The content of ``sweep.json``, without times and without paths of this machine."""
         points = [
             {
                 "id": point.id,
@@ -83,9 +83,10 @@ class Sweep:
 
 
 def plan_sweep(request: Request, progress: Progress = lambda what, done, total: None) -> Sweep:
-    """Expand the grids, compose every point and compute every key; nothing runs.
+    """Expand the grids, compose all points and compute their keys; nothing runs.
 
-    progress: is told now and then how many points of a large sweep are planned.
+    progress: called every ``TOLD`` points of a large sweep. Raises UsageError for bad overrides and
+    for more than ``MAX_POINTS`` points.
     """
     fixed, axes = expand(request.overrides)
     first_point = [*fixed, *(f"{key}={found[0]}" for key, found in axes.items())]
@@ -115,7 +116,7 @@ def plan_sweep(request: Request, progress: Progress = lambda what, done, total: 
 def _refuse_endless(grids: Sequence[Mapping[str, Sequence[str]]]) -> None:
     count = sum(math.prod(len(found) for found in grid.values()) for grid in grids)
     if count > MAX_POINTS:
-        raise UsageError(f"{count:,} points are asked for; at most {MAX_POINTS:,} make a sweep")
+        raise UsageError(f"the grid has {count:,} points; a sweep has at most {MAX_POINTS:,}")
 
 
 def _point(fixed: list[str], axis: dict[str, str], config_dir: Path | None, until: str) -> Point:
@@ -128,7 +129,7 @@ def _point(fixed: list[str], axis: dict[str, str], config_dir: Path | None, unti
 
 
 def _anywhere(override: str) -> str:
-    """A network of one's own by its absolute path: a process elsewhere composes it again."""
+    """``override`` with the absolute path of the user's own network, for other processes."""
     name, _, value = override.partition("=")
     if name == "model" and is_own(value):
         return f"model={absolute(value)}"
@@ -142,10 +143,10 @@ def _checked(name: str) -> str:
 
 
 def claim_folder(sweep: Sweep) -> None:
-    """Write ``sweep.json`` (sealed), or refuse a folder that holds another sweep's points.
+    """Write ``sweep.json`` with its checksum; UsageError if the folder holds another sweep.
 
-    The same sweep, one that only adds points, and the same command with a newer gpw may use the
-    folder again; what has other keys then counts as not finished (``report/load.py``).
+    The same sweep, a sweep with more points, and the same command of a newer gpw may use the folder
+    again. Points whose keys have changed then count as not finished (``report/load.py``).
     """
     file = sweep.folder / "sweep.json"
     try:
@@ -155,7 +156,7 @@ def claim_folder(sweep: Sweep) -> None:
         before, commanded = {}, sweep.overrides
     except (BadRecord, KeyError) as error:
         raise UsageError(
-            f"{file} is no sweep of ours, or was edited ({error}); choose another --name, or "
+            f"{file} is not a sweep of gpw, or was edited ({error}); choose another --name, or "
             "remove the file"
         ) from None
     _refuse_others(sweep, before, commanded)
@@ -165,7 +166,7 @@ def claim_folder(sweep: Sweep) -> None:
 
 
 def _refuse_others(sweep: Sweep, before: dict[str, dict[str, str]], commanded: list[str]) -> None:
-    """Raises UsageError when the points ``before``, made by ``commanded``, are not this sweep's."""
+    """Raise UsageError if the points ``before``, run with ``commanded``, are not of ``sweep``."""
     now = _keys(sweep.manifest())
     if lost := before.keys() - now.keys():
         raise UsageError(

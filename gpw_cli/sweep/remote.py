@@ -19,7 +19,7 @@ from gpw_cli.stages.services import usable_cores
 from gpw_cli.sweep.events import Event, Kind, Send
 from gpw_cli.sweep.plan import Point
 from gpw_cli.sweep.task import Reply, Status, Task, Worker, attempted
-from gpw_cli.tracking.base import Place
+from gpw_cli.tracking.base import Destination
 
 if TYPE_CHECKING:
     from distributed import Worker as DaskWorker
@@ -65,7 +65,7 @@ def absolute(config: Config) -> Config:
             runtime,
             root=_path(runtime.root),
             results=_path(runtime.results),
-            tracking=Place(Path(), runtime.tracking).address
+            tracking=Destination(Path(), runtime.tracking).address
             or (runtime.tracking and _path(runtime.tracking)),
         ),
         data=replace(data, root=data.root and _path(data.root)),

@@ -1,7 +1,7 @@
-"""What a finished point leaves in ``results/<sweep>/points``: all that the report needs, no clock.
+"""The record of a finished point in ``results/<sweep>/points``, from which reports are made.
 
-The same point always gives the same bytes: timings stay in the store's manifests. Each file carries
-a checksum of its own content (``store/seal.py``); one that was edited counts as not there.
+A record holds no times, so the same point always gives the same bytes. Each file has a checksum of
+its content (``store/seal.py``); an edited file counts as missing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HISTORY = "metrics.jsonl"
 
 
 def point_file(folder: Path, point: Point) -> Path:
-    """Where the record of ``point`` lies."""
+    """The path of the record of ``point``."""
     return folder / "points" / f"{point.id}.json"
 
 
@@ -40,13 +40,13 @@ def done_record(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, An
 
 
 def failed_record(point: Point, error: str, exit_code: int) -> dict[str, Any]:
-    """The record of a failed point; the next sweep tries it again. ``exit_code``: see errors.py."""
+    """The record of a failed point, which the next sweep runs again; exit_code: see errors.py."""
     record: dict[str, Any] = {"status": "failed", "error": error, "exit_code": exit_code}
     return {**_head(point), **record, "n_test": None, "stages": {}}
 
 
 def write_record(folder: Path, point: Point, record: Mapping[str, Any]) -> None:
-    """Write the record of ``point`` where the report looks for it."""
+    """Write the record of ``point`` with its checksum."""
     write_text(point_file(folder, point), sealed(record))
 
 
@@ -57,7 +57,7 @@ def last_accuracy(artifacts: Mapping[str, Artifact]) -> float | None:
 
 
 def status(folder: Path, point: Point) -> tuple[str, str | None]:
-    """("done" | "failed" | "open", error) of a point's record."""
+    """("done" | "failed" | "open", error message) from the record of a point."""
     try:
         record = read_point(point_file(folder, point))
     except (FileNotFoundError, BadRecord):
@@ -66,7 +66,7 @@ def status(folder: Path, point: Point) -> tuple[str, str | None]:
 
 
 def bad_input(folder: Path, point: Point) -> bool:
-    """Whether a failed point failed for its input, which the same command always will."""
+    """Whether a point failed because of bad input, and so will fail again."""
     record = read_point(point_file(folder, point))
     return bool(record.get("exit_code") == UsageError.exit_code)
 

@@ -1,10 +1,10 @@
-"""Running a sweep: what the store has is recorded at once, the rest is made by an executor.
+"""Run a sweep: record the points that the store has, run the others in a pool.
 
     outcome = run_sweep(sweep, print, processes(2))         # two processes of this machine
     outcome = run_sweep(sweep, print, on_cluster("tcp://head:8786"))    # the workers of a cluster
     outcome.failed                      # {"scheme=gpw,sparsity=0.9": "finetune: the loss is ..."}
 
-The second argument is told everything that happens (``gpw_cli/sweep/events.py``).
+The second argument receives all events (``gpw_cli/sweep/events.py``).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from gpw_cli.sweep.results import (
 )
 from gpw_cli.sweep.scheduler import Pool, run_tasks
 
-# Opens a pool for the points that are missing: cores are measured, or a cluster is connected to.
+# Opens a pool for the missing points: measures the cores, or connects to a cluster.
 Executor = Callable[[Sequence[Point], Send], AbstractContextManager[Pool]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """ran: points computed by this call; hits: found complete; failed: id -> one line."""
+    """ran: points run by this call; hits: points found complete; failed: id -> one line."""
 
     ran: int
     hits: int
@@ -42,10 +42,10 @@ class Outcome:
 
 
 def run_sweep(sweep: Sweep, send: Send, executor: Executor) -> Outcome:
-    """Run every point that is not in the store; each finished point is written at once.
+    """Run all points that are not in the store; each record is written when its point ends.
 
-    A failed point never stops the others. Raises UsageError when all points fail with the same
-    bad input, and what the executor raises before anything is written.
+    A failed point does not stop the others. Raises UsageError if all points fail with the same bad
+    input, and the errors of the executor, before anything is written.
     """
     store = Store(
         Path(sweep.points[0].config.runtime.root) / "store",
@@ -63,7 +63,7 @@ def _run(sweep: Sweep, store: Store, send: Send, executor: Executor) -> Outcome:
         return Outcome(0, len(stored), {})
     with executor(missing, send) as pool:
         _begin(sweep, stored, send)
-        for point in missing:  # a failed one is tried again
+        for point in missing:  # failed points run again
             if status(sweep.folder, point)[0] == "failed":
                 point_file(sweep.folder, point).unlink(missing_ok=True)
         run_tasks(sweep, missing, pool, send)
@@ -75,7 +75,7 @@ def _run(sweep: Sweep, store: Store, send: Send, executor: Executor) -> Outcome:
 
 
 def _stored(store: Store, points: Sequence[Point]) -> dict[str, dict[str, Artifact]]:
-    """Artifacts of the complete points, by id; one that points share is verified once."""
+    """Artifacts of the complete points by id; shared artifacts are verified once."""
     looked: dict[str, Artifact | None] = {}
     found = {}
     for point in points:
@@ -92,7 +92,7 @@ def _stored(store: Store, points: Sequence[Point]) -> dict[str, dict[str, Artifa
 
 
 def _begin(sweep: Sweep, stored: dict[str, dict[str, Artifact]], send: Send) -> None:
-    """Claim the folder, and record what is there already."""
+    """Claim the folder and record the complete points."""
     claim_folder(sweep)
     grids = "; ".join(_shown(grid) for grid in sweep.grids if grid)
     points = f"{len(sweep.points)} points ({grids})" if grids else "1 point"

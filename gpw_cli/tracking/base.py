@@ -1,6 +1,6 @@
-"""What a tracker is: one stage's run in TensorBoard, MLflow, or whatever comes next.
+"""The interface of experiment trackers.
 
-A new one is a file with ``open_run(run, place) -> Tracker`` and one line in the table of
+A new tracker is a file with ``open_run(run, destination) -> Tracker`` and one line in the table of
 ``gpw_cli/tracking/registry.py``.
 """
 
@@ -18,11 +18,11 @@ ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:")  # http://host:5000, sqlite:///file;
 
 @dataclass(frozen=True)
 class StageRun:
-    """What identifies and describes one stage's run; the key makes a restart find the same one."""
+    """Identity and parameters of a stage's run; a restart finds the same run by ``key``."""
 
     stage: str
     key: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)  # follow from the key alone
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # determined by the key
     seed: int = 0
     commit: str | None = None
 
@@ -33,39 +33,39 @@ class StageRun:
 
 
 @dataclass(frozen=True)
-class Place:
-    """``runtime.root`` and ``runtime.tracking``: where trackers write."""
+class Destination:
+    """Where trackers write: ``runtime.root`` and ``runtime.tracking``."""
 
     root: Path
     tracking: str | None = None
 
     @property
     def address(self) -> str | None:
-        """A server or database, where one is configured."""
+        """The configured server or database, if any."""
         return self.tracking if is_address(self.tracking) else None
 
     @property
     def folder(self) -> Path:
-        """The folder that holds each tracker's own."""
+        """The folder with the folders of the trackers."""
         return Path(self.tracking) if self.tracking and not self.address else self.root
 
 
 def is_address(tracking: str | None) -> bool:
-    """Whether ``runtime.tracking`` names a server or a database; else it is a folder."""
+    """Whether ``runtime.tracking`` is the address of a server or database, not a folder."""
     return tracking is not None and ADDRESS.match(tracking) is not None
 
 
 class Tracker(Protocol):
-    """One open run. Every call may raise: the caller drops the tracker then."""
+    """An open run. Any call may raise; the caller then drops the tracker."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Values of one step, on disk or sent when this returns.
+        """Write or send the values of one step before returning.
 
-        What an earlier process logged for a tag at this step or a later one is left out.
+        Values that an earlier process has already logged, at this step or a later one, are skipped.
         """
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """The stage's results; left out where they were logged before."""
+        """Log the results of the stage, unless they were logged before."""
 
     def close(self, state: State) -> None:
-        """Nothing more comes."""
+        """End the run."""

@@ -1,9 +1,9 @@
-"""MLflow: one run a stage, in the experiment ``gpw``, through the client that mlflow-skinny has.
+"""MLflow: one run per stage in the experiment ``gpw``, through the client of mlflow-skinny.
 
-Where: ``runtime.tracking`` (an address, or a folder for ``mlruns``), else MLflow's own
-MLFLOW_TRACKING_URI, else ``<root>/mlruns``. MLFLOW_EXPERIMENT_NAME and MLFLOW_EXPERIMENT_ID name
-another experiment. Which run a key has is kept in ``<root>/mlflow-runs``: a search over all runs
-would read every file of a folder of them.
+Runs go to ``runtime.tracking`` (an address, or a folder for ``mlruns``), else to MLflow's
+MLFLOW_TRACKING_URI, else to ``<root>/mlruns``. MLFLOW_EXPERIMENT_NAME and MLFLOW_EXPERIMENT_ID name
+another experiment. ``<root>/mlflow-runs`` maps keys to runs, because a search over the runs in a
+folder would read every file.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from filelock import FileLock
 
 from gpw_cli.store.files import write_json
 from gpw_cli.store.keys import digest
-from gpw_cli.tracking.base import Place, StageRun, State
+from gpw_cli.tracking.base import Destination, StageRun, State
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "gpw"
-BATCH = 100  # parameters that a server takes at once
+BATCH = 100  # the most parameters that a server accepts in one request
 
-# Ours where the user set nothing: MLflow 3 refuses folders unless told (but mlflow-skinny has no
-# database, and a folder takes a sweep's processes on several machines as well), a server that is
-# down must not hold up training for minutes (seven retries, 120 s each), and gpw reports its use
-# to nobody.
+# Defaults that the user can override. MLflow 3 refuses folders by default, but mlflow-skinny has no
+# database, and several machines can write to one folder. With MLflow's defaults (seven retries,
+# 120 s each) a server that is down would stall training for minutes. Usage reports are off.
 DEFAULTS = {
     "MLFLOW_ALLOW_FILE_STORE": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -39,32 +38,32 @@ DEFAULTS = {
 }
 
 
-def open_run(run: StageRun, place: Place) -> MlflowRun:
-    """The run of ``run.key``: continued where there is one, else new."""
+def open_run(run: StageRun, destination: Destination) -> MlflowRun:
+    """The run of ``run.key``: an existing one is continued, else a new one starts."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout holds gpw's results
-    address = _address(place)
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is for results of gpw
+    address = _address(destination)
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=address)
-    run_id, continued = _run_id(client, run, place.root / "mlflow-runs")
+    run_id, continued = _run_id(client, run, destination.root / "mlflow-runs")
     return MlflowRun(client, run, run_id, continued)
 
 
-def _address(place: Place) -> str | None:
-    """None: MLflow reads MLFLOW_TRACKING_URI itself."""
-    if place.address:
-        return place.address
-    if place.tracking is None and os.environ.get("MLFLOW_TRACKING_URI"):
+def _address(destination: Destination) -> str | None:
+    """The tracking address; None: MLflow reads MLFLOW_TRACKING_URI itself."""
+    if destination.address:
+        return destination.address
+    if destination.tracking is None and os.environ.get("MLFLOW_TRACKING_URI"):
         return None
-    return (place.folder / "mlruns").absolute().as_uri()
+    return (destination.folder / "mlruns").absolute().as_uri()
 
 
 def _run_id(client: MlflowClient, run: StageRun, known: Path) -> tuple[str, bool]:
-    """(id, whether it is continued): from ``known``, else a new run that is noted there."""
+    """(id, whether it is continued): from the folder ``known``, else of a new run."""
     known.mkdir(parents=True, exist_ok=True)
-    with FileLock(known / "experiment.lock"):  # a folder of runs takes two of the same name
+    with FileLock(known / "experiment.lock"):  # a folder accepts two experiments of the same name
         experiment = _experiment(client)
     note = known / f"{run.name}-{digest([client.tracking_uri, experiment])[:8]}.json"
     if note.is_file():
@@ -117,7 +116,7 @@ class MlflowRun:
             client.log_batch(run_id, params=parameters[start : start + BATCH])
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One request a step."""
+        """Log the values of one step in one request."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -126,16 +125,16 @@ class MlflowRun:
             self._client.log_batch(self._run_id, metrics=fresh)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """At step 0."""
+        """Log the results at step 0."""
         self.log(0, metrics)
 
     def close(self, state: State) -> None:
-        """Status and end time."""
+        """Set the status and the end time."""
         self._client.set_terminated(self._run_id, state.upper())
 
     def _last(self, tag: str) -> int:
         """The last step of ``tag`` when this process opened the run; -1 for none."""
-        if not self._continued:  # nothing to ask a server for
+        if not self._continued:  # saves a request
             return -1
         if tag not in self._logged:
             history = self._client.get_metric_history(self._run_id, tag)

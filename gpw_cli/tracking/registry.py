@@ -1,4 +1,4 @@
-"""Which trackers there are, and what each needs installed. Imports none of them."""
+"""The trackers and the packages that they need. Imports none of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from gpw_cli.tracking.base import is_address
 
 if TYPE_CHECKING:
-    from gpw_cli.tracking.base import Place, StageRun, Tracker
+    from gpw_cli.tracking.base import Destination, StageRun, Tracker
 
 
 class TrackerName(StrEnum):
-    """Where curves and results may also go; each is an optional extra."""
+    """Experiment trackers; each is an optional extra."""
 
     tensorboard = "tensorboard"
     mlflow = "mlflow"
@@ -24,7 +24,7 @@ class TrackerName(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """``module`` has ``open_run``; ``package`` is what it imports; ``extra`` installs that."""
+    """``module``: has ``open_run``; ``package``: what it imports; ``extra``: installs that."""
 
     module: str
     package: str
@@ -37,16 +37,14 @@ TRACKERS = {
 }
 
 
-def open_tracker(name: TrackerName, run: StageRun, place: Place) -> Tracker:
-    """The run of ``run.key``, new or continued; raises whatever the tracker raises."""
-    tracker: Tracker = importlib.import_module(TRACKERS[name].module).open_run(run, place)
+def open_tracker(name: TrackerName, run: StageRun, destination: Destination) -> Tracker:
+    """The run of ``run.key``, new or continued. May raise any error of the tracker."""
+    tracker: Tracker = importlib.import_module(TRACKERS[name].module).open_run(run, destination)
     return tracker
 
 
 def problems(trackers: Collection[TrackerName], tracking: str | None) -> Iterator[str]:
-    """What is wrong with ``runtime.trackers`` and ``runtime.tracking``, a line each; imports none
-    of them.
-    """
+    """Errors in ``runtime.trackers`` and ``runtime.tracking``, a line each."""
     yield from map(_missing, _absent(trackers))
     alone = bool(trackers) and TrackerName.mlflow not in trackers
     if alone and is_address(tracking):

@@ -1,12 +1,12 @@
-"""The configured trackers of a process, and of one stage: none of them can stop the work.
+"""The trackers of a process and of a stage. A tracker that fails does not stop the work.
 
-    trackers = Trackers([TrackerName.tensorboard], Place(Path(".gpw")), warn=print)
+    trackers = Trackers([TrackerName.tensorboard], Destination(Path(".gpw")), warn=print)
     with trackers.stage(StageRun("finetune", key)) as session:
         session.epoch(record)                  # an EpochRecord of gpw_cli/training/loop.py
         session.finish({"test_accuracy": 91.8})
 
-A tracker that raises is named in one line and left alone for the rest of the process: a server
-that is down costs its timeouts in one stage, not in every epoch.
+A tracker that raises is reported in one line and not used again in this process, so a server that
+is down costs one timeout and not one per epoch.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from gpw_cli.tracking.registry import open_tracker
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from gpw_cli.tracking.base import Place, StageRun, State, Tracker
+    from gpw_cli.tracking.base import Destination, StageRun, State, Tracker
     from gpw_cli.tracking.registry import TrackerName
 
 
 class Trackers:
-    """Those of one process; ``names`` shrinks when one fails."""
+    """The trackers of one process; ``names``: those that have not failed."""
 
     def __init__(
-        self, names: Iterable[TrackerName], place: Place, warn: Callable[[str], None]
+        self, names: Iterable[TrackerName], destination: Destination, warn: Callable[[str], None]
     ) -> None:
-        self.names, self.place, self.warn = list(dict.fromkeys(names)), place, warn
+        self.names, self.destination, self.warn = list(dict.fromkeys(names)), destination, warn
 
     @contextmanager
     def stage(self, run: StageRun) -> Iterator[Session]:
-        """The stage's run, open in every tracker that still works."""
+        """The run of a stage, opened in every tracker that has not failed."""
         session = Session(self, run)
         try:
             yield session
@@ -48,10 +48,10 @@ class Trackers:
         session.close("finished")
 
     def drop(self, name: TrackerName, error: Exception) -> None:
-        """Say it once, and never ask this tracker again."""
+        """Report a failed tracker and stop using it."""
         self.names.remove(name)
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        self.warn(f"{name.value} failed and gets nothing more; the work goes on: {text[:200]}")
+        self.warn(f"{name.value} failed and is not used again in this process: {text[:200]}")
 
 
 class Session:
@@ -63,14 +63,14 @@ class Session:
         self._open: dict[TrackerName, Tracker] = {}
         for name in list(trackers.names):
             try:
-                self._open[name] = open_tracker(name, run, trackers.place)
+                self._open[name] = open_tracker(name, run, trackers.destination)
             except Exception as error:
                 trackers.drop(name, error)
 
     def epoch(self, record: DataclassInstance) -> None:
-        """One epoch's row, ``epoch/loss`` and so on; nothing where it was logged before.
+        """Log the record of an epoch as ``epoch/loss`` and so on, unless it was logged before.
 
-        record: its field ``epoch`` and numbers, None for what was not measured.
+        record: a field ``epoch`` and numbers, None for those not measured.
         """
         row = asdict(record)
         step = row.pop("epoch")
@@ -78,7 +78,7 @@ class Session:
         self._each(lambda tracker: tracker.log(step, values))
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """The numbers that the stage measured; those that repeat a parameter are no result."""
+        """Log the numbers that the stage measured, without those that repeat a parameter."""
         numbers = {
             name: value
             for name, value in flat(metrics)
@@ -89,7 +89,7 @@ class Session:
         self._each(lambda tracker: tracker.finish(numbers))
 
     def close(self, state: State) -> None:
-        """End the run everywhere."""
+        """End the run in every tracker."""
         self._each(lambda tracker: tracker.close(state))
         self._open.clear()
 
@@ -100,12 +100,12 @@ class Session:
             except Exception as error:
                 del self._open[name]
                 self._trackers.drop(name, error)
-                with suppress(Exception):  # what it holds open is worth a try
+                with suppress(Exception):  # try to release its resources
                     tracker.close("failed")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested names written with dots: ``train.lr``."""
+    """The leaves of ``tree`` by dotted name, such as ``train.lr``."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")

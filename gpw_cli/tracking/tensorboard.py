@@ -1,7 +1,7 @@
-"""TensorBoard: one folder of event files a stage, ``<root>/tensorboard/<stage>-<key>``.
+"""TensorBoard: a folder of event files per stage, ``<root>/tensorboard/<stage>-<key>``.
 
-``tensorboard --logdir .gpw/tensorboard`` shows the curves, and under HPARAMS every run's
-parameters beside its results. A restarted run adds an event file to the same folder.
+``tensorboard --logdir .gpw/tensorboard`` shows the curves, and the parameters and results of all
+runs under HPARAMS. A restarted run adds an event file to the same folder.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gpw_cli.tracking.base import Place, StageRun, State
+from gpw_cli.tracking.base import Destination, StageRun, State
 
 
-def open_run(run: StageRun, place: Place) -> EventFiles:
-    """The run's folder, with what it holds already."""
-    return EventFiles(place.folder / "tensorboard" / run.name, run)
+def open_run(run: StageRun, destination: Destination) -> EventFiles:
+    """The run's folder, new or continued."""
+    return EventFiles(destination.folder / "tensorboard" / run.name, run)
 
 
 class EventFiles:
@@ -32,14 +32,14 @@ class EventFiles:
         self._writer: Any = SummaryWriter(str(folder))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Scalars of one step."""
+        """Write the scalars of one step."""
         for tag, value in values.items():
             if self._logged.get(tag, -1) < step:
                 self._writer.add_scalar(tag, value, step)
         self._writer.flush()
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """A row of the HPARAMS table; its results are scalars too."""
+        """Write a row of the HPARAMS table; its results are scalars too."""
         fresh = {tag: value for tag, value in metrics.items() if tag not in self._logged}
         if not fresh:
             return
@@ -48,7 +48,7 @@ class EventFiles:
         self._writer.add_hparams(parameters, fresh, run_name=".", global_step=0)
 
     def close(self, state: State) -> None:
-        """Close the file; event files know no state."""
+        """Close the file; event files have no state."""
         self._writer.close()
 
 
@@ -64,7 +64,7 @@ def last_steps(folder: Path) -> dict[str, int]:
 
 @cache
 def _quiet_writers() -> None:
-    """No traceback from a writer's thread: what stopped it is raised again by our next call."""
+    """Suppress the traceback of a writer's thread; our next call raises its error again."""
     others = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:
@@ -75,5 +75,5 @@ def _quiet_writers() -> None:
 
 
 def _plain(value: Any) -> Any:
-    """The HPARAMS table takes numbers and strings."""
+    """``value`` as a number or string, which the HPARAMS table accepts."""
     return value if isinstance(value, bool | int | float | str) else json.dumps(value)

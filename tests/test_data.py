@@ -92,7 +92,7 @@ def test_imagefolder(tree):
     assert pictures.train.images.shape == (3, 16, 16, 3)
     assert pictures.test.labels.tolist() == [0, 1, 1]
     assert pictures.test.images[2, 5, 5].tolist() == [200, 10, 30]
-    assert reports[-1] == ("imagefolder: test pictures", 3, 3)
+    assert reports[-1] == ("imagefolder: test images", 3, 3)
     assert pictures.fingerprint == load_imagefolder(tree, 16, 3, ignore).fingerprint
 
 
@@ -125,11 +125,11 @@ def empty(path):
         (lambda t: (t / "val").rename(t / "held"), "neither val nor test"),
         (lambda t: (t / "train").rename(t / "held"), "train: no such folder"),
         (lambda t: (t / "val/bee").rename(t / "val/cat"), "class bee is not in both"),
-        (lambda t: empty(t / "val/bee"), "bee: has no pictures"),
-        (lambda t: (t / "val/bee/0.png").write_bytes(b"text"), r"0\.png: not a readable picture"),
+        (lambda t: empty(t / "val/bee"), "bee: has no images"),
+        (lambda t: (t / "val/bee/0.png").write_bytes(b"text"), r"0\.png: not a readable image"),
         (
             lambda t: (t / "val/bee/0.png").write_bytes((t / "val/bee/1.png").read_bytes()[:60]),
-            r"0\.png: not a readable picture",
+            r"0\.png: not a readable image",
         ),
         (
             lambda t: Image.new("L", (9, 15)).save(t / "val/ant/0.png"),
@@ -163,7 +163,7 @@ def test_the_key_of_a_folder_follows_links(tree, tmp_path):
 
 def test_a_dangling_link_is_one_line(tree):
     (tree / "val/bee/9.png").symlink_to(tree / "absent.png")
-    with pytest.raises(DataError, match=r"9\.png: not a readable picture"):
+    with pytest.raises(DataError, match=r"9\.png: not a readable image"):
         data_identity("imagefolder", tree, 16, 3)
 
 

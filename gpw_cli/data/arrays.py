@@ -1,8 +1,8 @@
-"""NumPy arrays on their way to ``Pictures``: checksums, resizing, the fingerprint.
+"""Data sets as NumPy arrays: checksums, resizing, fingerprints.
 
     arrays = {"train/images": ..., "test/images": ..., "train/labels": ..., "test/labels": ...}
     verify(arrays, CIFAR10_SHA256, "data.root")
-    pictures = to_pictures("cifar10", arrays, classes, mean, std)
+    images = to_pictures("cifar10", arrays, classes, mean, std)
 
 Images are uint8 [N, H, W, C], labels are integers [N].
 """
@@ -22,16 +22,16 @@ from gpw_cli.data.pictures import Pictures, Split
 from gpw_cli.errors import DataError
 
 Arrays = Mapping[str, NDArray[Any]]
-MEMORY_LIMIT = 8 * 1024**3  # bytes of decoded pictures that are kept in memory
+MEMORY_LIMIT = 8 * 1024**3  # bytes of decoded images
 
 
 def sha256(array: NDArray[Any]) -> str:
-    """Hexadecimal digest of the elements in C order."""
+    """Hexadecimal sha256 of the elements in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def verify(arrays: Arrays, expected: Mapping[str, str], origin: str) -> Arrays:
-    """``arrays`` themselves, if each has the digest that ``expected`` gives for its name.
+    """Return ``arrays`` if each has the digest in ``expected``.
 
     Raises:
         DataError: names ``origin`` and the first array that differs.
@@ -43,7 +43,7 @@ def verify(arrays: Arrays, expected: Mapping[str, str], origin: str) -> Arrays:
 
 
 def fingerprint(arrays: Arrays) -> str:
-    """sha256 over the shapes, pixels and labels (as little-endian int64) of both splits."""
+    """sha256 over shapes, pixels and labels (as little-endian int64) of both splits."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
@@ -53,19 +53,19 @@ def fingerprint(arrays: Arrays) -> str:
 
 
 def require_memory(name: str, count: int, size: int, channels: int) -> None:
-    """Raises DataError where ``count`` pictures of this size would not fit in memory."""
+    """Raise DataError if ``count`` images of this size exceed ``MEMORY_LIMIT``."""
     needed = count * size * size * channels
     if needed > MEMORY_LIMIT:
         raise DataError(
-            f"{name}: {count} pictures of {size}x{size}x{channels} take {needed / 1e9:.1f} GB, "
+            f"{name}: {count} images of {size}x{size}x{channels} take {needed / 1e9:.1f} GB, "
             f"more than the {MEMORY_LIMIT / 1e9:.1f} GB kept in memory: choose a smaller data.size"
         )
 
 
 def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Square pictures brought to ``size`` pixels: bilinear, in Pillow's integer arithmetic.
+    """Square images resized to ``size`` pixels: bilinear, in Pillow's integer arithmetic.
 
-    Integers, so that the same pictures (and fingerprint) come out on every machine.
+    The result and its fingerprint are therefore the same on every machine.
     """
     if images.shape[1:3] == (size, size):
         return images
@@ -84,7 +84,7 @@ def to_pictures(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> Pictures:
-    """The data set as tensors that share the arrays' memory, with its fingerprint."""
+    """The data set as tensors that share the memory of the arrays, with its fingerprint."""
     train, test = (
         Split(
             torch.from_numpy(arrays[f"{split}/images"]),

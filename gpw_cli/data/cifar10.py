@@ -1,9 +1,9 @@
-"""CIFAR-10 (Krizhevsky 2009): 60,000 pictures of 32x32, from any of its layouts to verified arrays.
+"""CIFAR-10 (Krizhevsky 2009): 60,000 images of 32x32, read from several layouts.
 
-    arrays = read_folder(Path("/data"))               # a folder that the user names
-    arrays = open_stored(stored_folder(cache))        # gpw's own, put there by cifar10_fetch.py
+    arrays = read_folder(Path("/data"))               # a folder of the user
+    arrays = open_stored(stored_folder(cache))        # as cifar10_fetch.py stores it
 
-Whatever the layout, the four arrays must have the digests in ``identity.py``.
+In every layout, the four arrays must have the digests in ``identity.py``.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from gpw_cli.errors import DataError
 
 _NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
 CLASSES = tuple(_NAMES.split())
-# Not of these pictures but those that published CIFAR networks are trained with.
+# The values used by published CIFAR networks, not those of these images.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = 32
 BATCHES = "cifar-10-batches-py"
 
 
 def stored_folder(cache: Path) -> Path:
-    """Where the verified arrays lie below the cache."""
+    """The folder of the verified arrays below the cache."""
     return cache / "cifar10"
 
 
 def open_stored(folder: Path, expected: Mapping[str, str] = CIFAR10_SHA256) -> Arrays:
-    """The arrays that gpw stored, memory-mapped (copy on write), verified; else DataError."""
+    """The stored arrays, memory-mapped (copy on write) and verified; DataError if damaged."""
     return verify(_mapped(folder), expected, str(folder))
 
 
@@ -59,7 +59,7 @@ def store(arrays: Arrays, cache: Path, work: Path) -> None:
     for name, array in arrays.items():
         np.save(_file(folder, name), array, allow_pickle=False)
     target = stored_folder(cache)
-    if target.exists():  # found damaged by the caller
+    if target.exists():  # damaged, as the caller found
         shutil.rmtree(target)
     os.replace(folder, target)
 
@@ -69,7 +69,7 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def read_folder(folder: Path, expected: Mapping[str, str] = CIFAR10_SHA256) -> Arrays:
-    """The verified arrays from a folder in any layout that gpw knows.
+    """The verified arrays from a folder in any known layout.
 
     Raises:
         DataError: the folder is absent, holds none of the layouts, or its content is damaged.
@@ -85,7 +85,7 @@ def read_folder(folder: Path, expected: Mapping[str, str] = CIFAR10_SHA256) -> A
 
 
 def _readers(folder: Path) -> Iterator[Callable[[], Arrays]]:
-    """A reader for each layout that the folder holds, the original one first."""
+    """A reader for each layout in the folder, the original layout first."""
     if (folder / BATCHES).is_dir():
         yield partial(read_batches, folder)
     if folder.name == BATCHES:
@@ -101,7 +101,7 @@ def _readers(folder: Path) -> Iterator[Callable[[], Arrays]]:
 
 
 def read_batches(parent: Path) -> Arrays:
-    """``parent/cifar-10-batches-py`` through torchvision's own class, which checks its MD5 sums."""
+    """Read ``parent/cifar-10-batches-py`` with torchvision, which checks the MD5 sums."""
     from gpw_cli.models.vision import import_torchvision
 
     dataset = import_torchvision().datasets.CIFAR10
@@ -109,7 +109,7 @@ def read_batches(parent: Path) -> Arrays:
     for split in ("train", "test"):
         try:
             with warnings.catch_warnings():
-                # The pickles are from 2009; newer NumPy versions complain about their dtypes.
+                # The pickles are from 2009; newer NumPy versions warn about their dtypes.
                 warnings.simplefilter("ignore")
                 read = dataset(str(parent), train=split == "train", download=False)
         except (RuntimeError, OSError, EOFError) as error:

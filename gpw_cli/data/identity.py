@@ -71,5 +71,5 @@ def _state(path: Path) -> str:
     try:
         stat = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: not a readable picture ({error.strerror})") from error
+        raise DataError(f"{path}: not a readable image ({error.strerror})") from error
     return f"{stat.st_size}\0{stat.st_mtime_ns}"

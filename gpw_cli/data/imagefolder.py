@@ -1,8 +1,8 @@
-"""Pictures of one's own in the ImageNet layout: root/train/CLASS/* and root/val/CLASS/*.
+"""The user's own images in the ImageNet layout: root/train/CLASS/* and root/val/CLASS/*.
 
-    pictures = load_imagefolder(Path("flowers"), size=64, channels=3, progress=ignore)
+    images = load_imagefolder(Path("flowers"), size=64, channels=3, progress=ignore)
 
-Every picture is decoded once and kept in memory as uint8.
+Each image is decoded once and kept in memory as uint8.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from gpw_cli.data.pictures import Pictures
 from gpw_cli.data.progress import Progress
 from gpw_cli.errors import DataError
 
-# The usual normalisation of ImageNet networks; for one channel, that of its luma.
+# The usual normalisation of ImageNet networks; for one channel, that of the luma.
 MEAN = {3: (0.485, 0.456, 0.406), 1: (0.459,)}
 STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 _MODES = {3: "RGB", 1: "L"}
 
 
 def load_imagefolder(root: Path | None, size: int, channels: int, progress: Progress) -> Pictures:
-    """Both splits: short side brought to ``size`` pixels, then the square in the middle.
+    """Both splits, resized to ``size`` pixels on the short side and cropped to the centre square.
 
     Raises:
-        DataError: no such folder, another layout, class folders that differ between the splits, or
-            a picture that is unreadable or smaller than ``size``.
+        DataError: a missing folder, another layout, different class folders in the splits, or an
+            image that is unreadable or smaller than ``size``.
     """
     if channels not in _MODES:
-        raise DataError(f"data.channels={channels}: pictures have 3 channels, or 1 (grey)")
+        raise DataError(f"data.channels={channels}: images have 3 channels, or 1 (grey)")
     splits, classes = listed(root)
     count = sum(len(files) for files in splits.values())
     require_memory("imagefolder", count, size, channels)
     arrays: dict[str, NDArray[np.uint8] | NDArray[np.int64]] = {}
     for split, files in splits.items():
-        what = f"imagefolder: {split} pictures"
+        what = f"imagefolder: {split} images"
         arrays[f"{split}/images"] = _decoded(files, size, channels, what, progress)
         arrays[f"{split}/labels"] = np.array([label for _, label in files], np.int64)
     return to_pictures("imagefolder", arrays, classes, MEAN[channels], STD[channels])
@@ -53,7 +53,7 @@ def _decoded(
 ) -> NDArray[np.uint8]:
     out = np.empty((len(files), size, size, channels), np.uint8)
     decode = partial(_picture, size=size, channels=channels)
-    # Pillow decodes outside the interpreter's lock.
+    # Pillow releases the GIL while it decodes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for index, pixels in enumerate(pool.map(decode, (path for path, _ in files))):
             out[index] = pixels
@@ -67,13 +67,13 @@ def _picture(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
         with Image.open(path) as image:
             pixels = image.convert(_MODES[channels])
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable picture ({error})") from None
+        raise DataError(f"{path}: not a readable image ({error})") from None
     width, height = pixels.size
     short = min(width, height)
     if short < size:
         raise DataError(
             f"{path}: {width}x{height} pixels, smaller than data.size={size}: "
-            f"use larger pictures or data.size={short}"
+            f"use larger images or data.size={short}"
         )
     scaled = pixels.resize(
         (round(width * size / short), round(height * size / short)), Image.Resampling.BILINEAR

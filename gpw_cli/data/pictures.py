@@ -1,4 +1,4 @@
-"""Pictures in memory: uint8 arrays in N,H,W,C order, labels, and the normalisation of their set.
+"""Data sets in memory: uint8 images in N,H,W,C order, labels, and the normalisation.
 
 data = load_pictures(cfg.data, root)     # see gpw_cli/data/registry.py
 x, y = batch(data.train, rows, data.mean, data.std, augment, generator)
@@ -23,13 +23,13 @@ class Split:
         return int(self.labels.shape[0])
 
     def to(self, device: torch.device) -> Split:
-        """The same pictures on ``device``."""
+        """The same images on ``device``."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A data set: two splits, class names, per-channel mean and std (of pixels in 0..1)."""
+    """A data set: two splits, class names, mean and std per channel (of pixels in 0..1)."""
 
     name: str
     train: Split
@@ -37,12 +37,12 @@ class Pictures:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    fingerprint: str  # sha256 over pixels and labels (keys: see identity.py)
+    fingerprint: str  # sha256 over pixels and labels; keys use identity.py
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random crop (after padding by ``crop`` pixels) and flip; the identity by default."""
+    """Random crop after padding by ``crop`` pixels, and random flip; by default neither."""
 
     crop: int = 0
     reflect: bool = True
@@ -50,7 +50,7 @@ class Augment:
 
 
 def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 [B, H, W, C] -> float32 [B, C, H, W], (x/255 - mean) / std, channels_last in memory."""
+    """(x/255 - mean) / std: uint8 [B, H, W, C] -> float32 [B, C, H, W] in channels_last."""
     device = pixels.device
     scale = 1.0 / (255.0 * torch.tensor(std, device=device))
     shift = torch.tensor(mean, device=device) / torch.tensor(std, device=device)
@@ -60,10 +60,10 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 def batch(
     split: Split, rows: Tensor, pictures: Pictures, augment: Augment, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Pictures ``rows`` (int64 [B]), augmented and normalised: [B, C, H, W] float32, [B] int64.
+    """Images ``rows`` (int64 [B]), augmented and normalised: [B, C, H, W] float32, [B] int64.
 
-    Crop and flip are one gather: each picture's own row and column indices, reflected at the
-    border (or masked to zero) by arithmetic, so that no padded copy of the data set is kept.
+    Crop and flip are a single gather with row and column indices per image, which are reflected at
+    the border or masked to zero. No padded copy of the data set is needed.
     """
     pixels = _cropped(split.images, rows, augment, generator)
     return normalise(pixels, pictures.mean, pictures.std), split.labels[rows]

@@ -1,4 +1,4 @@
-"""How long work on pictures reports; drawing it is the CLI's."""
+"""The interface through which data loading reports progress."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called now and then; ``total`` is None where it is not known."""
+    """Called during long operations; ``total`` is None if unknown."""
 
     def __call__(self, what: str, done: int, total: int | None, /) -> None:
-        """``what`` names the work and its unit, ``done`` of ``total`` units are over."""
+        """``done`` of ``total`` units are done; ``what`` names the operation and its unit."""
 
 
 def ignore(what: str, done: int, total: int | None, /) -> None:
-    """A Progress that reports to nobody."""
+    """A Progress that does nothing."""

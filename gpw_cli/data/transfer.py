@@ -1,9 +1,8 @@
-"""A downloading command of another program, watched by the bytes that it leaves in a folder.
+"""Run a download command and watch its progress by the bytes in a folder.
 
     run_watched([npm, "pack", ...], folder, "cifar10: bytes", 138_940_914, progress)
 
-A process of its own can be stopped as soon as nothing arrives any more, and draws no bar of its own
-over ours.
+A separate process can be stopped when no more data arrives, and its own progress bar is not shown.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def run_watched(
     progress: Progress,
     stall: float = STALL_SECONDS,
 ) -> None:
-    """Run ``command``, which writes about ``total`` bytes below ``folder``, and report its advance.
+    """Run ``command``, which writes about ``total`` bytes to ``folder``, and report progress.
 
     Raises:
         DataError: it cannot start, fails (its last line of output), or writes no byte for
@@ -78,13 +77,13 @@ def _bytes_below(folder: Path) -> int:
         for file in files:
             try:
                 total += os.stat(os.path.join(path, file)).st_size
-            except OSError:  # moved or removed between the two calls
+            except OSError:  # moved or removed since it was listed
                 continue
     return total
 
 
 def _reason(log: Path) -> str:
-    """The line of a failed command's output that says most, at most 200 characters."""
+    """The most informative output line of a failed command, at most 200 characters."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     for line in lines:
         if line.startswith("npm error code "):

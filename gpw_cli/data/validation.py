@@ -1,9 +1,9 @@
-"""A validation split: training pictures that stand in for the test pictures.
+"""A validation split: training images that replace the test images.
 
-    pictures = held_out(pictures, 5000)     # trains on the others; the test pictures are gone
+    pictures = held_out(pictures, 5000)     # trains on the others, without the test images
 
-Recipes, criteria and knobs are chosen on it, so that the test pictures only ever give final
-numbers.
+Recipes, criteria and quantizer settings are chosen on it, so that the test images are used for
+final numbers only.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import torch
 from gpw_cli.data.pictures import Pictures, Split
 from gpw_cli.errors import UsageError
 
-SEED = 5000  # of the draw; the same pictures for every seed of a run
+SEED = 5000  # the same images for every seed of a run
 
 
 def held_out(pictures: Pictures, count: int) -> Pictures:
-    """``pictures`` with ``count`` training pictures, drawn once for all, as the test split.
+    """``pictures`` with ``count`` fixed training images as the test split; 0: unchanged.
 
-    0 leaves them as they are. Raises UsageError where nothing would be left to train on.
+    Raises UsageError if no images would be left to train on.
     """
     if count == 0:
         return pictures
     total = len(pictures.train)
     if count >= total:
         raise UsageError(
-            f"data.validation={count}: {pictures.name} has {total} training pictures; "
+            f"data.validation={count}: {pictures.name} has {total} training images; "
             f"use at most data.validation={total - 1}"
         )
     order = torch.randperm(total, generator=torch.Generator().manual_seed(SEED))

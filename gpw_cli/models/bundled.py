@@ -1,4 +1,4 @@
-"""The weights that gpw ships, each with a manifest that says how they were trained."""
+"""The weights that gpw ships, each with a manifest of their training."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def bundled_weights(model: str, shortcut: str, data: str) -> Path | None:
 
 
 def bundled_names() -> list[str]:
-    """``model-shortcut-data`` of everything shipped."""
+    """``model-shortcut-data`` of all shipped weights."""
     return sorted(file.stem for file in FOLDER.glob("*.safetensors"))
 
 
 def bundled_manifest(weights: Path) -> dict[str, Any]:
-    """How shipped weights were trained, ``SHOWN`` and ``history``; {} for any other file."""
+    """The manifest of shipped weights (``SHOWN`` and ``history``); {} for any other file."""
     manifest = weights.with_suffix(".json")
     if weights.parent != FOLDER or not manifest.is_file():
         return {}

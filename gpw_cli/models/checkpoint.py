@@ -1,10 +1,10 @@
-"""Weights from files: ours, or a state dict of a common public implementation.
+"""Read weights: our own files, or state dicts of common public implementations.
 
     import_checkpoint(Path("resnet20-12fca82f.th"), model)
     name, shortcut = detect_model(load_state(path))          # ("resnet20", "A")
 
-Files are safetensors, or PyTorch files read with ``weights_only=True``: pickled code is never run.
-Every failure is one line in a CheckpointError.
+Files are safetensors, or PyTorch files read with ``weights_only=True``, so pickled code never runs.
+Every failure is a CheckpointError with one line.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.registry import build_model
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-_DEEPEST = 8  # wrappers within wrappers
+_DEEPEST = 8  # most nested wrappers
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
-# Other names for the same network, tried on keys that the model does not have. Not here on purpose:
-# the stage_1.0.conv_a family, whose parameter-free shortcut pads on one side only.
+# Other names for the same network, tried on keys that the model does not have. The stage_1.0.conv_a
+# family is missing because its parameter-free shortcut pads on one side only.
 _RENAMES = (
     (re.compile(r"^(?:features|backbone)\."), ""),
     (re.compile(r"^stage(?=[123]\.)"), "layer"),
@@ -36,7 +36,7 @@ _RENAMES = (
     (re.compile(r"(?<=\.)(norm|conv)\.(?=[12]\.)"), r"\1"),  # DenseNet's older files
     (re.compile(r"^(?:fc|classifier|head)\.(?=weight$|bias$)"), "linear."),
 )
-# Auxiliary classifiers of GoogLeNet and Inception, which serve their training only.
+# Auxiliary classifiers of GoogLeNet and Inception, used in their training only.
 _LEFT_OUT = re.compile(r"^(?:aux[12]|AuxLogits)\.")
 _CANDIDATES = (*((name, option) for name in CIFAR_DEPTHS for option in "AB"), (DIGITS_CNN, "A"))
 
@@ -53,16 +53,17 @@ def import_checkpoint(path: Path, model: nn.Module) -> None:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in ``path``, on the CPU, without wrappers and without common key prefixes.
+    """The state dict in ``path``, on the CPU, without wrappers and common key prefixes.
 
     Raises:
-        CheckpointError: no regular file, unreadable, truncated, pickled code, no state dict, or
-            tensors that are quantized, sparse, complex, too large or not finite in fp32.
+        CheckpointError: the file is not regular, unreadable, truncated, holds pickled code or no
+            state dict, or has tensors that are quantized, sparse, complex, too large or not
+            finite in fp32.
     """
     require_regular(path)
     content = _read(path)
     state = _unwrapped(content, path)
-    for prefix in _PREFIXES * 2:  # twice: they nest in any order
+    for prefix in _PREFIXES * 2:  # twice, because they nest in any order
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     _check_size(state, path)
@@ -73,14 +74,14 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
 
 def _check_size(state: Mapping[str, Tensor], path: Path) -> None:
-    """A view may claim any size, however small its file is."""
+    """Raise CheckpointError for tensors too large for any network: a view may claim any size."""
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if claimed > MAX_BYTES:
         raise CheckpointError(f"{path}: its tensors take {claimed:,} bytes; no network here does")
 
 
 def _unusable(tensor: Tensor) -> str | None:
-    """Why ``tensor`` cannot be a weight; no copy of it is made for what is refused."""
+    """Why ``tensor`` cannot be a weight, found without copying a refused tensor; else None."""
     if tensor.is_quantized or tensor.layout != torch.strided:
         return "is quantized or sparse; save it as plain floats"
     if tensor.is_meta or tensor.is_complex():
@@ -113,7 +114,7 @@ def _read(path: Path) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol of foreign files
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler answers broken files with nearly any exception
+    except Exception as error:  # the unpickler raises nearly any exception for a broken file
         raise _refused(path, str(error)) from None
 
 
@@ -149,13 +150,13 @@ def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
 def adapt_state(
     state: Mapping[str, Tensor], model: nn.Module, origin: str = "checkpoint"
 ) -> dict[str, Tensor]:
-    """``state`` with the key names of ``model``, every tensor in the shape that the model has.
+    """``state`` with the key names and tensor shapes of ``model``.
 
     Batch-norm counters that old files lack become 0.
 
     Raises:
-        CheckpointError: another network, or values that it cannot have; names ``origin``, the first
-            key at fault and, where it is known, the network that the file holds.
+        CheckpointError: the weights are of another network or have invalid values. It names
+            ``origin``, the first wrong key and, if known, the network in the file.
     """
     wanted = model.state_dict()
     adapted = _renamed(state, wanted)
@@ -175,7 +176,7 @@ def adapt_state(
 
 
 def detect_model(state: Mapping[str, Tensor]) -> tuple[str, str]:
-    """(name, shortcut option) of gpw's own network that ``state`` fits exactly.
+    """(name, shortcut option) of the network of gpw that ``state`` fits exactly.
 
     Raises:
         CheckpointError: it fits none of them.
@@ -207,7 +208,7 @@ def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[
 
 
 def _spellings(key: str) -> list[str]:
-    """``key`` itself first, then with any of ``_RENAMES``, in their order."""
+    """``key`` itself, then with each of ``_RENAMES``, in order."""
     names = [key]
     for pattern, replacement in _RENAMES:
         names += [pattern.sub(replacement, name) for name in names]
@@ -215,7 +216,7 @@ def _spellings(key: str) -> list[str]:
 
 
 def _meaningless(key: str, tensor: Tensor, wanted: Tensor) -> str | None:
-    """Why ``tensor`` cannot stand where the model has ``wanted``."""
+    """Why ``tensor`` cannot replace the model's ``wanted``; None if it can."""
     if wanted.is_floating_point() and not tensor.is_floating_point():
         return f"is {_kind(tensor)} instead of {_kind(wanted)}"
     if not wanted.is_floating_point() and tensor.dtype is torch.bool:

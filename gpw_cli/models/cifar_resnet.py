@@ -16,12 +16,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gpw_cli.models.initial import he_normal_
+
 WIDTHS = (16, 32, 64)  # channels of the three stages, as published
 Shortcut = Literal["A", "B"]
 
 
 class PadShortcut(nn.Module):
-    """Option A: every second pixel, channels padded with zeros on both sides; no parameters."""
+    """Option A without parameters: every second pixel, zero channels added on both sides."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -41,10 +43,10 @@ def _pad(x: Tensor, stride: int, before: int, after: int) -> Tensor:
 
 
 class _PadFunction(torch.autograd.Function):
-    """``_pad`` with a gradient in the memory order of its input.
+    """``_pad`` whose gradient has the memory format of its input.
 
-    Autograd's own is NCHW; where it meets the other branch's channels_last gradient, every pass
-    over the sum is strided (a quarter of a ResNet-8's training step).
+    The gradient from autograd is NCHW. Adding it to the channels_last gradient of the other branch
+    then takes strided passes, a quarter of the training step of a ResNet-8.
     """
 
     @staticmethod
@@ -55,7 +57,7 @@ class _PadFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        """Zero but at the pixels that were taken."""
+        """The gradient: zero except at the selected pixels."""
         stride, before, shape = ctx.options
         out = grad.new_zeros(shape).contiguous(memory_format=torch.channels_last)
         out[:, :, ::stride, ::stride] = grad[:, before : before + shape[1]]
@@ -79,7 +81,7 @@ class BasicBlock(nn.Module):
         """[N, C, H, W] -> [N, channels, H/stride, W/stride]."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        # in place, as the ReLUs: nothing in backward reads what they replace
+        # in place, as the ReLUs: the backward pass does not need the old value
         out += self.shortcut(x)
         return self.relu2(out)  # type: ignore[no-any-return]
 
@@ -95,7 +97,7 @@ def _shortcut(in_channels: int, channels: int, stride: int, option: Shortcut) ->
 
 
 class CifarResNet(nn.Module):
-    """ResNet for 32x32 pictures: a 3x3 stem, three stages, global average, one linear layer."""
+    """ResNet for 32x32 images: a 3x3 stem, three stages, global average, one linear layer."""
 
     def __init__(
         self, depth: int, classes: int, shortcut: Shortcut, widths: Sequence[int] = WIDTHS
@@ -111,9 +113,7 @@ class CifarResNet(nn.Module):
         self.layer3 = _stage(second, third, 2, blocks, shortcut)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(third, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight)
+        he_normal_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] float -> logits [N, classes]."""
@@ -133,8 +133,8 @@ def _stage(
 def cifar_resnet(
     depth: int, classes: int, shortcut: Shortcut = "A", widths: Sequence[int] = ()
 ) -> CifarResNet:
-    """The network of ``depth`` 6n + 2; option A is the published CIFAR form.
+    """A ResNet of ``depth`` 6n + 2 layers; shortcut option A is the published form for CIFAR.
 
-    ``widths``: channels of the three stages, none narrower than the one before; empty: 16, 32, 64.
+    ``widths``: channels of the three stages in non-decreasing order; empty: 16, 32, 64.
     """
     return CifarResNet(depth, classes, shortcut, widths or WIDTHS)

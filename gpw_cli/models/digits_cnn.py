@@ -2,14 +2,16 @@
 
     logits = DigitsCnn(classes=10, in_channels=1)(torch.zeros(1, 1, 16, 16))       # [1, 10]
 
-Behind the first convolution lie 44 tiles of 16x16 channels (4 + 16 + 24), so that pruning
-whole 16x16x3x3 blocks and pruning 16x16x1x1 groups can be told apart from 50 to 90 %.
+After the first convolution it has 44 tiles of 16x16 channels (4 + 16 + 24), enough to compare
+pruning of 16x16x3x3 blocks and 16x16x1x1 groups at 50 to 90 %.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from gpw_cli.models.initial import he_normal_
 
 # (output channels, stride) of each convolution
 CONVOLUTIONS = ((16, 1), (64, 2), (64, 1), (96, 2))
@@ -31,9 +33,7 @@ class DigitsCnn(nn.Module):
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(channels, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight)
+        he_normal_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] float -> logits [N, classes]."""

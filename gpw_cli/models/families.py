@@ -1,9 +1,9 @@
-"""Which of torchvision's families VTA's compiler takes, from the table that a script has measured.
+"""The torchvision families that compile for VTA, from a measured table.
 
-    compiling()["mobilenet_v2"]       # "" where it compiles, else what keeps it from compiling
+    compiling()["mobilenet_v2"]       # "" if it compiles, else the reason why not
 
-``scripts/check_families.py`` runs one network of each family through the compiler and the simulator
-and writes the table; ``gpw ls`` reads it. Imports no torch.
+``scripts/check_families.py`` compiles and simulates one network per family and writes the table;
+``gpw ls`` reads it. Imports no torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from gpw_cli.models.inputs import TORCHVISION
 
 FILE = Path(__file__).resolve().with_suffix(".json")
-# family: (pattern of its networks, the one that is checked, picture size in pixels)
+# family: (pattern of its networks, the checked network, image size in pixels)
 FAMILIES: dict[str, tuple[str, str, int]] = {
     "alexnet": (r"alexnet", "alexnet", 64),
     "vgg": (r"vgg\d+", "vgg11", 64),
@@ -45,9 +45,9 @@ FAMILIES: dict[str, tuple[str, str, int]] = {
 
 @dataclass(frozen=True)
 class Checked:
-    """One family: ``refused`` names what keeps it from compiling, else it was run.
+    """One family; ``refused``: why it does not compile, else "".
 
-    ``exact``: every logit of VTA's simulator is the reference executor's.
+    ``exact``: all logits of VTA's simulator equal those of the reference executor.
     """
 
     family: str
@@ -61,7 +61,7 @@ class Checked:
 
     @property
     def compiles(self) -> bool:
-        """Whether there is a program."""
+        """Whether the network compiles."""
         return not self.refused
 
 
@@ -73,21 +73,21 @@ def family_of(network: str) -> str:
 
 
 def load_checked() -> dict[str, Checked]:
-    """The committed table, by family; empty where there is none yet."""
+    """The committed table by family; empty if there is none."""
     rows = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else []
     return {row["family"]: Checked(**row) for row in rows}
 
 
 def save_checked(table: dict[str, Checked]) -> None:
-    """Write the table, in the order of ``FAMILIES``."""
+    """Write the table in the order of ``FAMILIES``."""
     rows = [asdict(table[family]) for family in FAMILIES if family in table]
     FILE.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def compiling() -> dict[str, str]:
-    """Torchvision network -> what keeps its family from compiling for VTA; empty where it does.
+    """Torchvision network -> why its family does not compile for VTA; "" if it does.
 
-    Without the families that have not been checked.
+    Families that have not been checked are left out.
     """
     checked = load_checked()
     return {

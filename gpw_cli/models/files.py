@@ -1,4 +1,4 @@
-"""Which files may be read as weights at all. Imports no torch.
+"""Check that a file can be read as weights. Imports no torch.
 
 require_regular(Path("net.pt"))         # CheckpointError for a folder, a FIFO, /dev/zero, 1 TB
 """
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from gpw_cli.errors import CheckpointError
 
-MAX_BYTES = 16 * 1024**3  # the largest network here, vit_h_14, has 2.5 GB
+MAX_BYTES = 16 * 1024**3  # the largest known network, vit_h_14, has 2.5 GB
 
 
 def require_regular(path: Path, name: str = "") -> None:
-    """Raises CheckpointError for what is no regular file of a sensible size.
+    """Raise CheckpointError unless ``path`` is a regular file of a plausible size.
 
-    name: what to call it in the message, the path by default.
+    name: of the file in the message; default: the path.
     """
     what = name or str(path)
     try:

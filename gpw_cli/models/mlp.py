@@ -1,9 +1,9 @@
-"""Networks of fully connected layers: what EIE and ESE were made for.
+"""Fully connected networks, the target of EIE and ESE.
 
     logits = mlp("mlp", classes=10, in_channels=1)(torch.zeros(1, 1, 16, 16))     # [1, 10]
 
-``alexnet_classifier`` is AlexNet's last three layers, 9216 -> 4096 -> 4096 -> classes, on a
-picture of 96x96 pixels in place of the 9216 features.
+``alexnet_classifier`` has the last three layers of AlexNet, 9216 -> 4096 -> 4096 -> classes. Its
+input is an image of 96x96 pixels instead of the 9216 features.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpw_cli.models.inputs import MLPS
 
 
 def mlp(name: str, classes: int, in_channels: int) -> nn.Sequential:
-    """[N, in_channels, H, W] float, H = W as ``inputs.MLPS`` says, -> logits [N, classes]."""
+    """A network [N, in_channels, H, W] float -> logits [N, classes]; H = W from ``inputs.MLPS``."""
     size, hidden = MLPS[name]
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise((in_channels * size * size, *hidden)):

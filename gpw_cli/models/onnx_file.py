@@ -1,4 +1,4 @@
-"""What a cache key and the picture size need of an ONNX file. Imports no torch.
+"""Identity and input size of an ONNX file. Imports no torch.
 
 onnx_input("net.onnx")           # (3, 224)
 onnx_identity("net.onnx")        # {"onnx": "net.onnx", "sha256": ...}
@@ -23,7 +23,7 @@ def is_onnx(name: str) -> bool:
 
 
 def import_onnx() -> ModuleType:
-    """The onnx package; UsageError where it is not installed."""
+    """The onnx package; UsageError if it is not installed."""
     try:
         import onnx
     except ImportError:
@@ -34,7 +34,7 @@ def import_onnx() -> ModuleType:
 
 @cache
 def load_onnx(file: Path) -> Any:
-    """The model, checked and with all shapes inferred by onnx itself; UsageError names a fault."""
+    """The model with inferred shapes, checked by onnx; UsageError if it is not valid."""
     onnx = import_onnx()
     if not file.is_file():
         raise UsageError(f"model={file}: no such file")
@@ -42,16 +42,17 @@ def load_onnx(file: Path) -> Any:
         model = onnx.load(str(file))
         onnx.checker.check_model(model)
         return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    except Exception as error:  # protobuf, checker and inference each raise their own kinds
+    except Exception as error:  # protobuf, checker and shape inference raise different types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"model={file}: no valid ONNX model: {reason}") from error
 
 
 @cache
 def onnx_input(name: str) -> tuple[int, int]:
-    """(channels, height and width) of the picture.
+    """(channels, height and width) of the image.
 
-    UsageError: several inputs, one that is no [N, C, H, W], or a picture that is not square.
+    Raises UsageError for several inputs, an input that is not [N, C, H, W], and one that is not
+    square.
     """
     graph = load_onnx(Path(name)).graph
     stored = {tensor.name for tensor in graph.initializer}
@@ -61,17 +62,17 @@ def onnx_input(name: str) -> tuple[int, int]:
         raise UsageError(f"model={name}: takes {len(given)} inputs {shapes}, not one [N, C, H, W]")
     _, channels, high, wide = shapes[0]
     if high != wide:
-        raise UsageError(f"model={name}: takes pictures of {high}x{wide}; only square ones run")
+        raise UsageError(f"model={name}: takes images of {high}x{wide}; only square ones run")
     if not (channels and high):
         raise UsageError(
-            f"model={name}: leaves its picture's size open; export it for one size, such as 224"
+            f"model={name}: has no fixed image size; export it for one size, such as 224"
         )
     return channels, high
 
 
 @cache
 def onnx_identity(name: str) -> dict[str, str]:
-    """The file by its content; UsageError where it is not there."""
+    """Name and content hash of the file; UsageError if it does not exist."""
     file = Path(name)
     if not file.is_file():
         raise UsageError(f"model={name}: no such file")

@@ -1,10 +1,10 @@
-"""An ONNX file as a PyTorch module that can be pruned and trained.
+"""Read an ONNX file as a PyTorch module that can be pruned and trained.
 
     net = read_onnx(Path("net.onnx"))        # [N, C, H, W] float32 -> logits
 
-Convolutions, linear layers and batch norms become PyTorch's own modules with the initialisers as
-weights, named after their nodes; what only computes shapes is done on numbers when the module runs.
-Nothing in the file is code.
+Convolutions, linear layers and batch norms become PyTorch modules, named after their nodes, with
+the initialisers as weights. Operators that compute shapes run on integers when the module runs. An
+ONNX file contains no code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from gpw_cli.errors import UnsupportedError
@@ -27,7 +26,7 @@ QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul
 
 
 class OnnxStep:
-    """One node: what it reads and makes by name, its attributes, and its layer, if it has one."""
+    """One node: names of its inputs and outputs, its attributes, and its layer, if any."""
 
     def __init__(self, node: Any, attributes: Attributes, layer: str | None) -> None:
         self.kind: str = node.op_type
@@ -37,7 +36,7 @@ class OnnxStep:
 
 
 class OnnxNetwork(nn.Module):
-    """Runs the steps in the file's order."""
+    """Runs the steps in the order of the file."""
 
     def __init__(
         self,
@@ -72,8 +71,8 @@ class OnnxNetwork(nn.Module):
 def read_onnx(file: Path) -> OnnxNetwork:
     """The network in ``file``, in evaluation mode.
 
-    Raises UsageError: no valid ONNX model, or several inputs; UnsupportedError: quantized, several
-    outputs, or operators that are not supported (all of them at once).
+    Raises UsageError for an invalid ONNX model or several inputs, and UnsupportedError for a
+    quantized model, several outputs, or unsupported operators, all of which it names.
     """
     graph, onnx = load_onnx(file).graph, import_onnx()
     _refuse(file, graph)
@@ -114,7 +113,7 @@ def _step(
 
 
 def _name(node: Any, layers: dict[str, nn.Module]) -> str:
-    """A module's name from the node's: letters, digits and underscores."""
+    """A module name from the name of the node: letters, digits and underscores."""
     text = re.sub(r"\W+", "_", node.name or node.output[0]).strip("_")
     base = text if text[:1].isalpha() else f"{node.op_type.lower()}_{text}"
     name, count = base, 0
@@ -140,9 +139,3 @@ def _refuse(file: Path, graph: Any) -> None:
         )
     if len(graph.output) != 1:
         raise UnsupportedError(f"model={file}: has {len(graph.output)} outputs; one is needed")
-
-
-def output_count(model: nn.Module, size: tuple[int, int, int]) -> int:
-    """Numbers that ``model`` gives for a picture of ``size`` (C, H, W)."""
-    with torch.no_grad():
-        return int(model(torch.zeros(1, *size)).flatten(1).shape[1])

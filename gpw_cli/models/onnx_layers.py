@@ -1,4 +1,4 @@
-"""ONNX nodes with stored weights as PyTorch's modules: convolution, linear layer, batch norm.
+"""PyTorch modules for ONNX nodes with weights: convolution, linear layer, batch norm.
 
 layer = LAYERS["Conv"]({"pads": [1, 1, 1, 1]}, [weight, bias])
 """
@@ -20,10 +20,10 @@ Arrays = list[NDArray[Any]]
 
 
 def convolution(attributes: Attributes, stored: Arrays) -> nn.Module:
-    """``Conv`` of pictures."""
+    """``Conv`` in two dimensions."""
     weight = stored[0]
     if weight.ndim != 4:
-        raise UnsupportedError(f"ONNX Conv over {weight.ndim - 2} dimensions; only pictures run")
+        raise UnsupportedError(f"ONNX Conv over {weight.ndim - 2} dimensions; only images run")
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
     stride, dilation = _two(attributes, "strides"), _two(attributes, "dilations")
     pads = padding(attributes, kernel, stride, dilation)

@@ -1,8 +1,8 @@
-"""ONNX nodes without weights of their own, as functions of tensors (or, for shapes, of arrays).
+"""ONNX operators without weights, as functions of tensors or, for shapes, of NumPy arrays.
 
     OPERATORS["MaxPool"]({"kernel_shape": [3, 3], "strides": [2, 2]}, x)
 
-A shape that the network computes is a NumPy array, so that ``torch.export`` sees constants.
+Shapes that the network computes are NumPy arrays, so ``torch.export`` sees constants.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def _rank(value: Value) -> int:
 
 def _numbers(value: Value) -> list[int]:
     if isinstance(value, Tensor):
-        raise UnsupportedError("ONNX: a shape that depends on the picture")
+        raise UnsupportedError("ONNX: a shape that depends on the image")
     return [] if value is None else [int(entry) for entry in np.asarray(value).reshape(-1)]
 
 
 def _given(attributes: Attributes, name: str, value: Value) -> list[int] | None:
-    """An argument that newer operator sets pass as an input, older ones as an attribute."""
+    """An argument that is an input in newer operator sets and an attribute in older ones."""
     if value is not None:
         return _numbers(value)
     return [int(entry) for entry in attributes[name]] if name in attributes else None
@@ -53,7 +53,7 @@ def _max_pool(attributes: Attributes, x: Tensor) -> Tensor:
         raise UnsupportedError("ONNX MaxPool that is dilated")
     around: tuple[int, int] = (top, left)
     if (top, left) != (bottom, right):
-        # ceil_mode says the same as far as a window begins within the picture
+        # same as ceil_mode if every window starts within the image
         raise UnsupportedError(f"ONNX MaxPool with uneven pads {[top, left, bottom, right]}")
     return F.max_pool2d(x, kernel, stride, around, ceil_mode=bool(attributes.get("ceil_mode", 0)))
 
@@ -80,7 +80,7 @@ def _binary(run: Callable[..., Any]) -> Callable[..., Value]:
             return result
         found = np.asarray(run(a, b))
         both = np.issubdtype(np.asarray(a).dtype, np.integer)
-        return found.astype(np.int64) if both else found  # ONNX divides integers to integers
+        return found.astype(np.int64) if both else found  # ONNX division of integers gives integers
 
     return compute
 
@@ -89,7 +89,7 @@ def _reshape(attributes: Attributes, x: Value, shape: Value = None) -> Value:
     if not isinstance(x, Tensor):
         return np.asarray(x).reshape(_numbers(shape))
     sizes = _given(attributes, "shape", shape) or []
-    # An exported batch of one must not fix the batch.
+    # A batch of one in the export must not fix the batch size.
     full = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
     if full and full[0] == 1 and x.shape[0] != 1:
         full[0] = x.shape[0]
@@ -195,7 +195,7 @@ def _transpose(attributes: Attributes, x: Value) -> Value:
 
 
 def _constant_of_shape(attributes: Attributes, shape: Value) -> NDArray[Any]:
-    """Part of how exporters write a padding."""
+    """``ConstantOfShape``, which exporters use to write paddings."""
     value = attributes.get("value")
     number = (
         np.zeros(1, np.float32) if value is None else import_onnx().numpy_helper.to_array(value)

@@ -1,4 +1,4 @@
-"""Builds a network by name; one entry here and in ``inputs.py`` makes a new one.
+"""Build a network by name. A new network has an entry here and in ``inputs.py``.
 
 net = build_model("resnet20", classes=10, in_channels=3, shortcut="A")
 net = build_model("mobilenet_v2", classes=1000, in_channels=3, shortcut="A")
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_model", "model_input", "model_names"]
 
-# Auxiliary classifiers would make the training output a tuple.
+# With auxiliary classifiers the training output would be a tuple.
 _TORCHVISION_OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -47,11 +47,11 @@ def build_model(
     """A freshly initialised network: [N, in_channels, H, W] float32 -> logits [N, classes].
 
     ``shortcut`` ("A" or "B") and ``widths`` (channels of the three stages; empty: as published)
-    matter to the CIFAR ResNets only, ``args`` to code of the user's own.
+    apply to CIFAR ResNets only, ``args`` only to the user's own code.
 
     Raises:
-        UsageError: no such network or shortcut, widths that do not fit, or a number of channels
-            that it cannot take.
+        UsageError: unknown network or shortcut, invalid widths, or an unsupported number of
+            channels.
     """
     if is_own(name):
         return build_own(name, args or {}, classes, in_channels)
@@ -75,7 +75,7 @@ def build_model(
         raise unknown_model(name)
     if in_channels != 3:
         raise UsageError(
-            f"model.name={name} takes pictures of 3 channels, not {in_channels}: "
+            f"model.name={name} takes images of 3 channels, not {in_channels}: "
             f"use data.channels=3 or model={DIGITS_CNN}"
         )
     if depth is not None:

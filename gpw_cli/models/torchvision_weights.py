@@ -1,7 +1,7 @@
-"""torchvision's trained weights by name, kept beside the store.
+"""Trained weights of torchvision by name, kept beside the store.
 
 path = weights_path(Path(".gpw"), "resnet18", "IMAGENET1K_V1")
-require_weights(path, "resnet18", "IMAGENET1K_V1")       # downloads them where they are absent
+require_weights(path, "resnet18", "IMAGENET1K_V1")       # downloads them if they are missing
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]*_V\d+")
 
 
 def is_named(source: str) -> bool:
-    """Whether ``pretrain.source`` looks like a name of torchvision's, such as IMAGENET1K_V1."""
+    """Whether ``pretrain.source`` looks like a torchvision name such as IMAGENET1K_V1."""
     return _NAME.fullmatch(source) is not None
 
 
 def weights_path(root: Path, model: str, source: str) -> Path:
-    """Where the file lies, or is to be put; UsageError for a network that is not torchvision's."""
+    """The path of the file, downloaded or not; UsageError if torchvision has no such network."""
     if model not in TORCHVISION:
         raise UsageError(
             f"pretrain.source={source}: names weights of torchvision, which has no {model}; "
@@ -32,10 +32,10 @@ def weights_path(root: Path, model: str, source: str) -> Path:
 
 
 def require_weights(path: Path, model: str, source: str) -> None:
-    """Downloads the weights unless the file is there.
+    """Download the weights unless the file exists.
 
-    Raises UsageError: no such weights (lists those there are), or no network (says what file to put
-    where).
+    Raises UsageError for unknown weights, listing the known ones, and without network access,
+    saying which file to put where.
     """
     if path.is_file():
         return
@@ -63,6 +63,6 @@ def require_weights(path: Path, model: str, source: str) -> None:
 
 
 def _hash(url: str) -> str | None:
-    """The beginning of the file's sha256 that its name ends with."""
+    """The prefix of the sha256 at the end of the file name."""
     found = re.search(r"-([a-f0-9]{8,})\.", url)
     return found[1] if found else None

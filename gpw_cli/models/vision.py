@@ -1,11 +1,11 @@
-"""torchvision, also where its compiled operators do not match the installed torch.
+"""Import torchvision even if its compiled operators do not match the installed torch.
 
     torchvision = import_torchvision()
     net = torchvision.models.get_model("resnet18", num_classes=10)
 
-A CPU build of torch beside torchvision's default (CUDA) wheel cannot load the wheel's operator
-library, and the import stops at the first operator that is registered from Python. gpw uses none of
-those operators (they belong to detection), so declaring the two names lets the import finish.
+A CPU build of torch cannot load the operator library of torchvision's default (CUDA) wheel, and the
+import fails at the first operator that is registered from Python. gpw does not use these operators,
+which are for detection, so it is enough to declare their two names.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _DECLARATIONS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-# Declarations live as long as the library object.
+# Declarations are valid as long as the library object exists.
 _libraries: list[torch.library.Library] = []
 
 
 def import_torchvision() -> ModuleType:
-    """The torchvision package, imported; its detection operators may be absent.
+    """The torchvision package; its detection operators may be missing.
 
     Raises:
-        RuntimeError, ImportError: torchvision is broken in another way.
+        RuntimeError, ImportError: torchvision cannot be imported for another reason.
     """
     try:
         return importlib.import_module("torchvision")
@@ -45,6 +45,6 @@ def _declare_operators() -> None:
     for declaration in _DECLARATIONS:
         library.define(declaration)  # type: ignore[no-untyped-call]
     _libraries.append(library)
-    # The failed import left its submodules behind, half initialised.
+    # The failed import leaves partly initialised submodules.
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]

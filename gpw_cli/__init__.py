@@ -1,7 +1,7 @@
 """gpw: prune, fine-tune, quantize, compile and time CNNs for a vector-engine NPU.
 
-The functions of ``gpw_cli.api`` are here too: ``gpw_cli.prune``, ``gpw_cli.quantize`` and so on.
-They are imported at first use, so that the command line starts without PyTorch.
+The functions of ``gpw_cli.api`` are also available here, as ``gpw_cli.prune`` and so on. They are
+imported at first use, so that the command line starts without PyTorch.
 """
 
 from __future__ import annotations

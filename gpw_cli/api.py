@@ -8,10 +8,10 @@
     compiled = gpw.compile(graph, target="vta")
     gpw.cycles(compiled).cycles, gpw.simulate(compiled, graph, images)
 
-Nothing is stored, downloaded or cached. Options have the names and values of the command line
-(``gpw config`` shows them); what is not a parameter here is set with ``overrides``, as
-``overrides=["pruning.keep_shift=true"]``. Errors are those of ``gpw_cli.errors``: every one that
-bad input can cause is a ``UsageError``.
+Nothing is stored, downloaded or cached. Options have the names and values of the command line, as
+``gpw config`` shows them. Settings without a parameter are given as overrides, such as
+``overrides=["pruning.keep_shift=true"]``. Errors are those of ``gpw_cli.errors``; all errors caused
+by bad input are UsageErrors.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def prune(
     target: str = "vta",
     overrides: Sequence[str] = (),
 ) -> PruneResult:
-    """Choose the groups that go, and set their weights to zero in ``model``, in place.
+    """Choose groups of weights and set them to zero in ``model``, in place.
 
-    images: float32 [N, C, H, W] as the model takes them; their shape is what the network is traced
-    for, their values matter for a budget (calibration) and for criteria that take gradients, which
-    also need ``labels`` int64 [N]. budget: cycles on ``target`` in place of a sparsity.
+    images: normalised float32 [N, C, H, W]. The network is traced for their shape; their values are
+    used with a budget (calibration) and by gradient criteria, which also need ``labels`` int64 [N].
+    budget: cycles on ``target``, instead of a sparsity.
     Returns the masks (parameter name -> bool, True: kept) and exact counts.
     """
     options = [f"scheme={scheme}", f"criterion={criterion}", f"target={target}"]
@@ -166,11 +166,11 @@ def finetune(
     device: str = "cpu",
     overrides: Sequence[str] = (),
 ) -> list[EpochRecord]:
-    """Train ``model`` in place with ``masks`` held; one record an epoch.
+    """Train ``model`` in place under fixed ``masks``; returns one record per epoch.
 
-    data: uint8 images and labels with their normalisation (gpw_cli.data.pictures.Pictures; those
-    that gpw knows come from gpw_cli.data.registry.load_pictures). recipe: an option of
-    ``conf/train``. Raises DivergedError when the loss is not finite.
+    data: uint8 images, labels and their normalisation (gpw_cli.data.pictures.Pictures), for example
+    from gpw_cli.data.registry.load_pictures. recipe: an option of ``conf/train``. Raises
+    DivergedError when the loss is not finite.
     """
     options = [f"finetune.train={recipe}", f"finetune.train.epochs={epochs}", *overrides]
     train = compose(options).finetune.train
@@ -187,7 +187,7 @@ def quantize(
     fused: bool = True,
     overrides: Sequence[str] = (),
 ) -> IntGraph:
-    """The network on integers, with ranges calibrated on ``images`` float32 [N, C, H, W].
+    """The integer network, calibrated on ``images`` float32 [N, C, H, W].
 
     Raises UnsupportedError for an operator that the graph cannot express.
     """
@@ -198,26 +198,25 @@ def quantize(
 
 
 def compile(graph: IntGraph, target: str = "vta", overrides: Sequence[str] = ()) -> Compiled:
-    """The network for an NPU, an option of ``conf/target``.
+    """Compile the network for an NPU, an option of ``conf/target``.
 
-    Raises UnsupportedError for what the NPU lacks.
+    Raises UnsupportedError for operators that the NPU does not support.
     """
     return npu_of(compose([f"target={target}", *overrides]).target).compile(graph)
 
 
 def cycles(compiled: Compiled) -> Timing:
-    """Cycles, milliseconds, bound and DRAM bytes, in all and by layer."""
+    """Cycles, milliseconds, lower bound and DRAM bytes, in total and by layer."""
     return compiled.time()
 
 
 def simulate(
     compiled: Compiled, graph: IntGraph, images: Tensor | NDArray[np.float32]
 ) -> NDArray[np.int32]:
-    """Logits int32 [N, classes] for ``images`` float32 [N, C, H, W] as the model takes them.
+    """Logits int32 [N, classes] for normalised ``images`` float32 [N, C, H, W].
 
-    By the compiled program where the NPU has a functional simulation, else by the integer
-    reference executor of ``graph``. Raises ProgramError for a program that breaks a rule of the
-    hardware.
+    They come from the compiled program if the NPU has a functional simulator, else from the integer
+    reference executor. Raises ProgramError for a program that breaks a rule of the hardware.
     """
     x = quantize_input(graph, images)
     if isinstance(compiled, Simulates):
@@ -226,9 +225,9 @@ def simulate(
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
-    """One row a point of a sweep's folder: what its results.csv has, unrounded.
+    """The results of a sweep folder, one row per point: as results.csv, but not rounded.
 
-    Raises UsageError for a folder that is no sweep.
+    Raises UsageError if the folder is not a sweep.
     """
     from gpw_cli.report.load import load_sweep
 

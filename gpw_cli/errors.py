@@ -1,22 +1,22 @@
-"""Every error a user can meet, and the exit code each maps to (once, in ``cli/main.py``).
+"""All errors that a user can see, with their exit codes (mapped in ``cli/main.py``).
 
     GpwError                    1  a stage or a point failed
       DivergedError             1  the training loss is not finite
       StoreError                1  the store cannot be read or written
       UsageError                2  bad input: names the value, what is allowed, the next command
         CheckpointError         2  a checkpoint that cannot be used
-        DataError               2  pictures that are absent, damaged or of the wrong size
+        DataError               2  images that are absent, damaged or of the wrong size
         UnsupportedError        2  a network or geometry that the target cannot run
         ProgramError            2  an NPU program that is truncated or breaks a hardware rule
 
-A message is one line: what was given, what is allowed, and what to do next.
+A message is one line: the value, what is allowed, and what to do next.
 """
 
 from __future__ import annotations
 
 
 class GpwError(Exception):
-    """Base of all; ``exit_code`` is what the process returns."""
+    """Base class; ``exit_code``: of the process."""
 
     exit_code = 1
 

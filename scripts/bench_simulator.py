@@ -1,10 +1,10 @@
 """Speed of the functional simulator on ResNet-20, beside what this machine's matrix products do.
 
-    python scripts/bench_simulator.py                       # 2 threads, 2,000 pictures
-    python scripts/bench_simulator.py --threads 1 --pictures 500 --batch 128
+    python scripts/bench_simulator.py                       # 2 threads, 2,000 images
+    python scripts/bench_simulator.py --threads 1 --images 500 --batch 128
 
-Weights and pictures are random: speed does not depend on their values. MAC/s counts the network's
-own multiply-accumulates (40.8 M a picture), not those that VTA spends on padded channels. Each
+Weights and images are random: speed does not depend on their values. MAC/s counts the network's
+own multiply-accumulates (40.8 M an image), not those that VTA spends on padded channels. Each
 round measures the simulator, ``torch._int_mm`` on int8 and the fp32 matmul of the same shape one
 after another; the best round of each counts. Logits are compared with the integer reference.
 """
@@ -32,7 +32,7 @@ from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.target import Vta
 
 PRODUCT = (65536, 144, 16)  # rows, depth, columns
-CHECKED = 64  # pictures compared with the reference
+CHECKED = 64  # images compared with the reference
 
 
 def resnet20() -> IntGraph:
@@ -77,19 +77,19 @@ def main() -> None:
     simulator = Simulator(program, args.batch)
     print(
         f"compile {compiled - start:.2f} s, check and plan {time.perf_counter() - compiled:.2f} s, "
-        f"{program.length} instructions, {macs / 1e6:.1f} M MAC a picture"
+        f"{program.length} instructions, {macs / 1e6:.1f} M MAC an image"
     )
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, (args.pictures, 3, 32, 32)).astype(np.int8)
     equal = np.array_equal(simulator.run(x[:CHECKED]).logits, run(graph, x[:CHECKED]))
-    print(f"logits of {CHECKED} pictures equal to the integer reference: {equal}")
+    print(f"logits of {CHECKED} images equal to the integer reference: {equal}")
     integer, real = products()
     actions = (lambda: simulator.run(x), integer, real)
     best = [min(times) for times in zip(*rounds(actions, args.rounds), strict=True)]
     speed = macs * args.pictures / best[0] / 1e9
     int_mm, fp32 = (float(np.prod(PRODUCT)) / time_ / 1e9 for time_ in best[1:])
     print(
-        f"{args.threads} threads, {args.pictures} pictures, batch {args.batch}: simulator "
+        f"{args.threads} threads, {args.pictures} images, batch {args.batch}: simulator "
         f"{speed:.1f} GMAC/s, _int_mm {int_mm:.0f}, fp32 matmul {fp32:.0f} GMAC/s; "
         f"simulator / _int_mm {speed / int_mm:.2f}, simulator / fp32 {speed / fp32:.2f}"
     )

@@ -3,7 +3,7 @@
     python scripts/bench_step.py                    # ResNet-20, batch 128, all threads
     python scripts/bench_step.py --compile          # also torch.compile, with its start-up
 
-Pictures are random: speed does not depend on them. Variants take turns, round after round, so that
+Images are random: speed does not depend on them. Variants take turns, round after round, so that
 a busy machine disturbs all alike; the median round of each counts. The profile sums the time
 inside operators by kind; GMAC/s of convolutions stand beside a matrix product of the same run.
 """
@@ -26,7 +26,7 @@ from gpw_cli.data.pictures import Pictures, Split
 from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.training.loop import FitOptions, TrainingRun, resolved_precision
 
-FORWARD_GMAC = 40.8e-3  # of one 32x32 picture
+FORWARD_GMAC = 40.8e-3  # of one 32x32 image
 CPU = torch.device("cpu")
 KINDS = {  # kind: parts of operator names, first match wins
     "convolution backward": ("convolution_backward",),
@@ -49,7 +49,7 @@ def pictures(steps: int, size: int) -> Pictures:
 
 
 def run_of(data: Pictures, recipe: Recipe, *, layout: bool = True) -> TrainingRun:
-    """A run of ResNet-20; ``layout`` False: pictures and weights stay NCHW."""
+    """A run of ResNet-20; ``layout`` False: images and weights stay NCHW."""
     torch.manual_seed(0)
     run = TrainingRun(cifar_resnet(20, 10), data, recipe, FitOptions("bench", 0, CPU), {})
     if not layout:
@@ -134,7 +134,7 @@ def main() -> None:
         middle = statistics.median(times)
         rate = 3 * seen * FORWARD_GMAC / middle
         print(
-            f"{name:16} {1000 * middle / args.steps:6.1f} ms a step of {args.batch} pictures, "
+            f"{name:16} {1000 * middle / args.steps:6.1f} ms a step of {args.batch} images, "
             f"{rate:4.0f} GMAC/s, {middle / base:.2f} times the time"
         )
     for dtype in (torch.bfloat16, torch.float32):

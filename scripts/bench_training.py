@@ -1,9 +1,9 @@
 """Seconds per epoch of gpw's training loop against a plain one, alternating in one run.
 
-    python scripts/bench_training.py --pictures 10000 --epochs 3
+    python scripts/bench_training.py --images 10000 --epochs 3
 
 Plain: torchvision transforms, DataLoader, fp32, NCHW. Both train the same ResNet-20 from the same
-initial weights with the same schedule, optimizer and batch size, on the same CIFAR-10 pictures, and
+initial weights with the same schedule, optimizer and batch size, on the same CIFAR-10 images, and
 are evaluated by the same function; epochs alternate, so that a busy machine disturbs both alike. A
 matrix product measured in the same run gives the arithmetic that the machine can do.
 """
@@ -30,7 +30,7 @@ from gpw_cli.training.evaluate import accuracy
 from gpw_cli.training.loop import FitOptions, TrainingRun, resolved_precision
 from gpw_cli.training.schedule import learning_rate
 
-TRAIN_GMAC = 3 * 40.8e-3  # forward and the two halves of backward, of one 32x32 picture
+TRAIN_GMAC = 3 * 40.8e-3  # forward and the two halves of backward, of one 32x32 image
 
 
 class PlainLoop:
@@ -130,7 +130,7 @@ def compare(pictures: Pictures, recipe: Recipe, seed: int, workers: int) -> dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=50_000, help="training pictures")
+    parser.add_argument("--pictures", type=int, default=50_000, help="training images")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument(
@@ -150,7 +150,7 @@ def main() -> None:
     print(f"median seconds per epoch: ours {ours:.1f}, plain {plain:.1f}, ratio {plain / ours:.2f}")
     means = [statistics.mean(run["accuracy"][i] for run in runs) for i in (0, 1)]
     print(
-        f"after {args.epochs} epochs of {args.pictures:,} pictures, n = {len(full.test):,}, "
+        f"after {args.epochs} epochs of {args.pictures:,} images, n = {len(full.test):,}, "
         f"{args.seeds} seed(s): ours {means[0]:.2f} %, plain {means[1]:.2f} %"
     )
     rate = args.pictures * TRAIN_GMAC / ours

@@ -3,7 +3,7 @@
     python scripts/check_families.py                     # all of them, and the table for `gpw ls`
     python scripts/check_families.py squeezenet mnasnet  # these only; the other rows stay
 
-Random weights and batch-norm statistics, two pictures of noise. A family passes where every logit
+Random weights and batch-norm statistics, two images of noise. A family passes where every logit
 of the program equals the integer reference executor's. Exit code 1 where one differs.
 """
 

@@ -41,4 +41,4 @@ content = {
     "history": rows,
 }
 (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-print(f"{FOLDER / name}: {metrics['test_accuracy']:.2f} % of {metrics['n_test']} pictures")
+print(f"{FOLDER / name}: {metrics['test_accuracy']:.2f} % of {metrics['n_test']} images")

@@ -128,7 +128,7 @@ def test_a_wrong_logit_is_found(gpw: Gpw, dense: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Simulator, "run", off_by_one)
     ran = gpw("simulate", "data=digits", "--checkpoint", str(dense), "--images", "5")
     assert ran.code == 2
-    assert "logit 3 of test picture 1 differs from the integer reference" in ran.err
+    assert "logit 3 of test image 1 differs from the integer reference" in ran.err
     assert not list(Path(".gpw/store/simulate").glob("*/manifest.json"))
 
 

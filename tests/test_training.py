@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gpw_cli.config.recipe import Padding, Precision, Recipe, Schedule
+from gpw_cli.config.recipe import LrSchedule, Padding, Precision, Recipe
 from gpw_cli.data.pictures import Augment, Pictures, Split, batch, normalise
 from gpw_cli.data.validation import held_out
 from gpw_cli.errors import DivergedError, UsageError
@@ -86,7 +86,7 @@ def test_two_steps_of_sgd_by_hand(nesterov: bool) -> None:
     data = pictures(count=32)
     recipe = Recipe(
         epochs=2, batch_size=32, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov,
-        schedule=Schedule.step, milestones=[9], precision=Precision.fp32, crop=0, flip=False,
+        schedule=LrSchedule.step, milestones=[9], precision=Precision.fp32, crop=0, flip=False,
         decay_norm=True, label_smoothing=0.0,
     )  # fmt: skip
     torch.manual_seed(1)
@@ -156,7 +156,7 @@ def test_divergence_is_an_error_with_advice() -> None:
 
 
 def test_schedules() -> None:
-    step = Recipe(schedule=Schedule.step, lr=0.1, milestones=[100, 150], epochs=200)
+    step = Recipe(schedule=LrSchedule.step, lr=0.1, milestones=[100, 150], epochs=200)
     assert [round(learning_rate(step, e * 10, 10), 6) for e in (0, 99, 100, 149, 150, 199)] == [
         0.1,
         0.1,
@@ -165,7 +165,7 @@ def test_schedules() -> None:
         0.001,
         0.001,
     ]
-    cycle = Recipe(schedule=Schedule.onecycle, lr=0.2, warmup=0.2, epochs=10)
+    cycle = Recipe(schedule=LrSchedule.onecycle, lr=0.2, warmup=0.2, epochs=10)
     rates = [learning_rate(cycle, i, 10) for i in range(100)]
     assert rates[0] == pytest.approx(0.008)
     assert max(rates) == rates[20] == pytest.approx(0.2)
@@ -174,7 +174,7 @@ def test_schedules() -> None:
 
 
 def test_rewinding_repeats_the_last_rates_of_the_schedule() -> None:
-    whole = Recipe(epochs=10, lr=1.0, schedule=Schedule.step, milestones=[5, 8])
+    whole = Recipe(epochs=10, lr=1.0, schedule=LrSchedule.step, milestones=[5, 8])
     options = FitOptions("finetune", 0, CPU, schedule=whole, offset=7)
     recipe = dataclasses.replace(RECIPE, epochs=3)
     records = fit(network(), pictures(), recipe, options)

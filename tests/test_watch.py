@@ -15,7 +15,7 @@ import pytest
 from conftest import TINY
 from rich.console import Console
 
-from gpw_cli.cli.board import Board, duration, fitted
+from gpw_cli.cli.live_table import LiveTable, duration, fitted
 from gpw_cli.cli.watch import Log
 from gpw_cli.sweep.events import Event, Kind, Reporter
 from gpw_cli.training.loop import EpochRecord
@@ -33,28 +33,28 @@ def record(epoch: int, test: float | None = None) -> EpochRecord:
     return EpochRecord(epoch, 0.4, 86.0, test, 0.1, 2.0)
 
 
-def drawn(board: Board, width: int = 100, height: int = 12) -> list[str]:
+def drawn(table: LiveTable, width: int = 100, height: int = 12) -> list[str]:
     console = Console(record=True, width=width, height=height, file=io.StringIO())
-    console.print(board)
+    console.print(table)
     return console.export_text().rstrip("\n").split("\n")
 
 
-def board_of(count: int) -> tuple[Board, Clock, Reporter, list[str]]:
+def table_of(count: int) -> tuple[LiveTable, Clock, Reporter, list[str]]:
     clock, said = Clock(), list[str]()
-    board = Board([f"sparsity=0.{n:02}" for n in range(count)], said.append, clock)
-    return board, clock, Reporter(board), said
+    table = LiveTable([f"sparsity=0.{n:02}" for n in range(count)], said.append, clock)
+    return table, clock, Reporter(table), said
 
 
 def test_a_row_follows_its_point_from_waiting_to_done() -> None:
-    board, clock, reporter, _ = board_of(3)
-    board(Event("sparsity=0.00", Kind.stored, accuracy=91.5))
-    assert drawn(board)[0] == "3 points: 1 done, 2 waiting (1 from the store)"
+    table, clock, reporter, _ = table_of(3)
+    table(Event("sparsity=0.00", Kind.stored, accuracy=91.5))
+    assert drawn(table)[0] == "3 points: 1 done, 2 waiting (1 from the store)"
     reporter.take("sparsity=0.02")
     reporter.stage("finetune", None)
     clock.now += 10
     reporter.epoch("finetune", record(1, 61.25), 5)
     clock.now += 4
-    totals, header, running, waiting, done = drawn(board)
+    totals, header, running, waiting, done = drawn(table)
     assert totals == "3 points: 1 done, 1 waiting, 1 running (1 from the store)"
     assert header.split() == ["point", "state", "stage", "accuracy", "left"]
     # four epochs of ten seconds, less the four seconds that have passed since
@@ -73,34 +73,34 @@ def test_a_row_follows_its_point_from_waiting_to_done() -> None:
     clock.now += 6
     reporter.stage("simulate", None)
     reporter.progress("simulate: pictures", 1024, 10000)
-    assert "simulate 1,024/10,000" in drawn(board)[2]
+    assert "simulate 1,024/10,000" in drawn(table)[2]
     reporter.done(60.5)
     reporter.take("sparsity=0.01")
     reporter.stage("prune", None)
     clock.now += 5
     # a point took 20 seconds, and this one has run for 5
-    assert drawn(board)[0].endswith("2 done, 1 running (1 from the store), about 15 s left")
+    assert drawn(table)[0].endswith("2 done, 1 running (1 from the store), about 15 s left")
 
 
 def test_training_that_goes_on_from_a_checkpoint_is_paced_by_its_own_epochs() -> None:
-    board, clock, reporter, _ = board_of(1)
+    table, clock, reporter, _ = table_of(1)
     reporter.take("sparsity=0.00")
     reporter.stage("finetune", None)
     clock.now += 3
     reporter.epoch("finetune", record(9), 10)
-    assert drawn(board)[2].split()[-2:] == ["3", "s"]
+    assert drawn(table)[2].split()[-2:] == ["3", "s"]
 
 
 @pytest.mark.parametrize(("count", "height"), [(50, 12), (200, 24), (3, 4)])
 def test_many_points_fit_the_terminal(count: int, height: int) -> None:
-    board, _, reporter, said = board_of(count)
+    table, _, reporter, said = table_of(count)
     for number in range(count // 2):
-        board(Event(f"sparsity=0.{number:02}", Kind.done, accuracy=90.0))
+        table(Event(f"sparsity=0.{number:02}", Kind.done, accuracy=90.0))
     reporter.take(f"sparsity=0.{count - 1:02}")
     reporter.stage("pretrain", None)
     reporter.take(f"sparsity=0.{count - 2:02}")
     reporter.failed("the loss is not finite")
-    lines = drawn(board, height=height)
+    lines = drawn(table, height=height)
     assert len(lines) <= height
     assert f"{count} points: {count // 2} done, " in lines[0]
     assert lines[2].split()[:3] == [f"sparsity=0.{count - 1:02}", "running", "pretrain"]
@@ -112,9 +112,9 @@ def test_many_points_fit_the_terminal(count: int, height: int) -> None:
 
 
 def test_long_names_are_cut_to_the_width() -> None:
-    board = Board(["x" * 300, "y"], print)
-    board(Event("y", Kind.done, accuracy=12.5))
-    lines = drawn(board, width=80)
+    table = LiveTable(["x" * 300, "y"], print)
+    table(Event("y", Kind.done, accuracy=12.5))
+    lines = drawn(table, width=80)
     assert all(len(line) <= 80 for line in lines)
     assert "…" in lines[2]
     assert "12.50 %" in lines[3]

@@ -1,4 +1,4 @@
-"""``gpw pick`` and ``gpw compare``: the answer of a sweep, and of two."""
+"""``gpw pick`` and ``gpw compare``."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def pick(
 def compare(
     first: Folder, second: Folder, results: Results = Path("results"), json: Json = False
 ) -> None:
-    """Two sweeps in one table, and the setting that both have side by side."""
+    """Compare two sweeps, and the networks that both contain."""
     from gpw_cli.report.answer import answers, table
 
     names = (first, second)
@@ -106,7 +106,7 @@ def _nothing(sweep: Sweep, rows: list[Answer]) -> str:
 
 
 def export_command(sweep: Sweep, answer: Answer) -> str:
-    """The command line that makes the first network of ``answer`` again and exports it."""
+    """The command line that runs the first network of ``answer`` again and exports it."""
     point: Any = next(p for p in sweep.manifest["points"] if p["id"] == answer.ids[0])
     axes = [f"{key}={value}" for key, value in point["axes"].items()]
     words = [*sweep.manifest.get("overrides", ()), *axes, "--export", "program/"]

@@ -1,4 +1,4 @@
-"""``gpw cache``: look at and clean the artifact store."""
+"""``gpw cache``: list and clean the artifact store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gpw_cli.errors import UsageError
 if TYPE_CHECKING:
     from gpw_cli.store.gc import Collected, Entry
 
-app = typer.Typer(no_args_is_help=True, help="Look at and clean the artifact store.")
+app = typer.Typer(no_args_is_help=True, help="List and clean the artifact store.")
 Root = Annotated[Path, typer.Option("--store", help="runtime.root: the folder of the store.")]
 
 
 @app.command("ls")
 def ls(store: Root = Path(".gpw"), json: Json = False) -> None:
-    """Every artifact with its state, size, age, what it was made with, and accuracy."""
+    """List all artifacts: state, size, age, inputs and accuracy."""
     from gpw_cli.store.gc import entries
 
     found = entries(_root(store))
@@ -41,14 +41,14 @@ def gc(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Keep nothing of any sweep.")] = False,
     min_age: Annotated[
-        float, typer.Option(min=0, help="Spare what changed in the last so many hours.")
+        float, typer.Option(min=0, help="Keep artifacts that changed within this many hours.")
     ] = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove artifacts that no sweep in results/ refers to, unfinished work and damaged ones.
+    """Remove artifacts that no sweep in results/ refers to, and unfinished and damaged ones.
 
-    What a running gpw uses is always spared.
+    Artifacts that a running gpw process uses are always kept.
     """
     from gpw_cli.store.gc import HOUR, collect
     from gpw_cli.store.records import referenced

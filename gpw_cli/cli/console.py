@@ -1,4 +1,6 @@
-"""Talk goes to stderr, results to stdout. Bars on a terminal; one line an event otherwise."""
+"""Console output: progress on stderr, as bars on a terminal and as lines elsewhere; results on
+stdout.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """One line on stderr."""
+    """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def emit(value: Any) -> None:
-    """A result as JSON on stdout."""
+    """Print a result as JSON on stdout."""
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
 def fact(name: str, value: float | str) -> str:
-    """``min gemm distance 4``: what a target calls a number or a remark of its own."""
+    """``min gemm distance 4``: a number or remark of a target with its name."""
     shown = value if isinstance(value, str) else f"{value:,}"
     return f"{name.replace('_', ' ')} {shown}"
 
@@ -38,15 +40,15 @@ def listener() -> Listener:
 
 
 class Lines:
-    """For logs: a line an epoch, a line a message, a line every few seconds of a download."""
+    """For logs: a line per epoch and message, and every few seconds of a download."""
 
     def __init__(self) -> None:
         self._next = 0.0
-        self._finished: set[str] = set()  # transfers may report their end more than once
+        self._finished: set[str] = set()  # downloads may report their end more than once
         self._begun: set[str] = set()
 
     def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """Say what came from the store, or that a stage is done."""
+        """Report that a stage was found in the store, or is done."""
         if metrics is None:
             self._begun.add(stage)
         else:
@@ -63,7 +65,7 @@ class Lines:
         say(text)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Print at most one line in five seconds, and the last one."""
+        """Print at most one line every five seconds, and the last one."""
         if (time.monotonic() < self._next and done != total) or what in self._finished:
             return
         if done == total:
@@ -95,14 +97,14 @@ class Bars:
         if name not in self._tasks:
             self._tasks[name] = bars.add_task(text, total=total)
         bars.update(self._tasks[name], description=text, completed=done, total=total)
-        if done == total:  # a finished bar leaves; what matters is also said in a line
+        if done == total:  # a finished bar is removed
             bars.remove_task(self._tasks.pop(name))
             if not self._tasks:
                 bars.stop()
                 self._bars = None
 
     def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """Say what came from the store, or that a stage is done."""
+        """Report that a stage was found in the store, or is done."""
         if metrics is None:
             self._begun.add(stage)
         else:

@@ -1,4 +1,4 @@
-"""``gpw cycles``: how fast a network would be, dense and pruned, without data and training."""
+"""``gpw cycles``: the speed of a network, dense and pruned, without data or training."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def cycles(
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Cycles and DRAM bytes by layer, dense and pruned, in seconds: no data, no training.
+    """Cycles and DRAM bytes by layer, dense and pruned, without data or training.
 
-    The weights are those of pretrain.source where there are any, else random; the ranges are those
-    of noise.
+    Weights are those of pretrain.source if it names any, else random. Ranges are calibrated on
+    noise.
     """
     from gpw_cli.config.compose import compose
     from gpw_cli.stages.estimate import estimate
@@ -45,7 +45,7 @@ def cycles(
 
 
 def _lines(found: Estimate) -> list[str]:
-    """A row a layer, then the totals."""
+    """A row per layer, then the totals."""
     width = max(len("layer"), *(len(layer.name) for layer in found.layers))
     pruned = found.pruned is not None
     head = f"{'layer':{width}} {'cycles':>13} {'DRAM bytes':>13}"

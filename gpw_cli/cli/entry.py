@@ -1,11 +1,11 @@
-"""The console script: signals first, the command line second.
+"""The console script: installs signal handlers, then imports the command line.
 
-Ctrl-C ends with 130 and SIGTERM with 143, at any moment and without a traceback. Until the command
-line is imported there is nothing to tidy up, and the process ends on the spot; from then on the
-signal is a KeyboardInterrupt, which ends helper processes and trackers. A second signal, or ten
-seconds, end the process whatever it does. The store is safe in every case.
+Ctrl-C exits with 130 and SIGTERM with 143, at any moment and without a traceback. Before the
+command line is imported, the process exits immediately. Afterwards the signal raises
+KeyboardInterrupt, which ends helper processes and trackers. After a second signal, or ten seconds,
+the process exits in any case. The store stays consistent in all cases.
 
-This module imports nothing of ours, so that as little as possible comes before its handlers.
+This module imports nothing from gpw, so that the handlers are installed as early as possible.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class Signals:
     """What Ctrl-C and SIGTERM do in this process."""
 
     def __init__(self) -> None:
-        self.code: int | None = None  # of the first signal
-        self.tidy = False  # whether there is anything to tidy up
+        self.code: int | None = None  # exit code of the first signal
+        self.tidy = False  # whether there are helper processes or trackers to end
 
     def install(self) -> None:
-        """From now on; a signal that the parent has ignored stays so."""
+        """Install the handlers, except for signals that the parent ignores."""
         for number in CODES:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self.handle)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """One signal."""
+        """Handle a signal."""
         first, self.code = self.code is None, CODES[signal.Signals(number)]
         if not first or not self.tidy:
             self.leave()
-        # what the interrupt leaves half done in other threads and destructors is not worth a word
+        # no messages from other threads and destructors that are interrupted
         sys.unraisablehook = lambda unraisable: None
         threading.excepthook = lambda arguments: None
         timer = threading.Timer(PATIENCE, self.leave)
@@ -49,7 +49,7 @@ class Signals:
         raise KeyboardInterrupt
 
     def leave(self) -> NoReturn:
-        """End here and now."""
+        """Exit immediately."""
         code = self.code or 0
         try:
             sys.stdout.flush()
@@ -59,7 +59,7 @@ class Signals:
         os._exit(code)
 
     def ignore(self) -> None:
-        """The work is done: what comes now is too late to matter."""
+        """Ignore signals from now on; the work is done."""
         for number in CODES:
             signal.signal(number, signal.SIG_IGN)
 
@@ -77,7 +77,7 @@ def main() -> None:
         if signals.code is None:
             raise
         signals.leave()
-    if signals.code is not None:  # swallowed on its way up
+    if signals.code is not None:  # the KeyboardInterrupt was swallowed
         signals.leave()
     signals.ignore()
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""``gpw export``: a network of the store, a file or a sweep's point, for use without gpw."""
+"""``gpw export``: write a network for use without gpw."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def export(
     ] = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """The pruned network as a file of its own: masks applied, dead channels out."""
+    """Write the pruned network to a file, with masks applied and dead channels removed."""
     from gpw_cli.config.compose import compose
     from gpw_cli.stages.deliver import check_format, deliver
     from gpw_cli.stages.pipeline import run
@@ -60,7 +60,7 @@ def export(
 
 
 def _key(source: str) -> str:
-    """The key of the trained network where ``source`` is a point's file, else ``source`` itself."""
+    """The key of the trained network if ``source`` is the file of a point, else ``source``."""
     file = Path(source)
     if file.suffix != ".json" or not file.is_file():
         return source

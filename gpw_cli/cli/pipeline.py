@@ -1,4 +1,4 @@
-"""``gpw run`` and one command a stage: everything up to and including it."""
+"""``gpw run``, and a command per stage that runs everything up to and including it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("run", epilog=EPILOG.format(name="run"))(
         _command(STAGES[-1], "The whole pipeline.")
     )
-    for name in STAGES[:-1]:  # the last one, simulate, has options of its own
+    for name in STAGES[:-1]:  # the last one, simulate, has its own options
         text = f"Up to and including {name}; earlier stages come from the store or are run."
         app.command(name, epilog=EPILOG.format(name=name))(_command(name, text))
 
@@ -63,13 +63,13 @@ def _command(until: str, text: str) -> Callable[..., None]:
 
 
 def print_metrics(artifacts: Mapping[str, Artifact]) -> None:
-    """One line a stage on stdout."""
+    """Print one line per stage on stdout."""
     for name, artifact in artifacts.items():
         print(f"{name:9} {artifact.key}  {_shown(artifact.metrics)}")
 
 
 def print_answer(artifacts: Mapping[str, Artifact]) -> None:
-    """How much faster, for how much accuracy: one line, where a network was simulated."""
+    """Print speed-up and accuracy in one line, if a network was simulated."""
     if "simulate" not in artifacts:
         return
     before, here = artifacts["pretrain"].metrics, artifacts["simulate"].metrics
@@ -87,7 +87,7 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
 def _shown(metrics: dict[str, Any]) -> str:
     parts = []
     if "test_accuracy" in metrics:
-        parts.append(f"{metrics['test_accuracy']:.2f} % of {metrics['n_test']:,} test pictures")
+        parts.append(f"{metrics['test_accuracy']:.2f} % of {metrics['n_test']:,} test images")
     if metrics.get("recipe"):
         epochs = f"{metrics['epochs']} epoch{'' if metrics['epochs'] == 1 else 's'}"
         parts.append(f"recipe {metrics['recipe']}, {epochs}, one seed")
@@ -104,7 +104,7 @@ def _shown(metrics: dict[str, Any]) -> str:
 
 
 def print_plan(steps: Sequence[Step], store: Store, json: bool) -> None:
-    """Every stage with its key, and whether the store has it."""
+    """Print all stages with their keys, and whether the store has them."""
     states = [state_of(store, step) for step in steps]
     if json:
         rows = zip(steps, states, strict=True)
@@ -117,7 +117,7 @@ def print_plan(steps: Sequence[Step], store: Store, json: bool) -> None:
 
 
 def state_of(store: Store, step: Step) -> str:
-    """``stored``, ``to run``, or ``to run again`` with what is wrong with it; changes nothing."""
+    """``stored``, ``to run``, or ``to run again`` with the damage. Changes nothing."""
     reading = store.look(step.stage.name, step.key, step.parent)
     if reading.complete:
         return STORED

@@ -1,4 +1,4 @@
-"""``gpw simulate``: the pipeline's last stage, also for a checkpoint from elsewhere."""
+"""``gpw simulate``: the last stage of the pipeline, also for a checkpoint."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def simulate(
         str | None,
         typer.Option(
             help="Weights to simulate as they are: a safetensors or PyTorch file, an artifact's "
-            "folder, or its key (a unique beginning is enough)."
+            "folder, or its key (a unique prefix is enough)."
         ),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=0, help="Test pictures to run; 0, the default: all.")
+        int | None, typer.Option(min=0, help="Test images to run; 0, the default: all.")
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Write insn.bin, dram.bin, expected.bin, manifest.json.")
@@ -118,10 +118,10 @@ def _extra(
 
 
 def _print_cycles(target: str, metrics: Mapping[str, Any]) -> None:
-    """The run in one line: what every target measures, then its own units and counts."""
+    """Print a run in one line: common metrics, then the units and counts of the target."""
     over = metrics["cycles"] / metrics["bound_cycles"] - 1
     pictures = metrics.get("pictures_per_run", 1)
-    run = f" for {pictures} pictures" if pictures > 1 else ""
+    run = f" for {pictures} images" if pictures > 1 else ""
     parts = [
         f"{target}: {metrics['cycles']:,} cycles{run} ({metrics['milliseconds']:.3f} ms at "
         f"{metrics['clock_mhz']:g} MHz), {100 * over:.1f} % above the bound of the hardware",
@@ -138,13 +138,13 @@ def _print_cycles(target: str, metrics: Mapping[str, Any]) -> None:
 
 
 def _units(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """``GEMM busy 76.8 %`` for every unit whose utilisation was measured."""
+    """``GEMM busy 76.8 %`` for each unit."""
     for name, value in metrics.items():
         if name.endswith(_BUSY):
             yield f"{name.removesuffix(_BUSY).upper().replace('_', ' ')} busy {100 * value:.1f} %"
 
 
 def _own(metrics: Mapping[str, Any]) -> list[str]:
-    """The counts and remarks that only this target has."""
+    """Counts and remarks that only this target has."""
     names = [name for name, value in metrics.items() if type(value) in (int, str)]
     return [name for name in names if name not in _SHARED]

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 def sweep(
     overrides: Overrides = None,
     name: Annotated[
-        str | None, typer.Option(help="Folder below results/; default: named by its content.")
+        str | None, typer.Option(help="Folder below results/; default: a digest of the sweep.")
     ] = None,
     until: Annotated[
         str | None, typer.Option(help=f"The last stage of every point; default: {STAGES[-1]}.")
@@ -102,7 +102,7 @@ def _preflight(planned: Sweep, talk: Listener) -> None:
 
 
 def _executor(cluster: str | None, jobs: str | None) -> tuple[Executor, bool]:
-    """Where the points run, and whether several processes run them."""
+    """The executor, and whether it runs several processes."""
     from gpw_cli.sweep.cluster import SLURM, on_cluster
     from gpw_cli.sweep.jobs import parse_jobs
     from gpw_cli.sweep.processes import processes
@@ -160,7 +160,7 @@ def report(
     ),
     json: Json = False,
 ) -> None:
-    """Every table and figure again, from the stored results alone."""
+    """Make all tables and figures again from the stored results."""
     from gpw_cli.report.build import build_report
     from gpw_cli.report.fresh import mark_fresh, sweep_folders
 

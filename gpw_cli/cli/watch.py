@@ -1,4 +1,4 @@
-"""What ``gpw sweep`` shows while it runs: a live table on a terminal, a line an event otherwise.
+"""Progress of ``gpw sweep``: a live table on a terminal, else a line per event.
 
 with watched(sweep, several=True) as send:
     run_sweep(sweep, send, processes(2))
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def watched(sweep: Sweep, *, several: bool) -> Iterator[Send]:
-    """Where the events of ``sweep`` go; several: more than one process makes its points."""
+    """The receiver of the events of ``sweep``; several: more than one process runs points."""
     ids = [point.id for point in sweep.points]
     if not sys.stderr.isatty():
         yield Log(len(ids), several=several)
@@ -29,26 +29,26 @@ def watched(sweep: Sweep, *, several: bool) -> Iterator[Send]:
     from rich.console import Console
     from rich.live import Live
 
-    from gpw_cli.cli.board import Board
+    from gpw_cli.cli.live_table import LiveTable
 
     console = Console(stderr=True)
-    board = Board(ids, lambda text: console.print(text, markup=False, highlight=False))
-    with Live(board, console=console, refresh_per_second=4, transient=True):
-        yield board
+    table = LiveTable(ids, lambda text: console.print(text, markup=False, highlight=False))
+    with Live(table, console=console, refresh_per_second=4, transient=True):
+        yield table
 
 
 class Log:
-    """One line an event; the point's name comes before it where several are made at once."""
+    """One line per event, prefixed with its point if several points run at once."""
 
     def __init__(self, count: int, *, several: bool) -> None:
         self.count, self.several = count, several
         self._ended: set[str] = set()
-        self._begun: dict[str, set[str]] = {}  # point -> its stages that run
+        self._begun: dict[str, set[str]] = {}  # point -> its running stages
         self._transfers: dict[str, Lines] = {}
         self._lock = threading.Lock()  # events come from several threads
 
     def __call__(self, event: Event) -> None:
-        """Print what is new in ``event``."""
+        """Print ``event``, unless it says nothing new."""
         with self._lock:
             if event.kind is Kind.progress:
                 lines = self._transfers.setdefault(event.point, Lines())
@@ -74,7 +74,7 @@ class Log:
         elif event.kind is Kind.message:
             yield self._who(event) + event.text
         elif event.kind is not Kind.progress and event.point not in self._ended:
-            self._ended.add(event.point)  # more than one process may find that it has ended
+            self._ended.add(event.point)  # several processes may report the same end
             if event.kind is not Kind.stored:
                 what = "done" if event.kind is Kind.done else f"failed: {event.text}"
                 yield f"point {event.point} {what}  ({len(self._ended)} of {self.count})"

@@ -1,9 +1,9 @@
-"""The sweep grammar: ``lo:hi[:step]`` in exact decimals and comma lists, expanded to points.
+"""The sweep grammar: ``lo:hi[:step]`` in exact decimals, comma lists, and their expansion.
 
     >>> expand(["sparsity=0.5:0.7", "scheme=block,gpw"])[1]
     {'sparsity': ['0.5', '0.6', '0.7'], 'scheme': ['block', 'gpw']}
 
-Hydra's own float ``range`` is not used: its number of points changes with its version.
+Hydra's float ``range`` is not used, because its number of points depends on its version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gpw_cli.errors import UsageError
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"({NUMBER}):({NUMBER})(?::({NUMBER}))?")
 DEFAULT_GRID: Mapping[str, list[str]] = {"scheme": ["dense", "block", "gpw"]}
-MAX_POINTS = 10_000  # of one range
+MAX_POINTS = 10_000  # in one range
 MAX_DIGITS = 12
 SCHEME = settings("scheme")
 # what makes a dense network train on (stages/pipeline.py), and its value when it does not
@@ -28,9 +28,10 @@ EXPERIMENT_KEYS = ("experiment", "+experiment")
 
 
 def decimal_range(text: str) -> list[str]:
-    """``lo:hi`` or ``lo:hi:step``, both ends included; default step: one unit of the last digit.
+    """The values of ``lo:hi`` or ``lo:hi:step``, both ends included.
 
-    Raises UsageError for hi < lo, a step that is not positive, or one that misses hi.
+    The default step is one unit of the last digit. Raises UsageError for hi < lo, a step that is
+    not positive, and a step that misses hi.
     """
     match = RANGE.fullmatch(text)
     if match is None:
@@ -54,7 +55,7 @@ def decimal_range(text: str) -> list[str]:
 
 
 def _is_extreme(number: str) -> bool:
-    """Whether it takes more digits than decimal arithmetic keeps exactly."""
+    """Whether ``number`` has too many digits for exact arithmetic."""
     _, _, exponent = number.lower().partition("e")
     if len(number) > 2 * MAX_DIGITS or len(exponent) > 3:
         return True
@@ -68,13 +69,13 @@ def _exponent(value: Decimal) -> int:
 
 
 def plain(value: Decimal) -> str:
-    """Without exponent or trailing zeros: 0.50 -> '0.5', 1E+1 -> '10'."""
+    """``value`` without exponent and trailing zeros: 0.50 -> '0.5', 1E+1 -> '10'."""
     text = format(value.normalize(), "f")
     return "0" if text == "-0" else text
 
 
 def values(text: str) -> list[str]:
-    """All values of one override's right-hand side, in order, without repeats."""
+    """The values on the right-hand side of an override, in order, without repeats."""
     if text[:1] in "[{'\"" or "(" in text:
         return [text]
     parts = [part.strip() for part in text.split(",")]
@@ -89,11 +90,11 @@ def _is_range(text: str) -> bool:
 
 
 def expand(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """(fixed overrides, axes): what has one value, and what is swept, default axis first.
+    """(fixed overrides, axes): settings with one value, and swept settings, default axis first.
 
-    The default grid (block against gpw, and the dense network) is added unless ``scheme``,
-    ``pruning`` or an experiment is given. Raises UsageError for values that have no meaning, and
-    for one setting that is both fixed and swept.
+    The default axis (block, gpw and the dense network) is added unless ``scheme``, ``pruning`` or
+    an experiment is given. Raises UsageError for invalid values, and for a setting that is both
+    fixed and swept.
     """
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
@@ -121,10 +122,10 @@ def _refuse_repeats(fixed: Sequence[str], axes: Mapping[str, list[str]]) -> None
 def overlaid(
     grids: Sequence[Mapping[str, str]], fixed: Sequence[str], axes: Mapping[str, list[str]]
 ) -> list[dict[str, list[str]]]:
-    """The grids of an experiment with the command line's values in place of their own.
+    """The grids of an experiment, with values from the command line replacing its own.
 
-    fixed, axes: from ``expand``. An override takes its axis out of every grid, in whatever form
-    either is written; an axis that a grid does not have is added to it.
+    fixed, axes: from ``expand``. A fixed override removes its axis from all grids, whatever form it
+    is written in. A new axis is added to all grids.
     """
     given = frozenset[str]().union(*(settings(name) for name in [*map(_name, fixed), *axes]))
     return [
@@ -135,7 +136,7 @@ def overlaid(
 
 
 def in_order(overrides: Sequence[str]) -> list[str]:
-    """Those that make many settings first, so that a narrower one is not undone by a wider."""
+    """``overrides`` with groups before single settings, so that groups do not undo those."""
     return sorted(overrides, key=lambda text: -len(settings(_name(text))))
 
 
@@ -146,9 +147,9 @@ def _name(override: str) -> str:
 def product(
     axes: Mapping[str, list[str]], trained: Mapping[str, str] = DENSE_TRAINED
 ) -> list[dict[str, str]]:
-    """Every combination, the last axis fastest; the dense network only once for all sparsities.
+    """All combinations, last axis fastest, with a single dense network for all sparsities.
 
-    trained: the settings of ``DENSE_TRAINED`` as they are where no axis sets them.
+    trained: the settings of ``DENSE_TRAINED``, for those that no axis sets.
     """
     points = [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
     found = [_without_pruning(point, trained) if _dense(point) else point for point in points]
@@ -160,7 +161,7 @@ def _dense(point: Mapping[str, str]) -> bool:
 
 
 def _without_pruning(point: Mapping[str, str], trained: Mapping[str, str]) -> dict[str, str]:
-    """The axes that matter to a network that is not pruned."""
+    """The axes of ``point`` that apply to a dense network."""
     unused: tuple[str, ...] = ("pruning.", "finetune.", "train@finetune.")
     if any(point.get(key, value).lower() not in ("false", "0") for key, value in trained.items()):
         unused = ("pruning.",)

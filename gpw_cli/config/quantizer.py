@@ -1,13 +1,13 @@
-"""How a trained network becomes integers: independent knobs; conf/quantizer holds the presets.
+"""Quantizer settings, which are independent of each other; presets are in conf/quantizer.
 
     tvm_single   TVM's VTA flow: one activation scale for the whole network, 8-bit biases
-    profile      NEST-C: one profiled scale a tensor, truncating shifts, nothing fused
-    nest_fused   the same, with each convolution taking its ReLU's scale (papers/001, eq. 4)
+    profile      NEST-C: one profiled scale per tensor, truncating shifts, no fusion
+    nest_fused   as profile, but each convolution has the scale of its ReLU (papers/001, eq. 4)
     best         ours
-    sdp          ours for NVDLA's post-processor (SDP): any scale, one for each output channel
+    sdp          ours for NVDLA's post-processor (SDP): arbitrary scales, one per output channel
 
-But for the last, every activation scale is a power of two times one common factor, so every rescale
-is a shift.
+In all but sdp, every activation scale is a power of two times a common factor, so that every
+rescale is a shift.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ ScaleMode = StrEnum("ScaleMode", ["global", "per_tensor"])
 
 
 class Observer(StrEnum):
-    """Which threshold of |x| a scale must reach."""
+    """The clipping threshold of |x| that determines a scale."""
 
-    minmax = "minmax"  # the largest value seen
+    minmax = "minmax"  # the largest value in calibration
     percentile = "percentile"
-    mse = "mse"  # least squared error of quantizing with it
+    mse = "mse"  # least squared quantization error
     kl = "kl"  # least Kullback-Leibler divergence (TensorRT, MXNet, TVM)
 
 
 class PotRule(StrEnum):
-    """How a scale becomes a power of two."""
+    """How a scale is rounded to a power of two."""
 
     ceil = "ceil"
     nearest = "nearest"  # in log2
-    mse = "mse"  # the power of two of least squared error
+    mse = "mse"  # the power of two with the least squared error
 
 
 class Rounding(StrEnum):
-    """What a rescale does with the bits it shifts out."""
+    """How a rescale rounds the bits that it shifts out."""
 
-    round = "round"  # adds half first, as TVM
+    round = "round"  # adds one half first, as TVM
     truncate = "truncate"  # floors, as NEST-C
 
 
 class Residual(StrEnum):
-    """How the two summands of an addition that is not fused reach one scale."""
+    """How the summands of an addition that is not fused get the same scale."""
 
-    unify = "unify"  # both tensors get one scale
+    unify = "unify"  # both tensors have one scale
     shift = "shift"  # the coarser one is shifted left
 
 
 class Fusion(StrEnum):
-    """What the fuse stage does with what follows a convolution."""
+    """Which nodes behind a convolution are fused into it."""
 
     none = "none"
     relu = "relu"  # convolution + ReLU (papers/001, eq. 4)
@@ -62,11 +62,11 @@ class Fusion(StrEnum):
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """One quantization; part of the cache key of the stages quantize and fuse."""
+    """Quantizer settings; part of the key of the stages quantize and fuse."""
 
     name: str = "best"
     scale_mode: ScaleMode = ScaleMode.per_tensor
-    # scale_mode global: global_scale / 2^(act_bits-1) is the scale of every activation, the picture
+    # scale_mode global: global_scale / 2^(act_bits-1) is the scale of every activation, the image
     # included
     global_scale: float = 8.0
     observer: Observer = Observer.mse
@@ -76,30 +76,32 @@ class QuantizerConfig:
     step_margin: float = 1.0  # scale = T / (2^(b-1) - margin): 1 papers/001, 0.5 NEST-C, 0 TVM
     weight_bits: int = 8
     act_bits: int = 8
-    # at least so many bits for the input and the first and last weights; in scale_mode global more
-    # bits for the input only widen its range, it has the one scale
+    # minimum bits of the input and of the first and last weights; in scale_mode global more bits
+    # for the input only widen its range
     edge_bits: int = 8
-    bias_bits: int = 32  # 32: at the accumulator's scale; 8: an own power-of-two scale, as TVM
+    bias_bits: int = (
+        32  # 32: at the accumulator's scale; 8: with its own power-of-two scale, as TVM
+    )
     rounding: Rounding = Rounding.round
-    # 0: a rescale only shifts; else it first multiplies by a signed integer of so many bits, and
-    # scales need be no powers of two (but of weights whose sums a shortcut joins)
+    # 0: a rescale is a shift; else it multiplies by a signed integer of this many bits first, and
+    # scales need not be powers of two (except for weights whose sums are added to a shortcut)
     multiplier_bits: int = 0
     scale_floor: int | None = None  # no int8 scale below 2^scale_floor (NEST-C: -7)
-    clip_low: int = -127  # lowest 8-bit code, -127 or -128; fewer bits alike
+    clip_low: int = -127  # lowest 8-bit code, -127 or -128; likewise for fewer bits
     residual: Residual = Residual.unify
-    per_channel: bool = False  # one weight scale an output channel: a tensor-tensor shift
+    per_channel: bool = False  # a weight scale per output channel: a tensor-tensor shift
     fusion: Fusion = Fusion.add
     logit_bits: int = 32  # 8, 16 or 32
-    equalise: bool = True  # weights across layers, before calibration (Nagel et al. 2019)
-    bias_correction: bool = True  # takes the weights' mean rounding error out of the biases
-    wrap_last_add: bool = False  # TVM's last addition is stored without a clip: it wraps
-    # bits that a fused convolution's output scale may be raised by where its upper clip is then
-    # proven idle, so that the NPU need not run it
+    equalise: bool = True  # cross-layer equalisation before calibration (Nagel et al. 2019)
+    bias_correction: bool = True  # subtract the mean weight rounding error from the biases
+    wrap_last_add: bool = False  # as TVM: the last addition has no clip and wraps around
+    # how many bits the output scale of a fused convolution may grow to make its upper clip
+    # redundant, which saves a pass on the NPU
     headroom: int = 0
-    calibration: int = 512  # training pictures
+    calibration: int = 512  # training images
 
     def __post_init__(self) -> None:
-        """UsageError names the first value out of its range."""
+        """Raise UsageError for the first value out of range."""
         self._among("weight_bits", range(2, 9))
         self._among("act_bits", range(2, 9))
         self._among("edge_bits", range(2, 9))

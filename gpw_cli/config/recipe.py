@@ -1,7 +1,7 @@
-"""A training recipe: everything that changes what a run of the training loop computes.
+"""Training recipes: all settings that affect the result of a training run.
 
-The two shipped recipes live in ``conf/train``; ``paper`` is the schedule of papers/000
-(200 epochs, batch 128, SGD, weight decay 1e-4), ``fast`` a one-cycle schedule.
+The shipped recipes are in ``conf/train``. ``paper`` is the schedule of papers/000 (200 epochs,
+batch size 128, SGD, weight decay 1e-4), ``fast`` a one-cycle schedule.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Schedule(StrEnum):
-    """How the learning rate moves: constant steps down, or one rise and one fall."""
+class LrSchedule(StrEnum):
+    """The learning-rate schedule: decreasing steps, or a single rise and fall."""
 
     step = "step"
     onecycle = "onecycle"
 
 
 class Precision(StrEnum):
-    """Arithmetic of the forward and backward pass; ``auto`` is bf16 where the device is faster."""
+    """Arithmetic of forward and backward pass; ``auto``: bf16 if the device computes it faster."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -28,7 +28,7 @@ class Precision(StrEnum):
 
 
 class Padding(StrEnum):
-    """What stands around a picture before the random crop."""
+    """Padding of an image before the random crop."""
 
     zero = "zero"
     reflect = "reflect"
@@ -36,12 +36,12 @@ class Padding(StrEnum):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training schedule; part of the cache key of the stage that uses it."""
+    """A training recipe; part of the key of the stage that uses it."""
 
     name: str = "fast"
     epochs: int = 50
     batch_size: int = 128
-    schedule: Schedule = Schedule.onecycle
+    schedule: LrSchedule = LrSchedule.onecycle
     lr: float = 0.2  # onecycle: the peak
     warmup: float = 0.2  # onecycle: share of the steps that rise to the peak
     milestones: list[int] = field(default_factory=list)  # step: epochs at which lr drops
@@ -58,7 +58,7 @@ class Recipe:
     eval_every: int = 5  # epochs between evaluations; the last epoch is always evaluated
 
 
-_RANGES = {  # both ends included; none is infinite
+_RANGES = {  # both ends included; no value may be infinite
     "epochs": (0, math.inf),
     "batch_size": (1, math.inf),
     "lr": (0, math.inf),
@@ -73,7 +73,7 @@ _RANGES = {  # both ends included; none is infinite
 
 
 def problems(recipe: Recipe, name: str) -> Iterator[str]:
-    """What is wrong with the values of ``recipe``, a line each; ``name``: the key of the recipe."""
+    """Errors in the values of ``recipe``, a line each; ``name``: the key of the recipe."""
     for field_, (low, high) in _RANGES.items():
         value = getattr(recipe, field_)
         if not low <= value <= high or value == math.inf:  # nan too

@@ -1,8 +1,8 @@
-"""The part of a configuration that describes an NPU: typed by the family that it names.
+"""The target of a configuration, typed by its family.
 
     load_target("vta_pynq", VtaConfig).timing.fetch_batch        # 128 instructions
 
-Each option in ``conf/target`` says its ``family``; ``targets/registry.py`` knows the schema.
+Each option in ``conf/target`` has a ``family``, whose schema is in ``targets/registry.py``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ C = TypeVar("C", bound=TargetConfig)
 
 
 def typed(target: DictConfig) -> DictConfig:
-    """The node ``target``, plain as its YAML file is, as its family's schema.
+    """The untyped node ``target`` of a YAML file, converted to the schema of its family.
 
-    Raises UsageError for a family that is not there, OmegaConf's errors for a value of a wrong type
-    or a key that the family does not have.
+    Raises UsageError for an unknown family, and errors of OmegaConf for unknown keys and values of
+    a wrong type.
     """
     from omegaconf import OmegaConf
 
@@ -35,7 +35,7 @@ def typed(target: DictConfig) -> DictConfig:
 
 
 def writable(node: DictConfig) -> DictConfig:
-    """A schema without its read-only flags: OmegaConf takes `frozen` as "may not be merged"."""
+    """``node`` without read-only flags, which OmegaConf sets for frozen dataclasses."""
     from omegaconf import DictConfig, OmegaConf
 
     OmegaConf.set_readonly(node, None)
@@ -49,7 +49,7 @@ def writable(node: DictConfig) -> DictConfig:
 def load_target(name: str, schema: type[C]) -> C:
     """``conf/target/NAME.yaml`` as the configuration of its family, whose class is ``schema``.
 
-    Raises UsageError for a name that is not there, or that is another family's.
+    Raises UsageError for an unknown name, or one of another family.
     """
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf

@@ -1,7 +1,7 @@
-"""Which groups of a network go, as the configuration says: what prune and gradual pruning share.
+"""Choose the groups to remove, as configured, for prune and for gradual pruning.
 
-chosen = choose_masks(job, model)                              # prune: all at once
-chosen = choose_masks(job, model, weights=full, share=0.4)     # finetune: a step on the way
+chosen = choose_masks(job, model)                              # prune: in one step
+chosen = choose_masks(job, model, weights=full, share=0.4)     # finetune: one of several steps
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """``masks``: those of ``result`` and, unless ``keep_shift``, of the batch norms that go with
+    """``masks``: those of ``result`` and, unless ``keep_shift``, those of batch norms.
 
-    them; ``measured``: what choosing them measured, as metrics.
+    ``measured``: metrics of the choice.
     """
 
     result: PruneResult
@@ -40,10 +40,11 @@ class Chosen:
 def choose_masks(
     job: Job, model: nn.Module, weights: Mapping[str, Tensor] | None = None, share: float = 1.0
 ) -> Chosen:
-    """The masks that the pruning group asks for.
+    """The masks that the ``pruning`` settings ask for.
 
-    weights: parameters to score in place of the model's own; gradients are the model's. share:
-    of what goes in the end (of the sparsity, or of the cycles above the budget).
+    weights: parameters to score instead of those of the model; gradients are those of the model.
+    share: the share to remove of what the settings ask for (the sparsity, or the cycles above the
+    budget).
     """
     pruning = job.config.pruning
     names = prunable_layers(model, pruning.include_first, pruning.include_last)

@@ -1,9 +1,9 @@
-"""The pruned network as a file of its own: what ``gpw export`` writes.
+"""Write the pruned network to a file: ``gpw export``.
 
     deliver(Path("net.onnx"), config, services, artifacts)
 
-Masks are applied and what is dead is out. A format is one entry of ``FORMATS``; its suffix chooses
-it, and a name without suffix is the folder of a program for the target.
+Masks are applied and dead nodes removed. The suffix selects the format, an entry of ``FORMATS``; a
+name without suffix is a folder for the program of the target.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gpw_cli.store.store import Artifact
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run up to ``fuse``, with ``images`` float32 [2, C, H, W] to trace with."""
+    """A finished run up to ``fuse``; ``images``: float32 [2, C, H, W] for tracing."""
 
     config: Config
     services: Services
@@ -42,7 +42,7 @@ class Source:
     images: Tensor
 
     def graph(self) -> Graph:
-        """The float network without what is dead, its batch norms folded."""
+        """The float network without dead nodes, with folded batch norms."""
         trained = self.artifacts.get("finetune", self.artifacts["pretrain"])
         model, _ = load_network(trained, self.config)
         images = self.services.pictures(self.config)
@@ -78,7 +78,7 @@ def _onnx_int8(source: Source, file: Path) -> None:
     onnx.save(quantized_model(load(source.artifacts["fuse"].path)), file)
 
 
-# (suffix, int8) -> what writes it
+# (suffix, int8) -> writer
 FORMATS: Mapping[tuple[str, bool], Callable[[Source, Path], None]] = {
     (".pt2", False): _torch_program,
     (".safetensors", False): _weights,
@@ -88,7 +88,7 @@ FORMATS: Mapping[tuple[str, bool], Callable[[Source, Path], None]] = {
 
 
 def check_format(to: Path, int8: bool) -> None:
-    """Raises UsageError for a name that no format has."""
+    """Raise UsageError for a name that has no known format."""
     if to.suffix and (to.suffix, int8) not in FORMATS:
         known = ", ".join(suffix + (" with --int8" if q else "") for suffix, q in FORMATS)
         raise UsageError(
@@ -116,7 +116,7 @@ def deliver(
     *,
     int8: bool = False,
 ) -> None:
-    """Write ``to``; a file appears whole or not at all. UsageError where it cannot be written."""
+    """Write ``to`` atomically. Raises UsageError if it cannot be written."""
     check_format(to, int8)
     if not to.suffix:
         export_to(to, config, services, artifacts)

@@ -1,4 +1,4 @@
-"""fuse: convolution + ReLU takes ReLU's scale (papers/001, eq. 4), an addition comes before it."""
+"""fuse: fused integer network, convolutions with the scale of their ReLU (papers/001, eq. 4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpw_cli.stages.pipeline import Job
 
 
 def build(job: Job) -> dict[str, Any]:
-    """The fused integer graph, and the accuracy before and after."""
+    """The fused integer graph, and the accuracy before and after fusion."""
     job.services.device()
     unfused, quantizer = job.upstream["quantize"], job.config.quantizer
     graph = float_io.load(unfused.path) or float_graph(job)  # artifacts of gpw <= 0.1 lack it

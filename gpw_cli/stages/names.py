@@ -1,9 +1,9 @@
-"""The pipeline as a literal list. Importing this costs nothing.
+"""The stages of the pipeline as a literal list. Importing this costs nothing.
 
-A stage is the module of its name in ``gpw_cli/stages`` with ``build(job: Job) -> metrics``,
-imported when it has to run, and the function of its name in ``stages/inputs.py``, which gives its
-own part of the key. Raise ``version`` by hand when a stage computes something else from the same
-inputs (hashing sources would rerun everything for every changed comment).
+A stage consists of the module of its name in ``gpw_cli/stages`` with ``build(job: Job) ->
+metrics``, imported when it runs, and the function of its name in ``stages/inputs.py``, which
+returns its part of the key. Increase ``version`` when the results of a stage change for the same
+inputs. (Keys from hashes of the source would rerun everything for each changed comment.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stage:
-    """One link of the chain."""
+    """One stage of the pipeline."""
 
     name: str
     version: int

@@ -1,4 +1,4 @@
-"""Networks in artifacts: weights in safetensors, the architecture in ``network.json``."""
+"""Networks in artifacts: weights as safetensors, the architecture in ``network.json``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WEIGHTS, NETWORK, MASKS, HISTORY = (
 def fresh_network(
     config: Config, classes: int, channels: int
 ) -> tuple[nn.Module, dict[str, object]]:
-    """A newly initialised network and the description that rebuilds it."""
+    """A newly initialised network and its description for ``network.json``."""
     described: dict[str, object] = {
         "name": config.model.name,
         "classes": classes,
@@ -53,7 +53,7 @@ def fresh_network(
 
 
 def build_described(described: Mapping[str, Any]) -> nn.Module:
-    """The network that ``network.json`` describes, newly initialised."""
+    """The network of a ``network.json``, newly initialised."""
     return build_model(
         described["name"],
         described["classes"],
@@ -65,7 +65,7 @@ def build_described(described: Mapping[str, Any]) -> nn.Module:
 
 
 def give_weights(config: Config, model: nn.Module) -> Path | None:
-    """Loads what ``pretrain.source`` names into ``model``; its file, None: nothing is given."""
+    """Load the weights of ``pretrain.source`` into ``model``; returns their file, if any."""
     source = weights_file(config)
     if source is not None:
         if is_named(config.pretrain.source):
@@ -75,39 +75,39 @@ def give_weights(config: Config, model: nn.Module) -> Path | None:
 
 
 def require_outputs(config: Config, model: nn.Module, classes: int) -> None:
-    """Raises UsageError where a network of the user's own does not give a number a class."""
+    """Raise UsageError unless the user's own network gives one logit per class."""
     channels, size = picture_shape(config)
     try:
         with torch.no_grad():
             shape = tuple(model.eval()(torch.zeros(1, channels, size, size)).shape)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UsageError(
-            f"model={config.model.name}: does not take a picture of {channels}x{size}x{size}: "
+            f"model={config.model.name}: does not take an image of {channels}x{size}x{size}: "
             f"{str(error).splitlines()[0]}; say which with data.size and data.channels"
         ) from error
     if shape != (1, classes):
         raise UsageError(
-            f"model={config.model.name}: gives {list(shape)} for a picture, but "
+            f"model={config.model.name}: gives {list(shape)} for an image, but "
             f"data={config.data.name} has {classes} classes: it must give [1, {classes}]"
         )
 
 
 def save_network(work: Path, model: nn.Module, described: Mapping[str, object]) -> None:
-    """Write weights and description."""
+    """Write the weights and the description."""
     save_weights(work / WEIGHTS, model.state_dict())
     (work / NETWORK).write_text(json.dumps(described, indent=1))
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file of contiguous CPU tensors (channels_last memory order is not kept)."""
+    """Write contiguous CPU tensors to a safetensors file; channels_last is not kept."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def load_network(artifact: Artifact, config: Config) -> tuple[nn.Module, dict[str, object]]:
     """The network of an artifact, on the CPU, and its description.
 
-    Code of the user's own is run only from where ``config`` names it, never from where the artifact
-    does. Raises CheckpointError for an artifact of other code.
+    The user's own code runs only from the file that ``config`` names, never from one that the
+    artifact names. Raises CheckpointError for an artifact of other code.
     """
     described = json.loads(artifact.file(NETWORK).read_text())
     if "own" in described or is_own(described["name"]):
@@ -125,7 +125,7 @@ def load_masks(artifact: Artifact) -> dict[str, Tensor]:
 
 
 def picture_of(job: Job) -> tuple[int, int, int]:
-    """[C, H, W] of the pictures that the network sees."""
+    """[C, H, W] of the input images."""
     return picture_shape_of(job.services.pictures(job.config))
 
 
@@ -136,7 +136,7 @@ def picture_shape_of(pictures: Pictures) -> tuple[int, int, int]:
 
 
 def evaluate(job: Job, model: nn.Module) -> dict[str, object]:
-    """Test accuracy (percent, fp32) and the number of pictures it was measured on."""
+    """Test accuracy (percent, fp32) and the number of test images."""
     from gpw_cli.training.evaluate import accuracy
 
     pictures = job.services.pictures(job.config)

@@ -1,9 +1,9 @@
-"""Before anything is trained: can the network be traced, quantized and compiled at all?
+"""Check before training that the network can be traced, quantized and compiled.
 
     preflight([(config, plan(config))], store)      # UnsupportedError lists all that cannot run
 
-It takes seconds, and only where some training is to be done: a run whose trained networks are in
-the store pays nothing, and importing this imports no torch.
+The check takes seconds. It is skipped if the trained networks are in the store already. Importing
+this imports no torch.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Wanted:
-    """One configuration and the stages that it is to go through."""
+    """A configuration and the stages to run."""
 
     config: Config
     steps: Sequence[Step]
 
     def trains(self, store: Store) -> bool:
-        """Whether some training is missing in the store."""
+        """Whether a trained network is missing in the store."""
         trained = ["finetune"] if weights_file(self.config) else ["pretrain", "finetune"]
         return any(
             step.stage.name in trained
@@ -46,7 +46,7 @@ class Wanted:
         )
 
     def subject(self) -> dict[str, Any]:
-        """All that decides whether it compiles: equal for most points of a sweep."""
+        """The settings that decide whether it compiles; most points of a sweep share them."""
         config = self.config
         return {
             "model": to_plain(config.model),
@@ -58,10 +58,9 @@ class Wanted:
 
 
 def preflight(wanted: Iterable[Wanted], store: Store) -> None:
-    """Checks every different network, quantizer and target of ``wanted`` that is to be trained.
+    """Check each distinct combination of network, quantizer and target that needs training.
 
-    Raises UnsupportedError: all that cannot run, each with its place; of several networks, the
-    report of each.
+    Raises UnsupportedError with all unsupported operators and where they are, for each combination.
     """
     subjects: dict[str, tuple[Config, str]] = {}
     for one in wanted:

@@ -1,4 +1,4 @@
-"""pretrain: a dense network, trained from scratch or taken from a file (ours or a foreign one)."""
+"""pretrain: a dense network, trained from scratch or read from a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _trained(job: Job, model: nn.Module) -> dict[str, Any]:
 
 
 def build(job: Job) -> dict[str, Any]:
-    """Weights, description, and the accuracy on the test pictures."""
+    """Weights, description, and test accuracy."""
     config = job.config
     pictures = job.services.pictures(config)
     # epoch -1 is the initialisation

@@ -1,4 +1,4 @@
-"""The compiled program of a finished run, for a file: exported, or as a trace of its cycles."""
+"""Write the compiled program of a finished run, or a trace of its cycles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpw_cli.targets.registry import npu_of
 
 
 def check_offered(config: Config, *, export: bool, trace: bool) -> None:
-    """Raises UsageError for what the target cannot write: before anything runs."""
+    """Raise UsageError, before anything runs, for output that the target does not offer."""
     program = npu_of(config.target).program
     if export and not issubclass(program, Exports):
         raise _not_offered("--export", config)
@@ -28,7 +28,7 @@ def check_offered(config: Config, *, export: bool, trace: bool) -> None:
 
 def _not_offered(option: str, config: Config) -> UsageError:
     return UsageError(
-        f"{option}: target {config.target.name} has nothing to write there, it only counts cycles; "
+        f"{option}: target {config.target.name} does not offer it, it only counts cycles; "
         "leave the option out"
     )
 
@@ -36,7 +36,10 @@ def _not_offered(option: str, config: Config) -> UsageError:
 def export_to(
     folder: Path, config: Config, services: Services, artifacts: Mapping[str, Artifact]
 ) -> None:
-    """``gpw simulate --export``: the program with the first test image; UsageError if refused."""
+    """``gpw simulate --export``: write the program with the first test image.
+
+    Raises UsageError if the folder cannot be written.
+    """
     graph = load(artifacts["fuse"].path)
     first = services.pictures(config).test.images[:1]
     image = quantize_input(graph, normalise(first, graph.mean, graph.std))[0]
@@ -47,7 +50,7 @@ def export_to(
 
 
 def trace_to(file: Path, config: Config, artifacts: Mapping[str, Artifact]) -> None:
-    """``gpw simulate --trace``: UsageError where the file cannot be written."""
+    """``gpw simulate --trace``; raises UsageError if the file cannot be written."""
     compiled = npu_of(config.target).compile(load(artifacts["fuse"].path))
     if not isinstance(compiled, Traces):
         raise _not_offered("--trace", config)

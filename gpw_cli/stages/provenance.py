@@ -1,4 +1,4 @@
-"""Who made an artifact, with what: recorded in every manifest, part of no key."""
+"""Versions and machine that made an artifact: recorded in every manifest, not in keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("gpw", "torch", "torchvision", "numpy")
 
 @cache
 def git_commit() -> str | None:
-    """Short commit of this checkout, ``-dirty`` with local changes; None in a wheel."""
+    """The short commit of this checkout, with ``-dirty`` for local changes; None in a wheel."""
     here = Path(__file__).resolve().parent
     if not (here.parent.parent / ".git").exists():
         return None

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 LAYERS = "layers.json"
-MAX_BITS = 65_536  # groups of a layer whose mask is listed bit by bit in layers.json
+MAX_BITS = 65_536  # groups of a layer, at most, for its mask to be listed in layers.json
 
 
 def build(job: Job) -> dict[str, Any]:
-    """Masked weights, the masks, and each layer's counts."""
+    """Masked weights, the masks, and counts by layer."""
     model, described = load_network(job.upstream["pretrain"], job.config)
     permuted = permuted_sets(job, model) if job.config.pruning.permute else {}
     chosen = choose_masks(job, model)
@@ -47,7 +47,7 @@ def build(job: Job) -> dict[str, Any]:
 
 
 def permuted_sets(job: Job, model: nn.Module) -> dict[str, Any]:
-    """Permute the channels of ``model``; how many sets of tensors changed their order."""
+    """Permute the channels of ``model``; returns the number of tensor sets that changed."""
     pruning = job.config.pruning
     names = prunable_layers(model, pruning.include_first, pruning.include_last)
     measure = retained(pruning.scheme, pruning.exact_sparsity, pruning_tile(job.config))
@@ -55,7 +55,7 @@ def permuted_sets(job: Job, model: nn.Module) -> dict[str, Any]:
 
 
 def save_choice(job: Job, chosen: Chosen) -> dict[str, Any]:
-    """Write the masks and each layer's counts; the counts of the whole network."""
+    """Write the masks and the counts by layer; returns the counts of the network."""
     save_weights(job.work / MASKS, chosen.masks)
     (job.work / LAYERS).write_text(json.dumps(_layers(chosen.result)))
     return {

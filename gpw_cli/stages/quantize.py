@@ -11,8 +11,8 @@ from gpw_cli.stages.pipeline import Job
 
 
 def build(job: Job) -> dict[str, Any]:
-    """Integer graph, ranges, scales, and the accuracy of the integers (every node stored)."""
-    job.services.device()  # sets this process's thread count
+    """The unfused integer graph, ranges, scales, and the accuracy of the integers."""
+    job.services.device()  # sets the thread count of this process
     graph, quantizer = float_graph(job), job.config.quantizer
     ranges = float_ranges(job, graph)
     ranges.save(job.work)

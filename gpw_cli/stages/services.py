@@ -1,4 +1,4 @@
-"""What stages need beside their configuration: store, device, pictures, and a listener."""
+"""What stages need besides their configuration: store, device, data set and listener."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """Where progress goes; the CLI draws it, tests and workers may ignore it."""
+    """Receives the progress of stages."""
 
     def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """A stage begins to run (None), or is complete, run or found: what it measured."""
+        """A stage starts (``metrics`` None), or is complete, run or found in the store."""
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
-        """An epoch of training has ended."""
+        """A training epoch has ended."""
 
     def message(self, text: str) -> None:
-        """One line worth reading."""
+        """A line to print."""
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """A download or conversion has advanced (units as in ``what``)."""
+        """Progress of a download or conversion; ``what`` names it and its unit."""
 
 
 class Silent:
@@ -74,13 +74,13 @@ def usable_cores() -> tuple[int, ...]:
 
 
 def thread_count(runtime: RuntimeConfig, jobs: int = 1) -> int:
-    """CPU threads of one process: as configured, else the usable cores divided by the jobs."""
+    """CPU threads of a process: as configured, else usable cores divided by ``jobs``."""
     return runtime.threads or max(1, len(usable_cores()) // jobs)
 
 
 @dataclass
 class Services:
-    """One per process; pictures and device are prepared at first use."""
+    """The services of a process; data sets and device are prepared at first use."""
 
     store: Store
     runtime: RuntimeConfig
@@ -92,19 +92,21 @@ class Services:
 
     @property
     def teachers(self) -> Path:
-        """Where the logits of teachers are kept (training/distill.py)."""
+        """The folder for the logits of teachers (training/distill.py)."""
         return Path(self.runtime.root) / "teachers"
 
     @property
     def device_name(self) -> str:
-        """As configured, or as found once something has computed."""
+        """The type of the device once it is known, else as configured."""
         return self._device.type if self._device is not None else self.runtime.device.value
 
     def device(self) -> torch.device:
         """The device to compute on; sets the thread count of this process."""
         import torch
 
-        torch.set_num_threads(self.threads)  # each time: OpenMP counts for each calling thread
+        torch.set_num_threads(
+            self.threads
+        )  # on each call, because OpenMP has a count per calling thread
         if self._device is None:
             wanted = self.runtime.device
             if wanted is Device.cuda and not torch.cuda.is_available():
@@ -114,7 +116,7 @@ class Services:
         return self._device
 
     def pictures(self, config: Config) -> Pictures:
-        """The data set of ``config``, loaded once a process."""
+        """The data set of ``config``, loaded once per process."""
         from gpw_cli.data.registry import load_pictures
         from gpw_cli.data.validation import held_out
         from gpw_cli.stages.inputs import picture_shape

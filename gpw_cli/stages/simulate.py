@@ -1,4 +1,4 @@
-"""simulate: the network on its NPU, run over the test images where that can be, and its cycles."""
+"""simulate: accuracy and cycles of the network on its NPU."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from gpw_cli.targets.base import Compiled, DataDependent, Simulates, Timing
 from gpw_cli.targets.registry import npu_of
 
 TIMING = "timing.json"
-CHUNK = 1024  # pictures between two progress reports
+CHUNK = 1024  # images between two progress reports
 
 
 def build(job: Job) -> dict[str, Any]:
-    """Accuracy on the NPU; cycles of a run, in all and by layer, traffic, bounds.
+    """Accuracy on the NPU; cycles in total and by layer, DRAM traffic and bounds of a run.
 
-    Raises ProgramError if any logit of a program that has to equal the integer reference executor
-    differs from it.
+    Raises ProgramError if the program of a bit-exact target gives a logit that differs from the
+    integer reference executor.
     """
     job.services.device()
     graph = load(job.upstream["fuse"].path)
@@ -57,7 +57,7 @@ def build(job: Job) -> dict[str, Any]:
 
 
 def _timing(job: Job, graph: IntGraph, compiled: Compiled) -> Timing:
-    """Of the first test images where the cycles depend on them."""
+    """The timing, on the first test images if the cycles depend on the images."""
     if not isinstance(compiled, DataDependent):
         return compiled.time()
     images = job.services.pictures(job.config).test.images[: compiled.timed_images]
@@ -65,7 +65,7 @@ def _timing(job: Job, graph: IntGraph, compiled: Compiled) -> Timing:
 
 
 def _accuracy(job: Job, graph: IntGraph, compiled: Compiled) -> dict[str, Any]:
-    """By the compiled network itself where it can be simulated, else by the integer reference."""
+    """Accuracy of the simulated program, or of the integer reference without a simulator."""
     test = job.services.pictures(job.config).test
     count = min(job.config.simulate.images or len(test), len(test))
     images = Split(test.images[:count], test.labels[:count])
@@ -85,7 +85,7 @@ def _accuracy(job: Job, graph: IntGraph, compiled: Compiled) -> dict[str, Any]:
 
 
 def _simulated(job: Job, graph: IntGraph, compiled: Simulates, test: Split) -> dict[str, Any]:
-    """Every image through the compiled network, and the reference where both have to agree."""
+    """Simulate all images, and compare with the reference if the target is bit-exact."""
     simulate, exact = compiled.simulator(), compiled.bit_exact
     expected = reference_logits(job, len(test)) if exact else None
     right, started = 0, time.perf_counter()
@@ -96,10 +96,10 @@ def _simulated(job: Job, graph: IntGraph, compiled: Simulates, test: Split) -> d
         if exact:
             _compare(logits, run(graph, x) if expected is None else expected[part], start)
         right += int((logits.argmax(1) == test.labels[part].numpy()).sum())
-        job.services.listener.progress("simulate: pictures", part.stop, len(test))
+        job.services.listener.progress("simulate: images", part.stop, len(test))
     seconds = time.perf_counter() - started
     how = "every logit equal to the reference" if exact else "in the arithmetic of the NPU itself"
-    job.services.listener.message(f"simulate: {len(test):,} pictures in {seconds:.1f} s, {how}")
+    job.services.listener.message(f"simulate: {len(test):,} images in {seconds:.1f} s, {how}")
     whose = {"logits_equal_reference": True} if exact else {"accuracy_of": "own arithmetic"}
     return {"test_accuracy": round(100.0 * right / len(test), 4), "n_test": len(test), **whose}
 
@@ -115,11 +115,11 @@ def _compare(logits: NDArray[Any], reference: NDArray[np.int32], start: int) -> 
     if len(different):
         picture, index = different[0]
         raise ProgramError(
-            f"simulate: logit {index} of test picture {start + picture} differs from the integer "
+            f"simulate: logit {index} of test image {start + picture} differs from the integer "
             f"reference ({len(different)} of {logits.size} differ); this is a fault of gpw"
         )
 
 
 def _layers(report: Timing) -> list[dict[str, Any]]:
-    """A row a layer: its cycles, split by what ran in them."""
+    """A row per layer: its cycles, split by unit."""
     return [{"name": layer.name, "cycles": layer.cycles, **layer.split} for layer in report.layers]

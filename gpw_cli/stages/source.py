@@ -1,4 +1,4 @@
-"""``--checkpoint``: what the user points at, as overrides of the pipeline."""
+"""``--checkpoint``: overrides for weights that the user names."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from gpw_cli.models.files import require_regular
 from gpw_cli.stages.network import NETWORK, WEIGHTS
 
 SHORT_OF_PRUNING = ("sparsity", "scope", "criterion", "rounding", "scheme", "experiment")
-KEY = re.compile(r"[0-9a-f]{1,64}")  # or the beginning of one
+KEY = re.compile(r"[0-9a-f]{1,64}")  # or a prefix of one
 
 
 def checkpoint_overrides(
     checkpoint: str, given: Sequence[str], config_dir: Path | None = None
 ) -> list[str]:
-    """Overrides that put the weights into the pipeline as a dense network (zero tiles stay zero).
+    """Overrides that run the weights as a dense network; zero tiles stay zero.
 
-    The network is read from an artifact's description, else recognised from the weights, unless
-    ``given`` names one. Raises CheckpointError for what is no checkpoint, and UsageError.
+    The network is the one that ``given`` names, else that of the artifact's description, else it is
+    detected from the weights. Raises CheckpointError for an invalid checkpoint, and UsageError for
+    overrides without effect.
     """
     _refuse_ignored(given)
     file = _file(checkpoint, compose([*given, "scheme=dense"], config_dir).runtime.root)
@@ -39,7 +40,7 @@ def checkpoint_overrides(
 
 
 def _refuse_ignored(given: Sequence[str]) -> None:
-    """Weights are taken as they are: what prunes or trains would have no effect on them."""
+    """Raise UsageError for overrides of pruning and training, which would have no effect."""
     for override in given:
         name = override.partition("=")[0].lstrip("+~")
         trains = name.startswith(("pruning", "finetune", "pretrain", "train"))
@@ -58,7 +59,7 @@ def _names(given: Sequence[str], *keys: str) -> bool:
 
 def _file(checkpoint: str, root: str) -> Path:
     path = Path(checkpoint)
-    with suppress(OSError, ValueError):  # a name that is too long, or holds a NUL
+    with suppress(OSError, ValueError):  # a name that is too long or contains NUL
         if (path / WEIGHTS).is_file():
             return path / WEIGHTS
         if path.exists() and not path.is_dir():
@@ -67,7 +68,7 @@ def _file(checkpoint: str, root: str) -> Path:
     found = []
     if KEY.fullmatch(checkpoint):
         found = [file.parent for file in Path(root).glob(f"store/*/{checkpoint}*/{WEIGHTS}")]
-    found = [folder for folder in found if "." not in folder.name]  # complete artifacts only
+    found = [folder for folder in found if "." not in folder.name]  # only complete artifacts
     if len(found) == 1:
         return found[0] / WEIGHTS
     if found:
@@ -92,7 +93,7 @@ def _network(file: Path) -> list[str]:
 
 
 def _as_described(content: dict[str, Any]) -> list[str]:
-    """Raises CheckpointError for code of the user's own: only the user names that."""
+    """Overrides for a described network; CheckpointError if it is the user's own code."""
     if "own" in content:
         raise CheckpointError(
             f"weights of a network of your own; a checkpoint never names code to run: say "

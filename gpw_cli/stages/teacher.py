@@ -1,4 +1,4 @@
-"""The teacher of a training stage: which network, and where what it says is kept."""
+"""The teacher of a training stage and the cache of its logits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def teacher_for(job: Job, recipe: Recipe, distill: DistillConfig) -> Teacher | None:
-    """The trained network that ``distill`` names, ready to answer; None where it names none.
+    """The trained network that ``distill`` names; None if it names none.
 
     Raises CheckpointError for a file that does not hold the network.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpw_cli.config.recipe import Recipe, Schedule
+from gpw_cli.config.recipe import LrSchedule, Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -12,7 +12,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     ``onecycle``: linear from lr/25 to lr over the first ``warmup`` share of all steps, then linear
     towards zero.
     """
-    if recipe.schedule is Schedule.step:
+    if recipe.schedule is LrSchedule.step:
         epoch = step // steps_per_epoch
         return recipe.lr * recipe.gamma ** sum(epoch >= mark for mark in recipe.milestones)
     total = recipe.epochs * steps_per_epoch

@@ -1,8 +1,8 @@
-"""The points of a sweep as a live table that fits its terminal.
+"""A live table of the points of a sweep that fits the terminal.
 
-board = Board(ids, print)
-board(event)                        # as they come, from any thread
-Live(board)                         # rich draws it four times a second
+table = LiveTable(ids, print)
+table(event)                        # from any thread
+Live(table)                         # rich draws it four times a second
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
-FRAME = 3  # lines of the table that are no points: totals, column names, and what is left out
+FRAME = 3  # lines besides the points: totals, column names, and the count of hidden points
 WIDTHS = {"state": 7, "stage": 24, "accuracy": 8, "left": 9}
 
 
 class State(IntEnum):
-    """In the order of the table."""
+    """States in the order of the table."""
 
     running = 0
     failed = 1
@@ -37,7 +37,7 @@ class State(IntEnum):
 
 @dataclass
 class Row:
-    """One point. Times are seconds of the board's clock; ``first``: epochs done before this run."""
+    """A point. Times: seconds of the table's clock; ``first``: epochs done before this run."""
 
     id: str
     state: State = State.waiting
@@ -53,14 +53,14 @@ class Row:
     total: int = 0
 
     def training_left(self, now: float) -> float | None:
-        """Seconds to the end of the stage at the pace of its epochs so far."""
+        """Estimated seconds to the end of the stage, from its epochs so far."""
         if self.state is not State.running or self.first is None:
             return None
         pace = (self.last - self.stage_began) / (self.step - self.first)
         return max(0.0, pace * (self.total - self.step) - (now - self.last))
 
     def cells(self, now: float, room: int) -> tuple[str, ...]:
-        """Its columns, the first at most ``room`` wide."""
+        """The cells of the row, the first at most ``room`` wide."""
         left = self.training_left(now)
         return (
             fitted(self.id, room),
@@ -71,8 +71,8 @@ class Row:
         )
 
 
-class Board:
-    """A renderable of rich that takes events; ``say`` prints a line above it."""
+class LiveTable:
+    """A rich renderable that receives events; ``say`` prints a line above it."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Board:
         self._lock = threading.Lock()  # events come from several threads, rich draws in another
 
     def __call__(self, event: Event) -> None:
-        """Take in what has happened."""
+        """Update the table."""
         row = self.rows.get(event.point)
         if event.kind is Kind.message or row is None:
             self.say(f"{event.point}  {event.text}".lstrip())
@@ -150,7 +150,7 @@ class Board:
         return text if left is None else f"{text}, about {duration(left)} left"
 
     def _seconds_left(self, now: float) -> float | None:
-        """What is to do at the median time of a point, by as many as are running now."""
+        """Remaining time, from the median time of a point and the number of running points."""
         rows = self.rows.values()
         took = [r.ended - r.began for r in rows if r.state is State.done and r.began]
         running = [row for row in rows if row.state is State.running]
@@ -168,7 +168,7 @@ def _counts(rows: Sequence[Row]) -> str:
 
 
 def fitted(point: str, room: int) -> str:
-    """``point`` in ``room`` characters: without its keys' groups, or else cut in the middle."""
+    """``point`` in ``room`` characters: without the groups of its keys, or cut in the middle."""
     if len(point) <= room:
         return point
     short = re.sub(r"(^|,)[^,=]*\.(?=[^,=.]*=)", r"\1", point)

@@ -1,20 +1,21 @@
-"""Cycles of gpw's engine model beside published ones.
+"""Compare the cycles of gpw's engine model with published ones.
 
-    python scripts/bench_engines.py                  # some seconds on one core
+    python scripts/bench_engines.py                  # a few seconds on one core
 
 1. NVDLA: frames a second for ResNet-50 at 224x224, table of the primer (nvdla.org, "Example area
-   and performance"). It is the result of the spreadsheet beside the RTL
-   (perf/NVDLA_OpenSource_Performance.xlsx), which is evaluated here again: Winograd for 3x3, pools,
-   biases and additions free, a layer as long as the longer of multiplications and traffic. Beside
-   it the engine model by the same rule, over all layers and over those that the sheet counts for
-   what they are (``is_sound``), and as the shipped specifications are: no Winograd, every cycle.
+   and performance"). The table comes from the spreadsheet beside the RTL
+   (perf/NVDLA_OpenSource_Performance.xlsx), which is evaluated again here: Winograd for 3x3
+   kernels, no cost for pools, biases and additions, and for each layer the longer of
+   multiplications and traffic. The engine model is evaluated with the same rule, over all layers
+   and over the layers that the sheet counts correctly (``is_sound``), and with the shipped
+   specifications, without Winograd and with all cycles.
 2. DNNWeaver v2: compute cycles of its own function (simulator/accelerator.py) for the layers of its
    example, tiny YOLOv2 at 416x416, and the frames a second that its tutorial measured on a board.
 3. Simba: images a second for ResNet-50 on a package of 36 chiplets (abstract, MICRO 2019).
 4. MAERI: multiplier switches in use for the virtual neuron of nine weights whose configurations
    its repository ships for 32 to 256 switches (configs/rn/*MS_VNSz9.vmh).
 
-All weights are 1: dense cycles do not depend on their values.
+All weights are 1, since dense cycles do not depend on their values.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from gpw_cli.targets.engine.timing import layer_time, product_times
 from gpw_cli.targets.engine.work import ConvWork, works_of
 
 # multipliers, K x C, buffer in KB, GB/s at 1 GHz, frames a second: the primer's table. It gives
-# multipliers only; K x C are those of the shipped specifications where one has that many
+# only multipliers; K x C is that of the shipped specification with as many multipliers, if any
 NVDLA = [
     (2048, (32, 64), 512, 20.0, 269.0),
     (1024, (32, 32), 256, 15.0, 153.0),
@@ -159,7 +160,7 @@ class Frames:
 
 
 def nvdla_frames() -> Iterator[Frames]:
-    """The sheet's network has its strides in the 1x1 convolutions, as Caffe's."""
+    """As in Caffe, the sheet's network has its strides in the 1x1 convolutions."""
     caffe, torch = resnet("resnet50", early=True), resnet("resnet50")
     base = replace(
         load_target("nvdla_full", EngineConfig),
@@ -217,15 +218,16 @@ def _error(found: float, published: float) -> str:
 
 
 def ruled_cycles(work: ConvWork, cfg: EngineConfig) -> int:
-    """Our cycles by the sheet's rule: Winograd wherever it can be."""
+    """Our cycles with the rule of the sheet: Winograd wherever possible."""
     return min(time.cycles for time in product_times(work, products(work, cfg)[-1], cfg))
 
 
 def is_sound(work: ConvWork) -> bool:
-    """Whether the sheet counts this layer of ResNet-50 for what it is.
+    """Whether the sheet counts this layer of ResNet-50 correctly.
 
     It multiplies the weights of a strided 1x1 convolution by four (as if its kernel were 2x2),
-    gives layer1.0.conv1 256 input channels for 64, and fills output channels up to 128s.
+    gives layer1.0.conv1 256 input channels instead of 64, and pads output channels to multiples of
+    128.
     """
     strided = work.kernel == (1, 1) and work.stride != (1, 1)
     return not strided and work.out[0] % 128 == 0
@@ -283,7 +285,7 @@ def dnnweaver() -> None:
 
 
 def dnnweaver_cycles(work: ConvWork, cfg: EngineConfig) -> int:
-    """Its rule: loops nested from the longest, inside, to the shortest; each starts in 2 cycles."""
+    """DNNWeaver's rule: the longest loop is innermost, and each loop takes 2 cycles to start."""
     loops = (
         -(-work.out[0] // cfg.atomic_k),
         -(-work.source[0] // cfg.atomic_c),
@@ -310,7 +312,7 @@ def tiny_yolo() -> IntGraph:
 
 
 def simba() -> None:
-    """Without memory: the public number holds for weights spread over 36 chiplets."""
+    """Without memory, because the published number is for weights spread over 36 chiplets."""
     chiplet = load_target("simba", EngineConfig)
     package = replace(chiplet, arrays=36 * chiplet.arrays, dram_bytes=FREE, dram_latency=0)
     megahertz = SIMBA_TOPS * 1e12 / (2 * package.multipliers) / 1e6

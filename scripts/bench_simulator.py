@@ -1,12 +1,13 @@
-"""Speed of the functional simulator on ResNet-20, beside what this machine's matrix products do.
+"""Speed of the functional simulator on ResNet-20, compared with plain matrix products.
 
     python scripts/bench_simulator.py                       # 2 threads, 2,000 images
     python scripts/bench_simulator.py --threads 1 --images 500 --batch 128
 
-Weights and images are random: speed does not depend on their values. MAC/s counts the network's
-own multiply-accumulates (40.8 M an image), not those that VTA spends on padded channels. Each
-round measures the simulator, ``torch._int_mm`` on int8 and the fp32 matmul of the same shape one
-after another; the best round of each counts. Logits are compared with the integer reference.
+Weights and images are random, since speed does not depend on their values. MAC/s counts the
+multiply-accumulates of the network (40.8 M per image), without those that VTA spends on padded
+channels. Each round measures the simulator, ``torch._int_mm`` on int8 and an fp32 product of the
+same shape in turn; the best round of each is reported. Logits are compared with the integer
+reference.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def products() -> tuple[Callable[[], object], Callable[[], object]]:
-    """An int8 and an fp32 product of the same shape, each into memory that is there already."""
+    """An int8 and an fp32 product of the same shape, into allocated memory."""
     rows, depth, columns = PRODUCT
     a = torch.randint(-128, 128, (rows, depth), dtype=torch.int8)
     b = torch.randint(-128, 128, (depth, columns), dtype=torch.int8)
@@ -96,7 +97,7 @@ def main() -> None:
 
 
 def rounds(actions: tuple[Callable[[], object], ...], count: int) -> list[list[float]]:
-    """Seconds of each action in each of ``count`` rounds, after one round that does not count."""
+    """Seconds of each action in each of ``count`` rounds, after a warm-up round."""
     return [[seconds(action) for action in actions] for _ in range(count + 1)][1:]
 
 

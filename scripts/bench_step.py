@@ -1,11 +1,11 @@
-"""Where a training step's time goes, how near it is to the machine, and what each choice brings.
+"""Profile of a training step, and the effect of each optimisation.
 
     python scripts/bench_step.py                    # ResNet-20, batch 128, all threads
     python scripts/bench_step.py --compile          # also torch.compile, with its start-up
 
-Images are random: speed does not depend on them. Variants take turns, round after round, so that
-a busy machine disturbs all alike; the median round of each counts. The profile sums the time
-inside operators by kind; GMAC/s of convolutions stand beside a matrix product of the same run.
+Images are random, since speed does not depend on them. Variants alternate from round to round, so
+that other load on the machine affects all of them; the median round is reported. The profile sums
+the time of operators by kind and compares the GMAC/s of convolutions with a matrix product.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gpw_cli.data.pictures import Pictures, Split
 from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.training.loop import FitOptions, TrainingRun, resolved_precision
 
-FORWARD_GMAC = 40.8e-3  # of one 32x32 image
+FORWARD_GMAC = 40.8e-3  # per 32x32 image
 CPU = torch.device("cpu")
 KINDS = {  # kind: parts of operator names, first match wins
     "convolution backward": ("convolution_backward",),

@@ -1,11 +1,11 @@
-"""Seconds of the same sweep with one process and with two, alternating, and of a cached one.
+"""Time of a sweep with one process and with several, and of a cached sweep.
 
     python scripts/bench_sweep.py --repeat 3
 
-The sweep: the embedded digits, recipe ``digits``, dense and two schemes at three sparsities, every
-stage. Each run is a fresh process of the command line with a fresh store, and the runs alternate,
-so that a busy machine disturbs both alike; ratios are of the two runs side by side. Then 50 points
-are made once, and the same command is timed again, when the store has them all.
+The sweep runs all stages for the embedded digits with recipe ``digits``: dense, and two schemes at
+three sparsities. Each run is a new process of the command line with an empty store. The runs
+alternate, so that other load on the machine affects both; ratios are of consecutive runs. Then a
+sweep of 50 points runs once, and the same command is timed again with all points in the store.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def sweep(folder: Path, *arguments: str) -> float:
 
 
 def fresh(*arguments: str) -> float:
-    """``sweep`` with nothing stored."""
+    """``sweep`` with an empty store."""
     with tempfile.TemporaryDirectory() as folder:
         return sweep(Path(folder), *arguments)
 
 
 def compare(jobs: int, repeat: int, epochs: int) -> None:
-    """One process with all threads against ``jobs`` that divide them."""
+    """Compare one process with all threads and ``jobs`` processes that divide them."""
     recipe = [f"{stage}.train.epochs={epochs}" for stage in ("pretrain", "finetune")]
     ratios = []
     for number in range(repeat):

@@ -1,16 +1,16 @@
-"""gpw's cycles for VTA beside the published ones of the RTL simulation.
+"""Compare gpw's cycles for VTA with published ones of the RTL simulation.
 
     python scripts/bench_timing.py                  # about a minute on one core
 
 1. ResNet-18 and ResNet-34 at 224x224 without the first convolution, pooling and classifier, our
-   schedule, against tvm-vta PR #30 (TVM's schedule), on the RTL as it is and the older one.
-2. A 3x3 convolution, 64 channels of 56x56, on four bus widths against PR #32. Those numbers are far
-   from what the hardware can do; they fit five runs of TVM's untuned schedule (one pixel and one
-   pair of channel blocks at a time, no double buffering), which is rebuilt here. Our own schedule
-   stands beside it.
+   schedule, against tvm-vta PR #30 (TVM's schedule), on the current RTL and the older one.
+2. A 3x3 convolution, 64 channels of 56x56, on four bus widths against PR #32. The published numbers
+   are far above the hardware's limit. They fit five runs of TVM's untuned schedule (one pixel and
+   one pair of channel blocks at a time, no double buffering), which is rebuilt here. Our schedule
+   is shown as well.
 3. The convolutions of tophub's vta_v0.10.log, measured on a Pynq board at 100 MHz.
 
-Weights are random: dense cycles do not depend on their values.
+Weights are random, since dense cycles do not depend on their values.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ RESNETS = {"resnet18": ((2, 2, 2, 2), 7_729_601, 27_679_515)} | {
     "resnet34": ((3, 4, 6, 3), 15_736_441, 57_471_735)
 }
 BUSES = {64: 97e6, 128: 58e6, 256: 39e6, 512: 29e6}
-RUNS = 5  # that the published numbers contain; not published itself, the only number that fits
+RUNS = 5  # in the published numbers; not stated there, but the only count that fits
 BOARD = [  # (size, in, out, kernel, stride, milliseconds)
     (56, 64, 64, 3, 1, 5.699),
     (28, 128, 128, 3, 1, 5.183),
@@ -85,7 +85,7 @@ def graph(nodes: list[IntNode]) -> IntGraph:
 
 
 def resnet(blocks: tuple[int, ...]) -> IntGraph:
-    """Stages of basic blocks behind the first convolution and pooling."""
+    """Stages of basic blocks, without the first convolution and pooling."""
     nodes: list[IntNode] = [IntInput("input", (64, 56, 56), 1.0)]
     for stage, count in enumerate(blocks):
         for block in range(count):
@@ -142,7 +142,7 @@ def resnets() -> None:
 
 
 def untuned_row() -> Program:
-    """One of the 56 rows of the convolution: 56 pixels x 4 x 4 channel blocks, one by one."""
+    """One of the 56 rows of the convolution: 56 pixels x 4 x 4 channel blocks, in sequence."""
     insns: list[Insn] = []
     for pixel in range(56):
         for out_block in range(4):

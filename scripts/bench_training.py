@@ -1,11 +1,11 @@
-"""Seconds per epoch of gpw's training loop against a plain one, alternating in one run.
+"""Seconds per epoch of gpw's training loop and of a plain one.
 
     python scripts/bench_training.py --images 10000 --epochs 3
 
-Plain: torchvision transforms, DataLoader, fp32, NCHW. Both train the same ResNet-20 from the same
-initial weights with the same schedule, optimizer and batch size, on the same CIFAR-10 images, and
-are evaluated by the same function; epochs alternate, so that a busy machine disturbs both alike. A
-matrix product measured in the same run gives the arithmetic that the machine can do.
+The plain loop uses torchvision transforms, a DataLoader, fp32 and NCHW. Both train the same
+ResNet-20 from the same initial weights with the same schedule, optimizer and batch size on the same
+CIFAR-10 images, and are evaluated by the same function. Epochs alternate, so that other load on the
+machine affects both. A matrix product in the same run measures the peak of the machine.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from gpw_cli.training.evaluate import accuracy
 from gpw_cli.training.loop import FitOptions, TrainingRun, resolved_precision
 from gpw_cli.training.schedule import learning_rate
 
-TRAIN_GMAC = 3 * 40.8e-3  # forward and the two halves of backward, of one 32x32 image
+TRAIN_GMAC = 3 * 40.8e-3  # forward, and gradients of inputs and weights, per 32x32 image
 
 
 class PlainLoop:
-    """What a tutorial writes."""
+    """A training loop as in a tutorial."""
 
     def __init__(self, model: nn.Module, pictures: Pictures, recipe: Recipe, workers: int) -> None:
         transforms = import_torchvision().transforms
@@ -70,7 +70,7 @@ class PlainLoop:
         )
 
     def train_epoch(self, epoch: int) -> None:
-        """One pass over the pictures."""
+        """Train for one epoch."""
         self.model.train()
         for step, (x, y) in enumerate(self.loader):
             lr = learning_rate(self.recipe, epoch * len(self.loader) + step, len(self.loader))

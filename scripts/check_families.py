@@ -1,10 +1,10 @@
-"""One network of each torchvision family through VTA's compiler and simulator.
+"""Compile and simulate one network of each torchvision family for VTA.
 
     python scripts/check_families.py                     # all of them, and the table for `gpw ls`
-    python scripts/check_families.py squeezenet mnasnet  # these only; the other rows stay
+    python scripts/check_families.py squeezenet mnasnet  # only these; other rows stay
 
-Random weights and batch-norm statistics, two images of noise. A family passes where every logit
-of the program equals the integer reference executor's. Exit code 1 where one differs.
+Weights and batch-norm statistics are random, the two images are noise. A family passes if all
+logits of the program equal those of the integer reference executor. Exit code 1 if any differs.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def shaken(model: nn.Module) -> nn.Module:
 
 
 def ran(row: Checked, graph: IntGraph, config: Config) -> Checked:
-    """``row`` with what the program does."""
+    """``row`` with the results of the program."""
     compiled = npu_of(config.target).compile(graph)
     shape = (2, *graph.input.shape)
     pictures = quantize_input(graph, torch.randn(shape, generator=torch.Generator().manual_seed(1)))

@@ -1,4 +1,4 @@
-"""papers/000 on other vector engines: cycles of pruned networks, each at its own tile.
+"""papers/000 on other vector engines: cycles of networks pruned at the tile of each engine.
 
     python scripts/engine_cycles.py [FOLDER]      # default results/engines; minutes on one core
 

@@ -1,9 +1,9 @@
-"""The frontier beside pruning as published: one figure and one table, from results/ alone.
+"""The frontier compared with published pruning: a figure and a table from results/.
 
     python scripts/frontier.py      # results/frontier/figures/overview.png, .svg
 
-paper_gpw is drawn as it was measured: its compiler took about 7,000 cycles more for every network
-than the one that made the frontier.
+paper_gpw is drawn as measured, with an older compiler that takes about 7,000 cycles more for each
+network than the one used for the frontier.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def frontier() -> pd.DataFrame:
 
 
 def cost_of(rows: pd.DataFrame, accuracy: float) -> float | None:
-    """Cycles at which the front of ``rows`` reaches ``accuracy``, between its points linearly."""
+    """Cycles at which the front of ``rows`` reaches ``accuracy``, by linear interpolation."""
     front, best = [], -np.inf
     for row in rows.sort_values("cycles").itertuples():
         if row.accuracy > best:
@@ -101,7 +101,7 @@ def draw(old: pd.DataFrame, new: pd.DataFrame) -> None:
 
 
 def costs(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """The cycles that 85 and 90 % take."""
+    """The cycles for 85 and 90 % accuracy."""
     lines = ["| cycles that it takes | 85 % | 90 % |", "| --- | --- | --- |"]
     for name, rows in (
         ("pruning as published", old[old["scheme"] != "dense"]),

@@ -1,11 +1,11 @@
-"""Random input in large numbers: overrides, and every kind of file that gpw reads.
+"""Fuzzing with random overrides and random changes of every kind of file that gpw reads.
 
     python scripts/fuzz.py overrides --examples 2000
     python scripts/fuzz.py files --examples 500 --seed 1
 
-Ends with 1 at the first command that answers with a traceback, more than one line, another exit
-code than 0 and 2, or nothing for 20 s, and prints the smallest such command, or the number of the
-change of a file that makes it again.
+Exits with 1 at the first command that prints a traceback or more than one line, exits with a code
+other than 0 and 2, or does not end within 20 s. It then prints the smallest such command, or the
+number of the file change that reproduces it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM at random moments of a command, its start included.
+"""Send Ctrl-C and SIGTERM at random moments of a command, including its start.
 
     python scripts/interrupts.py --count 50
 
-Ends with 1 for a traceback, an exit code that is not 130 or 143, or results that are not those of
-a command that was left in peace.
+Exits with 1 for a traceback, an exit code other than 130 and 143, or results that differ from those
+of an undisturbed command.
 """
 
 from __future__ import annotations
@@ -28,5 +28,5 @@ if __name__ == "__main__":
         )
     for end, times in ends.most_common():
         print(f"{times:4} {end}")
-    print(f"results {'equal' if same else 'differ from'} those of a command left in peace")
+    print(f"results {'equal' if same else 'differ from'} those of an undisturbed command")
     sys.exit(not same or any(end.startswith("fault") for end in ends))

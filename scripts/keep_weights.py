@@ -2,9 +2,9 @@
 
     python scripts/keep_weights.py paper_gpw scheme=gpw,sparsity=0.7,scope=layer,seed=0
 
-``gpw simulate --checkpoint FILE`` takes such a file, zero tiles and all. Points are named by their
-ids (``points/*.json``), artifacts are found in the store by the recorded keys; the dense network is
-the one that gpw ships.
+``gpw simulate --checkpoint FILE`` reads such a file and keeps its zero tiles. Points are named by
+their ids (``points/*.json``); their artifacts are found in the store by the recorded keys. The
+dense network is the shipped one.
 """
 
 from __future__ import annotations

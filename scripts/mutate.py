@@ -1,18 +1,18 @@
-"""Mutation testing: what one changed operator, number or branch does to the tests.
+"""Mutation testing: whether the tests detect a changed operator, number or branch.
 
-    python scripts/mutate.py --count 60 --seed 0 --out mutants.jsonl    # goes on where it stopped
+    python scripts/mutate.py --count 60 --seed 0 --out mutants.jsonl    # continues where it stopped
     python scripts/mutate.py --out mutants.jsonl --report               # counts, survivors' changes
     python scripts/mutate.py --only gpw_cli/pruning/masks.py --count 20 --out masks.jsonl
 
-Draws ``--count`` mutants of the packages in TESTS at random. Each is made in a copy of the checkout
-and gets the tests of its package, the cheapest first, up to the first failure. ``--out`` has one
-JSON object a mutant; a mutant of a file that has changed since is tried again.
+Draws ``--count`` random mutants of the packages in TESTS. Each is applied to a copy of the
+checkout, where the tests of its package run, the cheapest first, up to the first failure. ``--out``
+has one JSON object per mutant; mutants of files that have changed since are run again.
 
-Why a driver of our own: cosmic-ray (8.7) starts an interpreter a mutant, with one test command for
-all, and importing torch alone takes seconds; mutmut (3.8) passes over decorated functions, such as
-every property here, and learns which tests matter from a run of the whole suite, a quarter of an
-hour. Neither draws a sample from a seed. Here one process has imported the libraries and forks a
-child a mutant.
+The existing tools do not fit. cosmic-ray (8.7) starts an interpreter for each mutant, with one test
+command for all, and importing torch takes seconds. mutmut (3.8) skips decorated functions, such as
+all properties here, and selects tests by a run of the whole suite, which takes a quarter of an
+hour. Neither draws a sample from a seed. Here one process imports the libraries and forks a child
+for each mutant.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ import pytest
 import torch  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
-CPU_SECONDS, SECONDS = 300, 3600  # of one mutant's tests; a mutant that takes more loops for ever
+CPU_SECONDS, SECONDS = 300, 3600  # for the tests of one mutant; more counts as an endless loop
 BYTES = 12 << 30  # of address space, for mutants that allocate without end
-#: Of each file or folder the tests that are about it, the cheapest first; the first match counts.
+#: The tests of each file or folder, the cheapest first; the first match applies.
 TESTS = {
     "gpw_cli/pruning": ("pruning", "budget", "cycles"),
     "gpw_cli/quantization": ("quantization", "integer", "multiplier"),
@@ -103,7 +103,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """What tells it from all others."""
+        """A unique name."""
         return f"{self.file}:{self.line} #{self.place} {self.what}"
 
 
@@ -116,7 +116,7 @@ def mutants_of(file: str) -> list[Mutant]:
 
 
 def mutated(mutant: Mutant) -> str:
-    """The source of the mutant's file with the one change."""
+    """The source of the file with the mutation."""
     tree = ast.parse((ROOT / mutant.file).read_text(encoding="utf-8"))
     list(_changes(tree, mutant.place))
     return ast.unparse(ast.fix_missing_locations(tree))
@@ -126,7 +126,7 @@ Change = Callable[[], None]
 
 
 def _changes(tree: ast.Module, apply: int = -1) -> Iterator[tuple[ast.AST, str]]:
-    """(node, what would change) of every place; the ``apply``-th is changed as it is yielded."""
+    """(node, description) of each possible mutation; number ``apply`` is applied."""
     places = [(node, what, change) for node in _code(tree) for what, change in _of(node)]
     for place, (node, what, change) in enumerate(places):
         if place == apply:
@@ -135,7 +135,7 @@ def _changes(tree: ast.Module, apply: int = -1) -> Iterator[tuple[ast.AST, str]]
 
 
 def _code(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but annotations, messages, decorators and imports."""
+    """All nodes except annotations, messages, decorators and imports."""
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "decorator_list", "msg"):
             continue
@@ -149,7 +149,7 @@ def _code(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _of(node: ast.AST) -> Iterator[tuple[str, Change]]:
-    """What may be changed in ``node`` itself."""
+    """The possible mutations of ``node`` itself."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
         yield _put(node, "ops", [SWAPS[type(node.ops[0])](), *node.ops[1:]])
     elif isinstance(node, ast.BoolOp | ast.BinOp | ast.AugAssign) and type(node.op) in SWAPS:
@@ -183,7 +183,7 @@ def tests_of(file: str) -> list[str]:
 
 
 def run_tests(copy: Path, tests: list[str], log: Path) -> str:
-    """What the tests say of the package in ``copy``: survived, killed or timeout."""
+    """The outcome of the tests in ``copy``: survived, killed or timeout."""
     child = os.fork()
     if child == 0:
         code = 70
@@ -232,7 +232,7 @@ def digest(file: str) -> str:
 
 
 def tried(out: Path) -> dict[str, dict[str, object]]:
-    """Rows of ``out`` by the mutant's name, of files that are still the same."""
+    """Rows of ``out`` by name of the mutant, for files that have not changed."""
     if not out.exists():
         return {}
     rows = [json.loads(line) for line in out.read_text().splitlines()]
@@ -240,7 +240,7 @@ def tried(out: Path) -> dict[str, dict[str, object]]:
 
 
 def attempt(mutants: list[Mutant], out: Path) -> None:
-    """Run the tests of each mutant that ``out`` does not have, one line each."""
+    """Run the tests of mutants that are not in ``out``, with a line for each."""
     done = tried(out)
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         copy, log = Path(name) / "gpw", Path(name) / "log"
@@ -261,7 +261,7 @@ def attempt(mutants: list[Mutant], out: Path) -> None:
 
 
 def report(mutants: list[Mutant], out: Path) -> None:
-    """Counts, and each survivor with its change."""
+    """Print the counts, and the survivors with their changes."""
     done = tried(out)
     known = {mutant.name: mutant for mutant in mutants}
     results = Counter(str(row["result"]) for row in done.values())

@@ -1,8 +1,8 @@
-"""Give committed sweeps, plans and points, the checksum that newer ones are written with.
+"""Add checksums, as newer sweeps have, to the files of committed sweeps.
 
     python scripts/seal_results.py results
 
-Nothing else in a file changes. A report that was drawn from these results stays up to date.
+Nothing else in the files changes, and their reports stay up to date.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpw_cli.store.seal import opened, sealed
 
 
 def seal(folder: Path) -> int:
-    """How many files of one sweep were rewritten."""
+    """Seal the files of one sweep; returns the number of rewritten files."""
     fresh, count = is_fresh(folder), 0
     for file in [folder / "sweep.json", *sorted((folder / "points").glob("*.json"))]:
         before = file.read_bytes()

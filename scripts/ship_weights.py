@@ -1,6 +1,6 @@
-"""Put a finished pre-training run into the package, so that ``pretrain.source=bundled`` finds it.
+"""Add the weights of a pre-training run to the package, for ``pretrain.source=bundled``.
 
-gpw pretrain pretrain.source=scratch            # trains, leaves an artifact in the store
+gpw pretrain pretrain.source=scratch            # trains; the artifact is in the store
 python scripts/ship_weights.py .gpw/store/pretrain/KEY
 """
 

@@ -1,12 +1,12 @@
-"""A sweep under fire: killed again and again, with its store being cleaned all the time.
+"""Soak test: a sweep that is killed repeatedly while its store is being cleaned.
 
     python scripts/soak.py --minutes 30
 
-200 points of digits in four processes. Every second ``gpw cache gc --min-age 0`` cleans the store
-(of an artifact that no sweep refers to, among others). After every five seconds of its work one of
-the processes is killed with -9; where it was the first, the same command is started again. An
-artifact that was complete once must stay as it is, byte for byte: nothing is lost, and nothing is
-made twice but what a kill interrupted. Ends with 1 otherwise.
+200 points of digits run in four processes. Every second ``gpw cache gc --min-age 0`` cleans the
+store, which always contains an artifact that no sweep refers to. After every five seconds of work
+one of the processes is killed with SIGKILL; if it is the main process, the command starts again.
+Complete artifacts must not change, and only interrupted work may be done twice. Exits with 1
+otherwise.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COMMAND = (
 
 @dataclass
 class Soak:
-    """One run; ``seen``: manifest of every artifact that was complete once."""
+    """One run; ``seen``: the manifests of artifacts that were complete."""
 
     folder: Path
     chosen: random.Random
@@ -56,7 +56,7 @@ class Soak:
         return self.folder / ".gpw" / "store"
 
     def start(self) -> None:
-        """The sweep, again or for the first time."""
+        """Start the sweep, again or for the first time."""
         self.counts["starts"] += 1
         log = (self.folder / "log").open("a")
         self.process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Soak:
         )
 
     def clean(self) -> None:
-        """One cleaning, with something to clean; then everything that was there must be there."""
+        """Clean the store, with something to clean, and compare the complete artifacts."""
         if not (self.folder / "results" / "soak" / "sweep.json").is_file():
             return
         decoy = f"{self.chosen.getrandbits(64):016x}"
@@ -77,7 +77,7 @@ class Soak:
         self.compare()
 
     def compare(self) -> None:
-        """Raises the alarm for what is gone, or is not what it was."""
+        """Record a fault for artifacts that are lost or have changed."""
         for path, before in self.seen.items():
             now = path.read_bytes() if path.is_file() else b""
             if now != before:
@@ -90,12 +90,12 @@ class Soak:
 
     @property
     def works(self) -> bool:
-        """Whether the sweep has started up, and uses its artifacts."""
+        """Whether the sweep has started and uses its artifacts."""
         number = self.process.pid if self.process is not None else 0
         return any(self.root.glob(f".uses/{number}-*.keys"))
 
     def kill(self) -> None:
-        """One of the sweep's processes."""
+        """Kill one of the processes of the sweep."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         found = [self.process.pid, *map(int, children.read_text().split())]
@@ -121,7 +121,7 @@ def _decoy(work: Path) -> dict[str, float]:
 
 
 def soak(folder: Path, minutes: float, seed: int) -> Soak:
-    """Until the time is up, or all points are done."""
+    """Run until the time is up or all points are done."""
     run = Soak(folder, random.Random(seed))
     run.start()
     began = told = time.monotonic()
@@ -149,7 +149,7 @@ def soak(folder: Path, minutes: float, seed: int) -> Soak:
 
 
 def end(run: Soak) -> None:
-    """Stop what runs, and verify every checksum."""
+    """Stop the sweep and verify all checksums."""
     if run.process is not None and run.process.poll() is None:
         worked = run.works
         run.process.terminate()

@@ -1,9 +1,9 @@
-"""Put the tables of README.md and docs/ between their markers again, from results/ alone.
+"""Update the tables of README.md and docs/ between their markers from results/.
 
     python scripts/tables.py
 
-``<!--NAME-->`` ... ``<!--/NAME-->`` for every name in ``TABLES``; a sweep that is not there, or has
-no finished run of a kind, leaves its table as it stands.
+The markers are ``<!--NAME-->`` ... ``<!--/NAME-->`` for each name in ``TABLES``. The table of a
+missing sweep, or of one without finished runs of its kind, does not change.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def by_sparsity(found: list[Curve], scheme: str) -> dict[float, At]:
 
 
 def accuracy(sweep: Sweep) -> str:
-    """block, gpw and their difference at every sparsity."""
+    """block, gpw and their difference at each sparsity."""
     only, _ = main_variant(sweep)
     found = curves(only.done, "accuracy")
     block, gpw = by_sparsity(found, "block"), by_sparsity(found, "gpw")
@@ -56,7 +56,7 @@ def accuracy(sweep: Sweep) -> str:
 
 
 def variants(sweep: Sweep) -> str:
-    """The difference gpw minus block for every scope and rounding, a column a sparsity."""
+    """The difference gpw minus block by scope and rounding, a column per sparsity."""
     gaps = differences(sweep.done, "accuracy")
     sparsities = sorted({at.x for gap in gaps for at in gap.points})
     rows = []
@@ -104,7 +104,7 @@ def vta(sweep: Sweep) -> str:
 
 
 def schemes(sweep: Sweep) -> str:
-    """Every scheme: accuracy on VTA and times faster, a column a sparsity."""
+    """Accuracy on VTA and speed-up of each scheme, a column per sparsity."""
     rows, base = on_vta(sweep)
     pruned = rows[rows["scheme"] != "dense"]
     if base is None or pruned.empty:
@@ -126,7 +126,7 @@ def schemes(sweep: Sweep) -> str:
 
 
 def quantizers(*sweeps: Sweep) -> str:
-    """Every network and quantizer: unfused at the most bits, then fused at each number of bits."""
+    """Each network and quantizer: unfused at the most bits, then fused at each bit width."""
     found = pd.concat([settings(sweep) for sweep in sweeps])
     bits = sorted(set(found["bits"]), reverse=True)
     rows = []
@@ -143,13 +143,13 @@ def quantizers(*sweeps: Sweep) -> str:
 
 
 def knobs(sweep: Sweep) -> str:
-    """One knob at a time."""
+    """The effect of each quantizer setting."""
     table = knobs_table(sweep)
     return markdown(table.head, table.rows) if table.rows else ""
 
 
 def frontier(sweep: Sweep) -> str:
-    """Every budget and dense network, by cycles."""
+    """Budgets and dense networks, by cycles."""
     cells = []
     for row in sorted(answers(sweep), key=lambda row: row.cycles or 0.0):
         if row.cycles is None or row.milliseconds is None:
@@ -178,7 +178,7 @@ def _network(sweep: Sweep, row: Answer) -> str:
 
 
 def headline(sweep: Sweep) -> str:
-    """The result in one sentence: what is fastest within 2.5 points of the dense network."""
+    """The main result: the fastest network within 2.5 points of the dense network."""
     rows = answers(sweep)
     dense = next((row for row in rows if _network(sweep, row) == "resnet20, dense"), None)
     near = [row for row in rows if row.faster and row.loss is not None and row.loss >= -2.5]
@@ -208,7 +208,7 @@ TABLES: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
 
 
 def built() -> dict[str, str]:
-    """Name -> text, for what results/ has."""
+    """Name -> table, for the results in results/."""
     found = {}
     for name, (build, names) in TABLES.items():
         try:

@@ -1,13 +1,13 @@
-"""What other packages add by Python entry points; the built-in tables come first, always.
+"""Plug-ins of other packages by Python entry points; built-in names have precedence.
 
     [project.entry-points."gpw.criteria"]           # in the pyproject.toml of the other package
     mine = "gpw_mine.criteria:mine"
 
-    find("criterion", "mine")            # Plugin, or None; reads metadata, imports nothing of it
+    find("criterion", "mine")            # Plugin, or None; reads metadata, imports nothing
     find("criterion", "mine").load(Scoring)
 
-Metadata is read only for a name that is not built in, or when all names are listed. Imports no
-torch. docs/plugins.md says what each kind is.
+Metadata is read only for names that are not built in, and when all names are listed. Imports no
+torch. The kinds of plug-ins are described in docs/plugins.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GROUPS: Mapping[str, str] = {
     "target family": "gpw.targets",
 }
 T = TypeVar("T")
-_loaded: dict[str, Plugin] = {}  # top-level package -> the plug-in that brought it
+_loaded: dict[str, Plugin] = {}  # top-level package -> its plug-in
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Plugin:
 
     @property
     def origin(self) -> str:
-        """The package that it comes from, with its version: part of the keys that it touches."""
+        """The package with its version; part of the keys that depend on the plug-in."""
         return f"{self.distribution} {self.version}"
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' of {self.origin}"
 
     def load(self) -> Any:
-        """The object that the entry point names. UsageError for whatever goes wrong there."""
-        from importlib.metadata import EntryPoint  # 30 ms, which --help need not pay
+        """The object of the entry point. Any error becomes a UsageError."""
+        from importlib.metadata import EntryPoint  # takes 30 ms, which --help does not need
 
         _loaded[self.value.partition(":")[0].partition(".")[0]] = self
         try:
@@ -70,7 +70,7 @@ class Plugin:
             ) from error
 
     def load_as(self, kind: type[T]) -> T:
-        """``load``, and UsageError for anything but a ``kind``."""
+        """``load``; UsageError unless the object is a ``kind``."""
         found = self.load()
         if not isinstance(found, kind):
             wanted = f"{kind.__module__}.{kind.__qualname__}"
@@ -79,9 +79,9 @@ class Plugin:
 
 
 def find(kind: str, name: str) -> Plugin | None:
-    """The plug-in ``name``; None where no package has one.
+    """The plug-in ``name``; None if no package has one.
 
-    The caller has looked into its own table. Raises UsageError where several packages have one.
+    The caller looks up built-in names first. Raises UsageError if several packages have one.
     """
     found = [plugin for plugin in plugins(kind) if plugin.name == name]
     if len(found) > 1:
@@ -91,13 +91,13 @@ def find(kind: str, name: str) -> Plugin | None:
 
 
 def plugins(kind: str) -> tuple[Plugin, ...]:
-    """All of a kind, by name."""
+    """All plug-ins of a kind, by name."""
     return _read(kind, tuple(sys.path))
 
 
 @cache
 def _read(kind: str, path: tuple[str, ...]) -> tuple[Plugin, ...]:
-    """``path``: sys.path, which metadata is read from."""
+    """``path``: sys.path, from which metadata is read."""
     from importlib.metadata import entry_points
 
     found = {
@@ -109,9 +109,9 @@ def _read(kind: str, path: tuple[str, ...]) -> tuple[Plugin, ...]:
 
 
 def blamed(error: BaseException) -> str | None:
-    """One line for an error that a plug-in's code has raised; None for one of our own.
+    """One line for an error raised in the code of a plug-in; None for other errors.
 
-    The plug-in is that of the innermost frame that lies in any plug-in's package.
+    The plug-in is that of the innermost frame in the package of a plug-in.
     """
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
@@ -126,7 +126,7 @@ def _first_line(error: BaseException) -> str:
 
 
 class _OpenMeta(EnumMeta):
-    """Looks for a plug-in where an enumeration has no member of a name."""
+    """Looks up a plug-in for names that are not members of the enumeration."""
 
     def __getitem__(cls, name: str) -> Any:
         try:
@@ -136,11 +136,11 @@ class _OpenMeta(EnumMeta):
 
 
 class Open(StrEnum, metaclass=_OpenMeta):
-    """A table of choices that plug-ins add to: ``Criterion("mine")``, ``Criterion["mine"]``.
+    """An enumeration that plug-ins extend: ``Criterion("mine")``, ``Criterion["mine"]``.
 
-    Iterating gives the built-in ones, ``every`` all; UsageError for a name that is neither. A
-    member pickles by its name, so a worker process finds the same plug-in. A line of the class is
-    its name and its definition.
+    Iteration yields the built-in members, ``every`` all. Unknown names raise UsageError. Members
+    pickle by name, so that a worker process finds the same plug-in. Each line of the class is a
+    name and a definition.
     """
 
     _given: Any
@@ -175,19 +175,19 @@ class Open(StrEnum, metaclass=_OpenMeta):
 
     @classmethod
     def every(cls) -> list[Self]:
-        """The members of the class, then those of plug-ins."""
+        """The built-in members, then those of plug-ins."""
         built_in = list(cls)
         names = [p.name for p in plugins(cls.kind()) if p.name not in built_in]
         return [*built_in, *(cls(name) for name in names if names.count(name) == 1)]
 
     def definition(self, kind: type[T]) -> T:
-        """What the member's line says; of a plug-in what it brings. UsageError for a broken one."""
+        """The definition of the member or plug-in; UsageError for a broken plug-in."""
         given: T = self._given if self._plugin is None else self._plugin.load_as(kind)
         return given
 
     @property
     def plugin(self) -> Plugin | None:
-        """Where it comes from; None for a built-in member."""
+        """The plug-in; None for a built-in member."""
         return self._plugin
 
     @property
@@ -201,7 +201,7 @@ E = TypeVar("E", bound=Open)
 
 @cache
 def _added(cls: type[E], plugin: Plugin) -> E:
-    """One object for each, so that members compare with ``is``."""
+    """The member of a plug-in; always the same object, so that members compare with ``is``."""
     member = cls._member(plugin.name, None, plugin)
     member._name_ = plugin.name
     return member

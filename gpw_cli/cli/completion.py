@@ -1,11 +1,11 @@
-"""``gpw completion SHELL``: what the shell needs to complete commands, keys and values.
+"""``gpw completion SHELL``: scripts that complete commands, keys and values.
 
     eval "$(gpw completion bash)"         # in ~/.bashrc;  zsh: in ~/.zshrc, after compinit
     gpw completion fish | source          # in ~/.config/fish/config.fish
 
-The scripts ask ``gpw`` itself: commands and options come from Typer, ``key=value`` from here. Bash
-splits words at "=" and ":", so its script puts them together again, and a key is completed without
-a space behind its "=".
+The scripts call ``gpw``: Typer completes commands and options, this module ``key=value``. Bash
+splits words at "=" and ":", so its script joins them again, and a key is completed without a space
+after its "=".
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ complete -c gpw -a '(__gpw_completion)'
 
 
 class Shell(StrEnum):
-    """The shells that there is a script for."""
+    """The shells with a script."""
 
     bash = "bash"
     zsh = "zsh"
@@ -81,22 +81,22 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare() -> None:
-    """Let Typer answer a shell that asks, although it offers no scripts of its own."""
+    """Let Typer answer completion requests without offering its own scripts."""
     if "_GPW_COMPLETE" in os.environ:
         from typer.completion import get_completion_inspect_parameters
 
-        get_completion_inspect_parameters()  # registers its shells
+        get_completion_inspect_parameters()  # registers the shells of Typer
 
 
 def completion(
     shell: Annotated[Shell, typer.Argument(help="The shell to print the script for.")],
 ) -> None:
-    """Completion of commands, keys and values, for the startup file of your shell."""
+    """Print the completion script for the startup file of your shell."""
     print(SCRIPTS[shell].strip())
 
 
 def complete_override(incomplete: str) -> Iterable[str]:
-    """Keys that begin like ``incomplete``, or behind ``KEY=`` its values; of a list the last."""
+    """Keys that start with ``incomplete``, or values after ``KEY=``; the last one of a list."""
     key, sign, value = incomplete.partition("=")
     if not sign:
         return [f"{name}=" for name in _keys(key) if name.startswith(key)]
@@ -110,7 +110,7 @@ def complete_override(incomplete: str) -> Iterable[str]:
 
 
 def _keys(start: str) -> Iterator[str]:
-    """Short forms and groups, then everything that a configuration has."""
+    """Short forms and groups, then all keys of a configuration."""
     from gpw_cli.config.compose import SHORT
     from gpw_cli.config.composed import GROUPS, keys
 
@@ -119,13 +119,13 @@ def _keys(start: str) -> Iterator[str]:
         yield "seed"
         return
     if start.startswith("target."):
-        yield from keys(())  # its family's, which Hydra composes
+        yield from keys(())  # those of the family, which Hydra composes
     else:
         yield from (setting.key for setting in _settings())
 
 
 def _values(key: str) -> list[str]:
-    """Options of a group, members of an enumeration, true and false; [] for numbers and text."""
+    """Options of a group, members of an enumeration, or true and false; [] for other types."""
     from gpw_cli.config.compose import SHORT
     from gpw_cli.config.composed import GROUPS
     from gpw_cli.config.paths import offered

@@ -14,14 +14,14 @@ app = typer.Typer(no_args_is_help=True, help="List, fetch and check data sets.")
 
 Name = Annotated[str, typer.Argument(help="cifar10, digits, imagefolder, or a plug-in's")]
 Folder = Annotated[
-    Path | None, typer.Option("--root", help="A folder that already holds the pictures.")
+    Path | None, typer.Option("--root", help="A folder that already holds the images.")
 ]
 Root = Annotated[Path, typer.Option("--store", help="runtime.root: where gpw keeps its data.")]
 
 
 @app.command("ls")
 def ls(json: Json = False) -> None:
-    """The data sets, their size and where they come from."""
+    """List the data sets, their sizes and sources."""
     from gpw_cli.data.catalog import KIND, describe
     from gpw_cli.plugins import plugins
 
@@ -37,7 +37,7 @@ def ls(json: Json = False) -> None:
 
 @app.command("fetch")
 def fetch(name: Name, store: Root = Path(".gpw"), json: Json = False) -> None:
-    """Fetch and verify a data set; nothing to do when it is there."""
+    """Fetch and verify a data set, unless it is there already."""
     from gpw_cli.data.registry import fetch as fetch_data
 
     _print(vars(fetch_data(name, store / "data", listener().progress)), json)
@@ -45,7 +45,7 @@ def fetch(name: Name, store: Root = Path(".gpw"), json: Json = False) -> None:
 
 @app.command("check")
 def check(name: Name, root: Folder = None, store: Root = Path(".gpw"), json: Json = False) -> None:
-    """Verify pictures and labels of a data set that is there."""
+    """Verify the images and labels of a data set."""
     from gpw_cli.data.registry import check as check_data
 
     _print(vars(check_data(name, root, store / "data")), json)

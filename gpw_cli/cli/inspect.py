@@ -1,4 +1,4 @@
-"""``gpw ls`` and ``gpw config``: what there is, and what a command line resolves to."""
+"""``gpw ls`` and ``gpw config``: list the choices, and show a configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ls(json: Json = False) -> None:
-    """Networks, data sets, and the options of every group."""
+    """List networks, data sets, and the options of all groups."""
     from gpw_cli.config.paths import options
     from gpw_cli.models.bundled import bundled_names
     from gpw_cli.models.families import FAMILIES, compiling, load_checked
@@ -55,7 +55,7 @@ def ls(json: Json = False) -> None:
 
 
 def _plugins(built_in: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
-    """What other packages add, and which of it is never used."""
+    """Plug-ins, with a remark on those that are never used."""
     from gpw_cli.config.paths import PLUGGED
     from gpw_cli.plugins import GROUPS, plugins
     from gpw_cli.targets.registry import FAMILIES
@@ -80,7 +80,7 @@ def config(
     ] = None,
     json: Json = False,
 ) -> None:
-    """The resolved configuration as YAML, each value with what it may be."""
+    """Show the resolved configuration as YAML with the allowed values."""
     from gpw_cli.config.compose import compose, to_plain
 
     composed = compose(overrides or [], config_dir)
@@ -93,7 +93,7 @@ def config(
 
 
 def _described(composed: Config, wanted: str) -> Iterator[str]:
-    """Every setting under the key ``wanted``, a paragraph each."""
+    """The settings under the key ``wanted``, a paragraph each."""
     from gpw_cli.config.describe import settings
 
     found = [s for s in settings(composed) if s.key == wanted or s.key.startswith(f"{wanted}.")]
@@ -111,7 +111,7 @@ def _described(composed: Config, wanted: str) -> Iterator[str]:
 
 
 def _commented(composed: Config) -> Iterator[str]:
-    """YAML with the allowed values, and the setting's comment, behind each value."""
+    """YAML with the allowed values and a comment after each value."""
     from gpw_cli.config.describe import settings
 
     before: list[str] = []
@@ -128,7 +128,7 @@ def _commented(composed: Config) -> Iterator[str]:
 
 
 def _yaml(value: object) -> str:
-    """One value as YAML on one line."""
+    """A value as YAML on one line."""
     from omegaconf import OmegaConf
 
     from gpw_cli.config.compose import to_plain

@@ -1,7 +1,7 @@
-"""The ``gpw`` command: registers one file a command group, and maps errors to exit codes.
+"""The ``gpw`` command: registers one file per command group and maps errors to exit codes.
 
-0 done; 1 a stage or a point failed; 2 usage or configuration; 130 interrupted, 143 terminated
-(``entry.py``); 141 nobody reads the output any more.
+0: done; 1: a stage or a point failed; 2: wrong usage or configuration; 130: interrupted, 143:
+terminated (``entry.py``); 141: the reader of the output has closed the pipe.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from gpw_cli.errors import GpwError, UnsupportedError
 from gpw_cli.plugins import blamed
 
 FAILED, USAGE, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
-# the base of all usage errors, wherever this version of Typer keeps it
+# the base of all usage errors, whose module depends on the version of Typer
 TYPER_ERRORS: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,  # ``gpw completion`` knows that values stand behind "="
+    add_completion=False,  # ``gpw completion`` also completes values after "="
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Which weights of a CNN may go so that a vector-engine NPU really gets faster, and what "
@@ -69,7 +69,7 @@ def callback(
 
 
 def run() -> int:
-    """Do what ``sys.argv`` says; the exit code. KeyboardInterrupt passes through."""
+    """Run the command of ``sys.argv``; returns the exit code. KeyboardInterrupt passes through."""
     output = sys.stdout
     completion.prepare()
     try:
@@ -78,8 +78,8 @@ def run() -> int:
     except SystemExit:
         if sys.stdout is output:
             raise
-        return _deaf()  # Typer has met a closed pipe and put something else in its place
-    except UnsupportedError as error:  # lists all that cannot run, a line each
+        return _deaf()  # Typer replaces stdout after a closed pipe
+    except UnsupportedError as error:  # a line for each unsupported operator
         return _refused(str(error), error.exit_code, lines=True)
     except GpwError as error:
         return _refused(str(error), error.exit_code)
@@ -94,7 +94,7 @@ def run() -> int:
         return _refused(f"cannot write the output: {error.strerror}", FAILED)
     except Exception as error:
         return _at_fault(error)
-    if code == INTERRUPTED:  # how Typer passes on a Ctrl-C
+    if code == INTERRUPTED:  # from Typer after Ctrl-C
         raise KeyboardInterrupt
     return int(code or 0) if isinstance(code, int) else 0
 
@@ -108,14 +108,14 @@ def main() -> None:
 
 
 def _refused(message: str, code: int, *, lines: bool = False) -> int:
-    """One line on stderr, whatever the message holds; or as many as it has."""
+    """Print the message on stderr, joined to one line unless ``lines``; returns ``code``."""
     parts = message.split("\n") if lines else [message]
     say("gpw: " + "\n".join("".join(map(_visible, part)) for part in parts))
     return code
 
 
 def _at_fault(error: Exception) -> int:
-    """One line for a plug-in's error; our own go on, with their traceback."""
+    """Report an error of a plug-in in one line; other errors are raised with a traceback."""
     if (message := blamed(error)) is None:
         raise error
     return _refused(message, USAGE)
@@ -128,9 +128,9 @@ def _visible(character: str) -> str:
 
 
 def _described(error: Exception) -> int:
-    """What Typer would say in a box, in one line, and where to read more."""
+    """Report a usage error of Typer in one line, with a hint to the help."""
     shown = getattr(error, "format_message", lambda: str(error))().strip().rstrip(".")
-    if not shown:  # no arguments at all: Typer has printed the help
+    if not shown:  # without arguments, Typer has printed the help
         return USAGE
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "gpw"
@@ -138,7 +138,7 @@ def _described(error: Exception) -> int:
 
 
 def _is_output(error: OSError) -> bool:
-    """Whether it was stdout that could not be written: our own files say so in other words."""
+    """Whether the error is from writing stdout, not from one of our files."""
     try:
         sys.stdout.flush()
     except OSError as again:
@@ -147,7 +147,7 @@ def _is_output(error: OSError) -> bool:
 
 
 def _deaf() -> int:
-    """Nobody reads our output any more: what is still in its buffer goes nowhere."""
+    """The reader of stdout is gone: discard what is still in the buffer."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

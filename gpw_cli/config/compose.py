@@ -1,10 +1,10 @@
-"""Overrides to a frozen ``Config`` through Hydra's Compose API (one call site, version_base 1.3).
+"""Compose overrides to a frozen ``Config`` with Hydra's Compose API.
 
     compose(["sparsity=0.7", "train=paper"]).finetune.train.epochs      # 200
 
-Short forms, rewritten before Hydra sees them: ``sparsity=``, ``scope=``, ``criterion=`` and
+Short forms are expanded before Hydra reads them: ``sparsity=``, ``scope=``, ``criterion=`` and
 ``rounding=`` for ``pruning.*``, ``scheme=`` for the group ``pruning=``, ``bits=`` for weights and
-activations, ``train=`` for both recipes, and ``pretrain.train=`` / ``finetune.train=`` for one.
+activations, ``train=`` for both recipes, ``pretrain.train=`` and ``finetune.train=`` for one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gpw_cli.models.inputs import TORCHVISION, cifar_depth
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.own import is_own
 
-# What Hydra and OmegaConf raise for odd values beside errors of their own.
+# Errors of Hydra and OmegaConf for invalid values, besides their own error types.
 LET_THROUGH = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 SHORT: Mapping[str, tuple[str, ...]] = {
@@ -48,7 +48,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
 }
 
 
-# how a plug-in of a group is asked for; a target family's is an option of its own (composed.py)
+# the option of a plug-in by group; a target family has its own option (composed.py)
 PLUGGED: Mapping[str, tuple[str, ...]] = {
     "model": ("model=own", "model.name="),
     "data": ("data.name=",),
@@ -57,12 +57,12 @@ PLUGGED: Mapping[str, tuple[str, ...]] = {
 
 
 def expanded(override: str, config_dir: Path | None = None) -> list[str]:
-    """One override with its short form written out; others unchanged."""
+    """``override`` with an expanded short form."""
     name, sign, value = override.partition("=")
     if name == "model" and (is_own(value) or is_onnx(value)):
         quoted = value.strip("'\"").replace("\\", "\\\\").replace("'", "\\'")
         return ["model=own", f"model.name='{quoted}'"]
-    if name == "model" and value in TORCHVISION:  # one option file serves them all
+    if name == "model" and value in TORCHVISION:  # all have the same option file
         return ["model=torchvision", f"model.name={value}"]
     if name == "model" and cifar_depth(value) and value not in options("model"):
         return ["model=cifar_resnet", f"model.name={value}"]
@@ -73,18 +73,18 @@ def expanded(override: str, config_dir: Path | None = None) -> list[str]:
 
 
 def settings(name: str) -> frozenset[str]:
-    """The settings that an override of ``name`` makes, whatever form it is written in.
+    """The settings that an override of ``name`` sets, for any form of the name.
 
-    The group ``pruning`` is its scheme: an option of it sets nothing else.
+    An option of the group ``pruning`` sets the scheme and nothing else.
     """
     full = SHORT.get(name, (name,))
     return frozenset("pruning" if text == "pruning.scheme" else text for text in full)
 
 
 def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
-    """The configuration that ``overrides`` resolve to; UsageError names what is wrong with them.
+    """The configuration of ``overrides``; UsageError if they are invalid.
 
-    config_dir: a folder of the user's own options, searched before ``conf/``.
+    config_dir: a folder with options of the user, searched before ``conf/``.
     """
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -99,7 +99,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     try:
         check_keys(full, tuple(SHORT))
         config = cast(Config, OmegaConf.to_object(composed(full)))
-    except UsageError as error:  # of a name of a plug-in; OmegaConf adds lines to it
+    except UsageError as error:  # for the name of a plug-in; OmegaConf adds lines
         raise type(error)(str(error).splitlines()[0]) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explained(error, full, config_dir)) from error
@@ -111,7 +111,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
 
 
 def validate(config: Config) -> Config:
-    """Ranges that types cannot say; all violations in one message."""
+    """Check ranges and combinations; UsageError lists all violations."""
     wrong = list(limits.problems(config))
     if wrong:
         raise UsageError("; ".join(wrong))
@@ -119,7 +119,7 @@ def validate(config: Config) -> Config:
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, enums and lists as plain dicts, strings and lists: what JSON and keys hold."""
+    """Dataclasses, enums and lists as plain dicts, strings and lists, for JSON and keys."""
     if is_dataclass(value):
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, list | tuple):

@@ -1,9 +1,9 @@
-"""Hydra's composition for many points: the groups once, each point's values on top of a copy.
+"""Fast Hydra composition for many points: groups are composed once, values per point.
 
     composed(["pruning=gpw", "pruning.sparsity=0.7"])     # DictConfig, typed by the schema
 
-Hydra takes 0.1 s to walk its defaults list, in which the points of a sweep seldom differ. Values
-are read by Hydra's own parser and set as Hydra sets them, so that nothing else changes.
+Hydra takes 0.1 s for its defaults list, in which the points of a sweep seldom differ. Values are
+parsed by Hydra's parser and set as Hydra sets them, so the result is the same.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ GROUPS = ("model", "data", "pruning", "train", "quantizer", "target", "runtime",
 
 
 def is_value(override: str) -> bool:
-    """Whether ``override`` sets a value of a composed configuration, and chooses no option."""
+    """Whether ``override`` sets a value of a composed configuration, not an option."""
     name, sign, _ = override.partition("=")
     special = name.startswith(("+", "~", "hydra")) or "@" in name or name in GROUPS
     return bool(sign) and not special
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
-    """What Hydra composes for ``overrides``; raises its exceptions and OmegaConf's."""
+    """The composition of ``overrides``; raises the errors of Hydra and OmegaConf."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import ConfigCompositionException
     from omegaconf import OmegaConf
@@ -50,7 +50,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def keys(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Every key, dotted, that a value can be set for under the options in ``overrides``."""
+    """All dotted keys that can be set under the options in ``overrides``."""
     return _keys(_chosen(overrides))
 
 
@@ -74,9 +74,9 @@ def _below(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _families(overrides: Sequence[str]) -> Iterator[str]:
-    """The plug-ins that ``target=NAME`` names: an option each, with its schema's own values.
+    """Plug-ins that ``target=NAME`` names, as options with the defaults of their schemas.
 
-    Hydra takes a file of that name, of ours or of the user's, before it.
+    A file of that name, of gpw or of the user, has precedence.
     """
     for override in overrides:
         group, _, name = override.partition("=")
@@ -91,7 +91,7 @@ def _options(overrides: tuple[str, ...]) -> DictConfig:
     from omegaconf import OmegaConf
 
     schema = writable(OmegaConf.structured(Config))
-    OmegaConf.set_struct(schema.target, False)  # until its family is known
+    OmegaConf.set_struct(schema.target, False)  # until the family is known
     ConfigStore.instance().store(name="schema", node=schema)
     for family in _families(overrides):
         node = {"family": family, "name": family}
@@ -99,5 +99,5 @@ def _options(overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="gpw"):
         config = compose("config", list(overrides))
     config.target = typed(config.target)
-    OmegaConf.set_struct(config.model.args, False)  # the user's code says what it takes
+    OmegaConf.set_struct(config.model.args, False)  # arguments of the user's code
     return config

@@ -1,9 +1,9 @@
-"""What every setting is: its group's docstring, its type, its allowed values and its comment.
+"""Descriptions of all settings: type, allowed values, comment, and docstring of the group.
 
     for setting in settings(Config): print(setting.key, setting.allowed, setting.text)
 
-The texts stand in the schema, where the settings are declared: a field's comment on its line or
-just above it. Nothing is written twice.
+The texts come from the schema, where the settings are declared: the comment of a field is on its
+line or just above it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ _FIELD = re.compile(r"^\s{4}(\w+):")
 
 @dataclass(frozen=True)
 class Setting:
-    """One key. ``group``: the docstring of the class that holds it; ``choices``: its values, where
-    they are few.
-    """
+    """A setting. ``group``: the docstring of its class; ``choices``: its values, if few."""
 
     key: str
     allowed: str
@@ -39,7 +37,7 @@ class Setting:
 
 
 def settings(value: Any, prefix: str = "") -> Iterator[Setting]:
-    """Every setting of a configuration (an instance of its schema), in its order."""
+    """All settings of a configuration (an instance of the schema), in order."""
     kind = type(value)
     hints, texts = get_type_hints(kind), comments(kind)
     group = inspect.cleandoc(kind.__doc__ or "")
@@ -53,7 +51,7 @@ def settings(value: Any, prefix: str = "") -> Iterator[Setting]:
 
 
 def allowed(hint: Any) -> str:
-    """``layer, block, global`` for an enumeration, ``true, false``, or the type's name."""
+    """``layer, block, global`` for an enumeration, ``true, false``, or the name of the type."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return ", ".join("null" if part is type(None) else allowed(part) for part in inner)
@@ -66,7 +64,7 @@ def allowed(hint: Any) -> str:
 
 
 def choices(hint: Any) -> list[str]:
-    """The members of an enumeration, true and false; [] where there are no such choices."""
+    """The members of an enumeration, or true and false; [] for other types."""
     if isinstance(hint, type) and issubclass(hint, Enum):
         return [str(member.value) for member in _members(hint)]
     return ["true", "false"] if hint is bool else []
@@ -82,7 +80,7 @@ def _member(member: Enum) -> str:
 
 
 def comments(kind: type) -> dict[str, str]:
-    """The comment of each field of a dataclass, its base classes' included."""
+    """The comments of the fields of a dataclass, including those of base classes."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if is_dataclass(base):

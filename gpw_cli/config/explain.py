@@ -1,4 +1,4 @@
-"""Bad overrides in one line: refused before Hydra sees them, or its own errors made readable."""
+"""One-line errors for bad overrides, found before Hydra reads them or from its errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = 200  # characters of what was given
 
 
 def check_form(override: str) -> None:
-    """Raises UsageError for what is no ``key=value``, or has no effect here."""
+    """Raise UsageError unless ``override`` is ``key=value`` and has an effect."""
     name, sign, value = override.partition("=")
     if override[:1] in ("+", "~") and name != "+experiment":
         raise UsageError(
@@ -45,9 +45,9 @@ def check_form(override: str) -> None:
 
 
 def check_keys(overrides: Sequence[str], short: Sequence[str]) -> None:
-    """Raises UsageError for a value of a key that the options in ``overrides`` do not have.
+    """Raise UsageError for keys that do not exist under the options in ``overrides``.
 
-    short: the names of short forms, for the suggestion.
+    short: the names of short forms, for suggestions.
     """
     known = keys(overrides)
     for override in filter(is_value, overrides):
@@ -61,7 +61,7 @@ def check_keys(overrides: Sequence[str], short: Sequence[str]) -> None:
 
 
 def searchpath(config_dir: Path) -> str:
-    """Hydra's override for a folder of the user's own options; raises UsageError for no folder."""
+    """The Hydra override for a folder of the user's options; UsageError if it is no folder."""
     if not config_dir.is_dir():
         raise UsageError(
             f"--config-dir {config_dir}: no such folder; it holds options of your own, such as "
@@ -72,14 +72,16 @@ def searchpath(config_dir: Path) -> str:
 
 
 def explained(error: Exception, overrides: Sequence[str], config_dir: Path | None) -> str:
-    """The first lines of the error and its cause; for an unknown option the ones there are."""
+    """The first lines of the error and its cause; for an unknown option, the known ones."""
     for override in overrides:
         group, _, value = override.partition("=")
         name = group.lstrip("+").split("@")[0]
         if name in GROUPS and name != "runtime" and value not in offered(name, config_dir):
             return _no_option(name, value, offered(name, config_dir))
     lines = [_first_line(error)]
-    if (refused := getattr(error, "override", None)) is not None:  # a parser error names no key
+    if (
+        refused := getattr(error, "override", None)
+    ) is not None:  # an error of the parser names no key
         lines.insert(0, f"'{refused}'")
     elif (key := getattr(error, "full_key", None)) and key not in lines[0]:
         lines.insert(0, str(key))
@@ -102,13 +104,13 @@ def _no_option(group: str, value: str, found: Sequence[str]) -> str:
 
 
 def in_yaml(error: Exception) -> str:
-    """Where a YAML file is wrong, and how."""
+    """The position and reason of an error in a YAML file."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     where = f"{mark.name}, line {mark.line + 1}: " if mark is not None else ""
     return where + (problem or _first_line(error))
 
 
 def unconvertible(error: Exception, overrides: Sequence[str]) -> str:
-    """What Hydra and OmegaConf let through: a number too long to convert, endless nesting."""
+    """The message for numbers too long to convert and for too deep nesting."""
     shown = " ".join(str(error).split())[:SHOWN] or type(error).__name__
     return f"{' '.join(overrides)[:SHOWN]}: {shown} (`gpw config` shows the keys and their values)"

@@ -1,8 +1,8 @@
-"""Ranges and combinations of values that types cannot say, a line for each that is wrong.
+"""Checks of ranges and combinations of values that types cannot express.
 
     problems(config)      # ["sparsity=1.2 is outside [0, 1): try sparsity=0.7", ...]
 
-What would have no effect is wrong too: a budget without scope ``cycles``, say.
+Settings without effect are refused too, such as a budget without scope ``cycles``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_THREADS = 4096
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What is wrong with the values of ``config``."""
+    """Errors in the values of ``config``, a line each."""
     yield from _pruning(config.pruning)
     yield from recipe.problems(config.pretrain.train, "pretrain.train")
     yield from recipe.problems(config.finetune.train, "finetune.train")
@@ -67,7 +67,7 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
         yield f"pruning.branches needs scope=cycles, not scope={pruning.scope.value}"
     if budgets and pruning.scope is not Scope.cycles:
         yield f"a budget needs scope=cycles; scope={pruning.scope.value} goes by sparsity"
-    _ = pruning.criterion.scoring  # a plug-in that cannot be loaded is refused now
+    _ = pruning.criterion.scoring  # raises for a plug-in that cannot be loaded
     if pruning.scheme.grouping.sets is not None and pruning.scope is not Scope.layer:
         yield f"scheme={pruning.scheme.value} needs scope=layer, not {pruning.scope.value}"
     if pruning.permute and pruning.scheme in (Scheme.dense, Scheme.fine, Scheme.channel):
@@ -159,14 +159,14 @@ def _data(config: Config) -> Iterator[str]:
 
 
 def _crops(config: Config) -> Iterator[str]:
-    """The padding of a random crop must be smaller than the picture."""
+    """Errors in the padding of the random crop, which must be smaller than the image."""
     try:
         size = config.data.size or model_input(config.model.name)[1]
-    except UsageError:  # no such network, which is said elsewhere
+    except UsageError:  # unknown network, reported elsewhere
         return
     for name, train in (("pretrain", config.pretrain.train), ("finetune", config.finetune.train)):
         if train.crop >= size > 0:
-            yield f"{name}.train.crop={train.crop} must be below the {size} pixels of a picture"
+            yield f"{name}.train.crop={train.crop} must be below the {size} pixels of an image"
 
 
 def _runtime(runtime: RuntimeConfig) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The data sets by name, ours and those of plug-ins. Imports no torch."""
+"""Data sets by name, including those of plug-ins. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """One line of ``gpw data ls``. ``shape``: (channels, pixels) where nothing else says it."""
+    """One line of ``gpw data ls``. ``shape``: default (channels, pixels)."""
 
     name: str
     pictures: str
     origin: str
     shape: tuple[int, int]
-    classes: int = 0  # 0: as many as the folder has
+    classes: int = 0  # 0: those of the folder
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What the entry point of a plug-in names (docs/plugins.md).
+    """A data set of a plug-in, named by its entry point (docs/plugins.md).
 
-    ``load``: (root, size, channels) -> the pictures, uint8 [N, size, size, channels]; root is
-    data.root. ``classes``: how many. ``channels`` and ``size`` in pixels: for a network that does
-    not say what it takes. ``pictures``: a few words for ``gpw data ls``.
+    ``load``: (root, size, channels) -> the images, uint8 [N, size, size, channels]; root is
+    data.root. ``classes``: their number. ``channels`` and ``size`` in pixels: for networks
+    without a fixed input. ``pictures``: a short description for ``gpw data ls``.
     """
 
     load: Callable[[Path | None, int, int], Pictures]
@@ -68,18 +68,18 @@ CATALOG = (
 
 
 def describe() -> tuple[DataInfo, ...]:
-    """All data sets of gpw, in the order to list them."""
+    """All built-in data sets, in the order of ``gpw data ls``."""
     return CATALOG
 
 
 def plugged(name: str) -> DataSet | None:
-    """The data set of a plug-in; None for one of ours. Raises UsageError for an unknown name."""
+    """The data set of a plug-in; None for a built-in one. UsageError for an unknown name."""
     plugin = require_known(name)
     return None if plugin is None else plugin.load_as(DataSet)
 
 
 def class_count(name: str) -> int:
-    """How many classes the data set has; 0: as many as its folder."""
+    """The number of classes; 0: as many as the folder has."""
     own = next((info.classes for info in CATALOG if info.name == name), None)
     if own is None and (found := plugged(name)) is not None:
         own = found.classes
@@ -87,7 +87,7 @@ def class_count(name: str) -> int:
 
 
 def native_shape(name: str) -> tuple[int, int]:
-    """(channels, pixels) of its pictures, for a network that does not say what it takes."""
+    """(channels, pixels) of the images, for networks without a fixed input."""
     own = next((info.shape for info in CATALOG if info.name == name), None)
     if own is None and (found := plugged(name)) is not None:
         own = found.channels, found.size
@@ -96,9 +96,9 @@ def native_shape(name: str) -> tuple[int, int]:
 
 
 def require_known(name: str) -> Plugin | None:
-    """The plug-in that brings ``name``; None: it is ours.
+    """The plug-in of data set ``name``; None for a built-in one.
 
-    Raises UsageError, with a suggestion, for a name that nobody brings.
+    Raises UsageError, with a suggestion, for an unknown name.
     """
     names = [info.name for info in CATALOG]
     if name in names:

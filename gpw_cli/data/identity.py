@@ -1,8 +1,8 @@
-"""What identifies a data set in a cache key, without loading it.
+"""The identity of a data set in cache keys, found without loading it.
 
 cifar10: the sha256 of its pixels and labels, which loading verifies. digits: its version here (the
-pictures lie in scikit-learn's wheel). imagefolder: every picture's split, label, name, size and
-time. One of a plug-in: the package and its version, and the files below data.root.
+images are in scikit-learn's wheel). imagefolder: split, label, name, size and time of each image.
+Plug-ins: the package and its version, and the files below data.root.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def data_identity(name: str, root: Path | None, size: int, channels: int) -> dic
     plugin = require_known(name)
     identity: dict[str, object] = {"name": name, "size": size, "channels": channels}
     if plugin is not None:
-        plugin.load_as(DataSet)  # one that is broken is refused before anything runs
+        plugin.load_as(DataSet)  # raises for a broken plug-in before anything runs
         files = {} if root is None else {"files": _files(root)}
         return {**identity, "plugin": plugin.origin, **files}
     if name == "cifar10":
@@ -46,7 +46,7 @@ def data_identity(name: str, root: Path | None, size: int, channels: int) -> dic
 
 @cache
 def _tree(root: Path | None) -> str:
-    """Links are followed, as loading does."""
+    """A digest of the image folder; links are followed, as in loading."""
     splits, _ = listed(root)
     digest = hashlib.sha256()
     for split, files in splits.items():
@@ -57,7 +57,7 @@ def _tree(root: Path | None) -> str:
 
 @cache
 def _files(root: Path) -> str:
-    """Every file below ``root``, whatever its layout."""
+    """A digest of all files below ``root``."""
     if not root.exists():
         raise DataError(f"data.root={root}: no such file or folder")
     found = sorted(path for path in root.rglob("*") if path.is_file()) or [root]

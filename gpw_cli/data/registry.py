@@ -1,9 +1,9 @@
-"""Pictures by name: loading, fetching and checking them.
+"""Load, fetch and check data sets by name.
 
     pictures = load_pictures("cifar10", None, Path(".gpw/data"), 32, 3, ignore)
     pictures = load_pictures("digits", None, Path(".gpw/data"), 16, 1, ignore)
 
-Asking for one data set never gives another: what cannot be loaded raises DataError.
+There is no fallback to another data set: one that cannot be loaded raises DataError.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from gpw_cli.errors import DataError, UsageError
 
 __all__ = ["Checked", "check", "describe", "fetch", "load_pictures"]
 
-# (size, channels) that ``check`` uses where none are given
+# default (size, channels) of ``check``
 _SHAPES = {"cifar10": (cifar10.SIZE, 3), "digits": (NATIVE_SIZE, 1), "imagefolder": (32, 3)}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A data set that is here, complete and undamaged."""
+    """A complete and undamaged data set."""
 
     name: str
     place: str
-    train: int  # pictures
+    train: int  # images
     test: int
     classes: int
     fingerprint: str
@@ -45,11 +45,11 @@ def load_pictures(
 ) -> Pictures:
     """Data set ``name`` in memory, uint8 [N, size, size, channels].
 
-    ``root``: the folder that the user names (data.root); ``cache``: where fetched data is kept.
+    ``root``: the folder of the user (data.root); ``cache``: the folder of fetched data.
 
     Raises:
         UsageError: no such data set.
-        DataError: absent and not to be fetched, damaged, or not to be had in this shape.
+        DataError: it is missing and cannot be fetched, damaged, or not available in this shape.
     """
     if (other := plugged(name)) is not None:
         return _checked_pictures(name, other.load(root, size, channels), size, channels)
@@ -80,7 +80,7 @@ def _cifar10(root: Path | None, cache: Path, progress: Progress) -> Arrays:
 
 
 def fetch(name: str, cache: Path, progress: Progress) -> Checked:
-    """``gpw data fetch NAME``: bring it into ``cache`` (nothing to do for digits) and check it."""
+    """``gpw data fetch NAME``: fetch it into ``cache`` (digits need no fetching) and check it."""
     if require_known(name) is not None:
         return check(name, None, cache)
     if name == "imagefolder":
@@ -91,13 +91,13 @@ def fetch(name: str, cache: Path, progress: Progress) -> Checked:
 
 
 def check(name: str, root: Path | None, cache: Path, size: int = 0, channels: int = 0) -> Checked:
-    """``gpw data check NAME``: load and verify what is here, without fetching.
+    """``gpw data check NAME``: load and verify it, without fetching.
 
-    Size and channels 0: those of the data set itself (imagefolder: 32 pixels, 3 channels).
+    Size and channels 0: those of the data set (imagefolder: 32 pixels, 3 channels).
 
     Raises:
         UsageError: no such data set.
-        DataError: it is absent or damaged.
+        DataError: it is missing or damaged.
     """
     if (plugin := require_known(name)) is not None:
         own_channels, own_size = native_shape(name)
@@ -120,7 +120,7 @@ def check(name: str, root: Path | None, cache: Path, size: int = 0, channels: in
 
 
 def _checked_pictures(name: str, found: Pictures, size: int, channels: int) -> Pictures:
-    """What a plug-in has loaded, or DataError where it is not what was asked for."""
+    """Check the data set of a plug-in; DataError if it is not as requested."""
     if not isinstance(found, Pictures):
         raise DataError(f"data.name={name}: loads a {type(found).__name__}, not Pictures")
     for part, split in (("train", found.train), ("test", found.test)):

@@ -1,4 +1,4 @@
-"""The networks that gpw knows, and the pictures each takes by default. Imports no torch.
+"""Built-in networks and the size of their input images. Imports no torch.
 
     model_input("resnet20")       # (3, 32)
     model_input("resnt20")       # UsageError: did you mean resnet20?
@@ -16,10 +16,10 @@ from gpw_cli.models.onnx_file import is_onnx, onnx_input
 
 CIFAR_DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
 DIGITS_CNN = "digits_cnn"
-# fully connected networks: height and width of the picture, widths of the hidden layers
+# fully connected networks: height and width of the image, widths of the hidden layers
 MLPS = {"mlp": (16, (1024, 512)), "alexnet_classifier": (96, (4096, 4096))}
-# torchvision 0.28, models.list_models(module=torchvision.models); a test compares the two. Written
-# out so that cache keys and suggestions need no import of torch.
+# torchvision 0.28, models.list_models(module=torchvision.models), compared in a test. Written out so
+# that keys and suggestions do not import torch.
 _TORCHVISION = """
     alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161
     densenet169 densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3
@@ -39,7 +39,7 @@ _SIZES = {"inception_v3": 299}  # of the torchvision networks; the others: 224
 
 
 def cifar_depth(name: str) -> int | None:
-    """N of ``resnetN`` where N = 6n + 2 and torchvision has no network of that name; else None."""
+    """N of ``resnetN`` if N = 6n + 2 and torchvision has no network of that name; else None."""
     digits = name.removeprefix("resnet")
     if name in TORCHVISION or digits == name or not digits.isdecimal() or digits[0] == "0":
         return None
@@ -48,20 +48,20 @@ def cifar_depth(name: str) -> int | None:
 
 
 def is_built_in(name: str) -> bool:
-    """Whether a network of this table is called so, which no plug-in can replace."""
+    """Whether ``name`` is a built-in network, which no plug-in can replace."""
     return name == DIGITS_CNN or name in MLPS or name in TORCHVISION or bool(cifar_depth(name))
 
 
 def model_names() -> list[str]:
-    """The names that ``model.name`` accepts: our own networks, then torchvision's.
+    """The names for ``model.name``: networks of gpw, then those of torchvision.
 
-    ``resnetN`` for any other N = 6n + 2 is accepted too (``cifar_depth``).
+    ``resnetN`` with any other N = 6n + 2 is accepted too (``cifar_depth``).
     """
     return [*CIFAR_DEPTHS, DIGITS_CNN, *MLPS, *TORCHVISION]
 
 
 def model_input(name: str) -> tuple[int, int]:
-    """(channels, height and width in pixels) that network ``name`` is made for.
+    """(channels, height and width in pixels) of the input of network ``name``.
 
     Raises:
         UsageError: no such network.
@@ -80,7 +80,7 @@ def model_input(name: str) -> tuple[int, int]:
 
 
 def check_widths(name: str, widths: Sequence[int]) -> None:
-    """Raises UsageError where ``widths`` are not the channels of a CIFAR ResNet's three stages."""
+    """Raise UsageError unless ``widths`` are the channels of a CIFAR ResNet's three stages."""
     if not widths:
         return
     value = f"model.widths={list(widths)}".replace(" ", "")
@@ -98,7 +98,7 @@ def check_widths(name: str, widths: Sequence[int]) -> None:
 
 
 def unknown_model(name: str) -> UsageError:
-    """The error for a name that is not in the table."""
+    """The error for an unknown name."""
     close = get_close_matches(name, model_names(), n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return UsageError(f"model.name={name}: no such network{hint} (`gpw ls` lists all of them)")

@@ -1,11 +1,11 @@
-"""Networks of the user's own: a class or factory in a Python file, an importable module or a
-plug-in (docs/plugins.md).
+"""The user's own networks: a class or function in a Python file, a module or a plug-in
+(docs/plugins.md).
 
-    own_identity("./mynet.py:MyNet")                   # for a cache key: name and the file's hash
+    own_identity("./mynet.py:MyNet")                   # for keys: name and hash of the file
     net = build_own("./mynet.py:MyNet", {"width": 16}, classes=10, channels=3)
 
-Naming one runs its code, as ``import`` does; nothing else here does, and a checkpoint never names
-one. The key holds the hash of that one file: what it imports is not looked at. Imports no torch.
+The code runs only if the user names it, as with ``import``; a checkpoint cannot name code. The key
+has the hash of the file, but not of the modules it imports. Imports no torch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HOW = "write model=FILE.py:NAME or model=PACKAGE.MODULE:NAME"
 
 
 def is_own(name: str) -> bool:
-    """Whether ``model.name`` names code rather than a network of the table."""
+    """Whether ``model.name`` names code, not a built-in network."""
     return ":" in name or _plugin(name) is not None
 
 
@@ -44,15 +44,15 @@ def _plugin(name: str) -> Plugin | None:
 
 
 def absolute(name: str) -> str:
-    """``name`` for another working directory."""
+    """``name`` with an absolute path, for another working directory."""
     place, _, attribute = name.rpartition(":")
     return f"{Path(place).resolve()}:{attribute}" if place.endswith(".py") else name
 
 
 def own_identity(name: str) -> dict[str, str]:
-    """Name and content of the code, not the folder it lies in; UsageError where it is not there.
+    """Name and content hash of the code, without its folder; UsageError if it does not exist.
 
-    Of a plug-in the name, and the package with its version.
+    For a plug-in: its name, and its package with the version.
     """
     if (plugin := _plugin(name)) is not None:
         return {"plugin": name, "package": plugin.origin}
@@ -81,7 +81,7 @@ def _file(name: str) -> Path:
 
 
 def _module_file(module: str) -> Path | None:
-    """Where ``module`` lies, without importing its packages."""
+    """The file of ``module``, found without importing its packages."""
     path: list[str] | None = [str(Path.cwd()), *sys.path]
     origin = None
     for depth in range(module.count(".") + 1):
@@ -93,11 +93,11 @@ def _module_file(module: str) -> Path | None:
 
 
 def build_own(name: str, args: Mapping[str, Any], classes: int, channels: int) -> nn.Module:
-    """What the class or function makes of ``args``.
+    """The network that the class or function returns for ``args``.
 
-    It is also given the number of classes where it takes ``num_classes`` or ``classes``, and of the
-    pictures' channels where it takes ``in_channels`` or ``channels``, unless ``args`` has them.
-    Raises UsageError: not there, an exception in the code, no ``torch.nn.Module``.
+    If they are parameters and not in ``args``, ``num_classes`` or ``classes`` gets the number of
+    classes, and ``in_channels`` or ``channels`` the number of image channels. Raises UsageError if
+    the code does not exist, raises an exception, or returns no ``torch.nn.Module``.
     """
     from torch import nn
 
@@ -122,7 +122,7 @@ def _module(name: str) -> ModuleType:
     if not place.endswith(".py"):
         with _in_path(Path.cwd()):
             return importlib.import_module(place)
-    # A name of its own: a file that is called like an installed package hides nothing.
+    # A unique name, so that the file cannot hide an installed package of its name.
     own = f"gpw_own_{hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()[:16]}"
     if own not in sys.modules:
         spec = importlib.util.spec_from_file_location(own, file)
@@ -141,7 +141,7 @@ def _module(name: str) -> ModuleType:
 
 @contextmanager
 def _in_path(folder: Path) -> Iterator[None]:
-    """Modules beside the file can be imported, as when it is run as a script."""
+    """Allow imports from ``folder``, as for a script."""
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -151,7 +151,7 @@ def _in_path(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _blamed(name: str) -> Iterator[None]:
-    """An exception of the user's code as one line that says where it happened."""
+    """Turn exceptions of the user's code into a UsageError with their position."""
     try:
         yield
     except UsageError:

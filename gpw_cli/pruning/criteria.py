@@ -1,18 +1,18 @@
-"""Group saliency and score: how much a group matters; the smallest scores are pruned first.
+"""Saliency and score of groups; the groups with the smallest scores are pruned first.
 
     saliency = group_saliency(Criterion.l1, layout, weight)       # float64, shape layout.grid
     scores = group_scores(Criterion.l1, layout, saliency)         # the same shape
 
-Saliency adds up over groups: a knapsack weighs it against cycles (budget.py). A score divides it by
-the number n of *real* weights, so that ragged edge groups (and, in scope ``global``, groups of
-layers with other kernel sizes) compare fairly:
+The saliency of a set of groups is the sum of theirs; budget.py weighs it against cycles. The score
+divides it by the number n of *real* weights, which makes ragged edge groups comparable and, in
+scope ``global``, groups of layers with other kernel sizes:
 
     l1       sum(|w|); score: mean magnitude (Li et al. 2016; papers/000, 2.2.3)
     l2       sum(w * w); score: root mean square
     taylor   mean over batches of (sum of gradient * weight)^2, the squared first-order change of
-             the loss without the group (Molchanov et al. 2019); score: the same a weight
+             the loss without the group (Molchanov et al. 2019); score: the same per weight
 
-On groups of one weight l1 and l2 order alike.
+For groups of a single weight, l1 and l2 give the same order.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from gpw_cli.pruning.groups import Floats, GroupLayout
 
 
 def _sum(rows: Floats) -> Floats:
-    # Row by row: NumPy's own reductions choose their order by memory layout and vector width, and
-    # the order decides the last bit, hence ties.
+    # Row by row: the order of NumPy's reductions depends on memory layout and vector width, and
+    # changes the last bit, which decides ties.
     total = np.zeros(rows.shape[1:])
     for row in rows:
         total += row
@@ -48,11 +48,11 @@ Score = Callable[[Floats, npt.NDArray[np.int64]], Floats]
 
 @dataclass(frozen=True)
 class Scoring:
-    """What a criterion is, of ours and of plug-ins.
+    """The definition of a criterion, built in or of a plug-in.
 
-    ``saliency``: from a group's values along axis 0, one array a batch; ``score``: the same a
+    ``saliency``: from the values of a group along axis 0, an array per batch; ``score``: per
     weight, from the saliency and the number of real weights. ``gradients``: the values are gradient
-    x weight over batches of training pictures; else there is one "batch", the weights themselves.
+    times weight over batches of training images; otherwise the only "batch" is the weights.
     """
 
     saliency: Saliency
@@ -61,7 +61,7 @@ class Scoring:
 
 
 class Criterion(Open):
-    """What scores a group; a new criterion is a line here, or a plug-in (docs/plugins.md)."""
+    """The criterion of a score; a new one is a line here, or a plug-in (docs/plugins.md)."""
 
     l1 = "l1", Scoring(lambda rows: _sum(np.abs(next(iter(rows)))))
     l2 = (
@@ -75,36 +75,36 @@ class Criterion(Open):
 
     @property
     def scoring(self) -> Scoring:
-        """Its definition. Raises UsageError for a plug-in that cannot be loaded."""
+        """The definition. Raises UsageError for a plug-in that cannot be loaded."""
         return self.definition(Scoring)
 
     @property
     def gradients(self) -> bool:
-        """Whether it takes gradients."""
+        """Whether the criterion needs gradients."""
         return self.scoring.gradients
 
 
 def group_saliency(
     criterion: Criterion, layout: GroupLayout, *values: npt.NDArray[np.floating]
 ) -> Floats:
-    """Saliency of every group: float64 of shape ``layout.grid``.
+    """The saliency of all groups: float64 of shape ``layout.grid``.
 
-    ``values``: the weight [O, I, KH, KW], or gradient x weight of that shape for each batch where
-    the criterion takes gradients. Sums are float64 in one fixed order: the same values give the
-    same bits on every machine.
+    ``values``: the weight [O, I, KH, KW] or, for a gradient criterion, gradient times weight of
+    that shape for each batch. Sums are float64 in a fixed order, so the same values give the same
+    bits on every machine.
     """
     found = criterion.scoring.saliency(layout.collect(value) for value in values)
     return _checked(criterion, "saliency", found, layout)
 
 
 def group_scores(criterion: Criterion, layout: GroupLayout, saliency: Floats) -> Floats:
-    """``saliency`` made comparable between groups of different sizes, in the same shape."""
+    """``saliency`` normalised by the size of the groups, in the same shape."""
     found = criterion.scoring.score(saliency, layout.real_weights())
     return _checked(criterion, "score", found, layout)
 
 
 def _checked(criterion: Criterion, what: str, found: Floats, layout: GroupLayout) -> Floats:
-    """A plug-in's numbers as ours are, or UsageError."""
+    """Check the numbers of a plug-in; UsageError if they are invalid."""
     if criterion.plugin is None:
         return found
     array = np.asarray(found)

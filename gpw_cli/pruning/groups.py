@@ -1,13 +1,13 @@
-"""Pruning groups: which weights of a layer go together (papers/000, Fig. 6, for ``gpw``).
+"""Pruning groups: the weights of a layer that are removed together (papers/000, Fig. 6).
 
     layout = group_layout(Scheme.gpw, (32, 16, 3, 3), tile=(16, 16))
     layout.grid                       # (2, 1, 3, 3): 18 groups of 16 x 16 x 1 x 1 weights
     layout.collect(weight)            # [256, 2, 1, 3, 3]: each group's weights along axis 0
     layout.expand(kept)               # group mask -> weight mask
 
-A convolution's weight is [O, I, KH, KW]; a linear layer [O, I] is a 1x1 convolution. Groups start
-at index 0 of every axis; where the tile does not divide O or I, the last groups are ragged: they
-hold fewer real weights, and nothing outside the weight is counted.
+The weight of a convolution is [O, I, KH, KW]; a linear layer [O, I] is a 1x1 convolution. Groups
+start at index 0 of each axis. If the tile does not divide O or I, the last groups are ragged: they
+have fewer real weights, and only these are counted.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Grouping:
-    """What a scheme is, of ours and of plug-ins.
+    """The definition of a scheme, built in or of a plug-in.
 
-    ``group``: the shape of a group, from the weight's and the target's tile. ``sets``: of a scheme
-    that takes the same share of each of several sets of a layer's groups, the set that each group
-    lies in, int64 of shape ``layout.grid``.
+    ``group``: the shape of a group, from the shape of the weight and the tile of the target.
+    ``sets``: for a scheme that removes the same share of several sets of a layer's groups: the set
+    of each group, int64 of shape ``layout.grid``.
     """
 
     group: Callable[[Shape, Tile], Shape]
@@ -42,17 +42,20 @@ class Grouping:
 
 
 class Scheme(Open):
-    """What one pruning group is; a new scheme is a line here and a file in ``conf/pruning``, or a
+    """The shape of a group; a new scheme is a line here and a file in ``conf/pruning``, or a
     plug-in (docs/plugins.md).
     """
 
-    dense = "dense", Grouping(lambda shape, tile: shape)  # all stays: no prune and finetune
+    dense = (
+        "dense",
+        Grouping(lambda shape, tile: shape),
+    )  # no pruning: the stages prune and finetune are skipped
     fine = "fine", Grouping(lambda shape, tile: (1, 1, 1, 1))
     vector = "vector", Grouping(lambda shape, tile: (1, tile[1], 1, 1))
     gpw = "gpw", Grouping(lambda shape, tile: (tile[0], tile[1], 1, 1))
     block = "block", Grouping(lambda shape, tile: (tile[0], tile[1], shape[2], shape[3]))
     channel = "channel", Grouping(lambda shape, tile: (1, shape[1], shape[2], shape[3]))
-    # ESE (Han et al. 2017): row o belongs to PE o mod B_out; PEs keep equal shares
+    # ESE (Han et al. 2017): row o belongs to PE o mod B_out; all PEs keep the same share
     balanced = (
         "balanced",
         Grouping(lambda shape, tile: (1, 1, 1, 1), lambda layout, tile: layout.row_sets(tile[0])),
@@ -60,7 +63,7 @@ class Scheme(Open):
 
     @property
     def grouping(self) -> Grouping:
-        """Its definition. Raises UsageError for a plug-in that cannot be loaded."""
+        """The definition. Raises UsageError for a plug-in that cannot be loaded."""
         return self.definition(Grouping)
 
 
@@ -68,19 +71,19 @@ class Scheme(Open):
 class GroupLayout:
     """How the groups of one layer tile its weight."""
 
-    shape: Shape  # the weight's, in weights
-    group: Shape  # one whole group's, in weights
+    shape: Shape  # of the weight, in weights
+    group: Shape  # of a whole group, in weights
 
     @property
     def grid(self) -> Shape:
-        """Number of groups along O, I, KH, KW, ragged ones included."""
+        """Number of groups along O, I, KH, KW, including ragged ones."""
         o, i, kh, kw = (-(-n // b) for n, b in zip(self.shape, self.group, strict=True))
         return o, i, kh, kw
 
     def collect(self, weight: npt.NDArray[np.floating]) -> Floats:
         """Weight [O, I, KH, KW] -> float64 [weights of a whole group, *grid].
 
-        Places of a ragged group that lie outside the weight hold 0.
+        Positions of a ragged group outside the weight are 0.
         """
         grid = self.grid
         padding = [(0, g * b - n) for g, b, n in zip(grid, self.group, self.shape, strict=True)]
@@ -89,7 +92,7 @@ class GroupLayout:
         return split.transpose(1, 3, 5, 7, 0, 2, 4, 6).reshape(-1, *grid)
 
     def real_weights(self) -> npt.NDArray[np.int64]:
-        """Number of real weights of every group, int64 of shape ``grid``."""
+        """Number of real weights of each group, int64 of shape ``grid``."""
         sizes = [
             np.minimum(b, n - b * np.arange(g))
             for g, b, n in zip(self.grid, self.group, self.shape, strict=True)
@@ -98,10 +101,10 @@ class GroupLayout:
         return np.asarray(o * i * kh * kw, np.int64)
 
     def units(self, tile: Tile, *, positions: bool = True) -> npt.NDArray[np.int64]:
-        """The unit that each group lies in, numbered from 0: int64 of shape ``grid``.
+        """The unit of each group, counted from 0: int64 of shape ``grid``.
 
-        A unit is the smallest set of whole groups that covers whole blocks of ``tile`` channels:
-        at one kernel position of theirs, or (``positions`` false) at all.
+        A unit is the smallest set of whole groups that covers whole blocks of ``tile`` channels, at
+        one kernel position or, with ``positions`` false, at all positions.
         """
         axes = []
         for axis, (groups, size) in enumerate(zip(self.grid, self.group, strict=True)):
@@ -116,12 +119,12 @@ class GroupLayout:
         return np.asarray(units, np.int64).reshape(self.grid)
 
     def row_sets(self, count: int) -> npt.NDArray[np.int64]:
-        """Which of ``count`` interleaved row sets each group lies in: int64 of shape ``grid``."""
+        """The set of each group, of ``count`` interleaved sets of rows: int64 of shape ``grid``."""
         rows = np.arange(self.grid[0]) % count
         return np.broadcast_to(rows[:, None, None, None], self.grid).astype(np.int64)
 
     def expand(self, kept: Bools) -> Bools:
-        """Group mask (shape ``grid``) -> weight mask (shape ``shape``), constant on each group."""
+        """Expand a mask of groups (shape ``grid``) to a mask of weights (shape ``shape``)."""
         mask = kept
         for axis, size in enumerate(self.group):
             mask = mask.repeat(size, axis)
@@ -130,9 +133,9 @@ class GroupLayout:
 
 
 def conv_shape(shape: tuple[int, ...]) -> Shape:
-    """[O, I, KH, KW] of a weight: a linear layer's [O, I] becomes [O, I, 1, 1].
+    """[O, I, KH, KW] of a weight; [O, I] of a linear layer becomes [O, I, 1, 1].
 
-    Raises UsageError for any other number of axes and for an empty weight.
+    Raises UsageError for another number of axes, and for an empty weight.
     """
     if len(shape) not in (2, 4) or 0 in shape:
         raise UsageError(
@@ -146,7 +149,7 @@ def conv_shape(shape: tuple[int, ...]) -> Shape:
 def group_layout(scheme: Scheme, shape: tuple[int, ...], tile: Tile) -> GroupLayout:
     """The groups of ``scheme`` in a weight of ``shape`` for a GEMM tile of B_out x B_in weights.
 
-    Raises UsageError for a tile below 1, or a shape that is no conv or linear.
+    Raises UsageError for a tile below 1, and a shape that is neither convolution nor linear layer.
     """
     if min(tile) < 1:
         raise UsageError(f"tile {tile[0]}x{tile[1]} must be at least 1x1: try pruning.tile_out=16")
@@ -155,7 +158,7 @@ def group_layout(scheme: Scheme, shape: tuple[int, ...], tile: Tile) -> GroupLay
 
 
 def _checked(scheme: Scheme, group: Shape, shape: Shape) -> Shape:
-    """A plug-in's group as ours are, or UsageError."""
+    """Check the group of a plug-in; UsageError if it is invalid."""
     if scheme.plugin is None:
         return group
     whole = isinstance(group, tuple) and all(isinstance(n, Integral) and n >= 1 for n in group)
@@ -169,7 +172,7 @@ def _checked(scheme: Scheme, group: Shape, shape: Shape) -> Shape:
 
 
 def group_sets(scheme: Scheme, layout: GroupLayout, tile: Tile) -> npt.NDArray[np.int64]:
-    """The set that each group lies in, int64 of shape ``layout.grid``, for a scheme with sets."""
+    """The set of each group, int64 of shape ``layout.grid``, for a scheme with sets."""
     sets = scheme.grouping.sets
     assert sets is not None
     found = np.asarray(sets(layout, tile))

@@ -1,4 +1,4 @@
-"""Masks of a network: one-shot pruning of pre-trained weights by group score.
+"""Masks: one-shot pruning of pre-trained weights by group score.
 
     names = prunable_layers(model, include_first=False, include_last=False)
     result = prune_masks(dict(model.named_parameters()), names, scheme=Scheme.gpw,
@@ -6,8 +6,8 @@
                          criterion=Criterion.l1, tile=(16, 16))
     apply_masks(model, result.masks)
 
-A mask may remove a whole layer. In a residual network the shortcut carries on; without one the
-layer then sends nothing but its bias, so ``PruneResult.warnings`` names such layers.
+A mask may remove a whole layer. In a residual network the shortcut remains. Otherwise the output of
+the layer is only its bias, so ``PruneResult.warnings`` names such layers.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from gpw_cli.pruning.groups import (
 
 @dataclass(frozen=True, eq=False)
 class LayerSparsity:
-    """What pruning did to one layer."""
+    """The result of pruning for a layer."""
 
-    name: str  # of the parameter, e.g. layer1.0.conv1.weight
+    name: str  # of the parameter, such as layer1.0.conv1.weight
     shape: Shape  # O, I, KH, KW (linear: KH = KW = 1)
     grid: Shape  # groups along the same axes
     groups: int
@@ -49,7 +49,7 @@ class LayerSparsity:
 
     @property
     def sparsity(self) -> float:
-        """Share of the layer's weights that is removed."""
+        """The share of removed weights."""
         return self.weights_removed / self.weights
 
 
@@ -61,8 +61,8 @@ class PruneResult:
     layers: tuple[LayerSparsity, ...]  # in the order of the names given
     groups_total: int
     groups_removed: int
-    sparsity_prunable: float  # removed weights / weights of the layers pruned
-    sparsity_network: float  # removed weights / elements of all parameters (biases, batch norm too)
+    sparsity_prunable: float  # removed weights / weights of the pruned layers
+    sparsity_network: float  # removed weights / elements of all parameters
     warnings: tuple[str, ...]
 
     @property
@@ -74,16 +74,16 @@ class PruneResult:
 def prunable_layers(model: nn.Module, include_first: bool, include_last: bool) -> list[str]:
     """Parameter names of the Conv2d and Linear weights that may be pruned, in module order.
 
-    First and last go by module order: the first convolution (it sees the picture's 3 channels) and
-    the last convolution or linear layer (the classifier) are in only if asked for. A grouped
-    convolution (depthwise too) is never in: a tile of B_in channels would cross its groups.
+    In module order, the first convolution (which reads the 3 channels of the image) and the last
+    convolution or linear layer (the classifier) are included only on request. Grouped and depthwise
+    convolutions are never included, because a tile of B_in channels would cross their groups.
     """
     found = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     first = next((n for n, m in found if isinstance(m, nn.Conv2d)), None)
     last = found[-1][0] if found else None
     left_out = {first} if not include_first else set()
     left_out |= {last} if not include_last else set()
-    own = dict(model.named_parameters())  # holds a weight that modules share once
+    own = dict(model.named_parameters())  # a weight that modules share occurs once
     names = [
         f"{name}.weight".lstrip(".")
         for name, module in found
@@ -94,7 +94,7 @@ def prunable_layers(model: nn.Module, include_first: bool, include_last: bool) -
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A layer that may lose groups: ``saliency`` float64 of shape ``layout.grid`` (criteria.py)."""
+    """A prunable layer; ``saliency``: float64 of shape ``layout.grid`` (criteria.py)."""
 
     name: str  # of the parameter
     layout: GroupLayout
@@ -112,8 +112,8 @@ def candidates(
 ) -> list[Candidate]:
     """The layers ``names`` with the saliency of their groups.
 
-    products: gradient x weight of each layer, a tensor of the weight's shape for each batch; only
-    for a criterion that takes gradients. Raises UsageError as ``prune_masks`` does.
+    products: for a gradient criterion, gradient times weight of each layer, a tensor in the shape
+    of the weight per batch. Raises UsageError as ``prune_masks`` does.
     """
     _check_names(weights, names)
     found = []
@@ -146,11 +146,11 @@ def prune_masks(
 ) -> PruneResult:
     """Masks for the layers ``names`` of a network with the parameters ``weights``.
 
-    weights: every parameter of the network by name; only those in ``names`` are pruned.
+    weights: all parameters of the network by name; only those in ``names`` are pruned.
     sparsity: in [0, 1); 0 keeps everything. tile: (B_out, B_in) of the target's GEMM.
-    scope: not ``cycles`` (budget.py); ``layer`` for a scheme with sets of its own. products: see
-    ``candidates``. The result depends on nothing but these arguments.
-    Raises UsageError for no or unknown or repeated names, and weights that are not finite.
+    scope: not ``cycles`` (budget.py), and ``layer`` for a scheme with sets. products: see
+    ``candidates``. The result depends only on these arguments.
+    Raises UsageError for missing, unknown or repeated names, and for weights that are not finite.
     """
     found = candidates(
         weights, names, scheme=scheme, criterion=criterion, tile=tile, products=products
@@ -172,7 +172,7 @@ def prune_masks(
 def masks_of(
     weights: Mapping[str, Tensor], layers: Sequence[Candidate], kept: Sequence[Bools]
 ) -> PruneResult:
-    """The masks and counts of ``layers`` where the groups ``kept`` (True) stay."""
+    """The masks and counts of ``layers`` that keep the groups ``kept`` (True)."""
     counts, masks = [], {}
     for layer, groups in zip(layers, kept, strict=True):
         mask = layer.layout.expand(groups)
@@ -184,7 +184,7 @@ def masks_of(
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Set the masked weights of ``model`` to +0, in place.
 
-    Raises UsageError where a mask's name or shape is not the model's; nothing is changed then.
+    Raises UsageError, before any change, for a mask whose name or shape is not in the model.
     """
     own = dict(model.named_parameters())
     for name, mask in masks.items():

@@ -18,8 +18,8 @@ CIFAR_DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
 DIGITS_CNN = "digits_cnn"
 # fully connected networks: height and width of the image, widths of the hidden layers
 MLPS = {"mlp": (16, (1024, 512)), "alexnet_classifier": (96, (4096, 4096))}
-# torchvision 0.28, models.list_models(module=torchvision.models), compared in a test. Written out so
-# that keys and suggestions do not import torch.
+# torchvision 0.28, models.list_models(module=torchvision.models), compared in a test. Written out,
+# so that keys and suggestions do not import torch.
 _TORCHVISION = """
     alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161
     densenet169 densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3

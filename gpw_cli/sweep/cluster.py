@@ -17,7 +17,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields
 from functools import partial
 from importlib.util import find_spec
@@ -154,7 +154,9 @@ class Cluster:
 
     def close(self) -> None:
         """Cancel what is running; its workers stop at the end of the epoch."""
-        self._client.cancel(list(self._running))
+        if self._running:
+            with suppress(Exception):  # the scheduler may be gone
+                self._client.cancel(list(self._running))
         self._mark.unlink(missing_ok=True)
 
     def _idle(self) -> list[str]:

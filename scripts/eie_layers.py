@@ -1,6 +1,6 @@
 """EIE on random layers: every table and figure of results/eie that needs no trained network.
 
-    python scripts/eie_layers.py [FOLDER]        # results/eie; under a minute on one core
+    python scripts/eie_layers.py [FOLDER]        # results/eie; two minutes on one core
 
 Prints the layer 4096 -> 1000 with its bound and load balance, and the nine layers of EIE's
 benchmark beside the published times. Writes a CSV file a table and four figures.
@@ -9,7 +9,7 @@ benchmark beside the published times. Writes a CSV file a table and four figures
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,17 @@ from gpw_cli.targets.eie.matrix import storage_of
 SAMPLE = Bench("4096 -> 1000", 4096, 1000, 0.257, 0.429, 0, 0, False)
 POWERS = [2**power for power in range(9)]  # 1 to 256
 SEEDS = (0, 1, 2)  # of the layer 4096 -> 1000; everything else has seed 0
-SWEPT = ("Alex-7", "VGG-7", "VGG-8", "NT-We", "NT-LSTM")  # small ones of each density
-COLOURS = ("blue", "orange", "green", "pink", "ink")
+LINES = {  # layer -> colour and style of its line
+    "Alex-6": ("pink", "-"),
+    "Alex-7": ("blue", "-"),
+    "Alex-8": ("blue", "--"),
+    "VGG-6": ("pink", "--"),
+    "VGG-7": ("orange", "-"),
+    "VGG-8": ("orange", "--"),
+    "NT-We": ("green", "-"),
+    "NT-Wd": ("green", "--"),
+    "NT-LSTM": ("ink", "-"),
+}
 Row = dict[str, Any]
 
 
@@ -75,9 +84,9 @@ def benchmark_rows() -> Iterator[Row]:
         }
 
 
-def sweep_rows() -> Iterator[tuple[str, Row]]:
+def sweep_rows(names: Collection[str]) -> Iterator[tuple[str, Row]]:
     """(table, row): queue depth and index width on 64 PEs, and the number of PEs."""
-    for bench in (bench for bench in BENCHMARK if bench.name in SWEPT):
+    for bench in (bench for bench in BENCHMARK if bench.name in names):
         layer = random_layer(bench, 0)
         base = EieConfig()
         blocks = entries_of(layer, base)
@@ -126,9 +135,9 @@ def draw_lines(tables: dict[str, pd.DataFrame], folder: Path) -> None:
             figure, axes = panels(len(parts), 1, [3.0] * len(parts))
             for (table, x, y, label), (pane,) in zip(parts, axes, strict=True):
                 data = tables[table]
-                for colour, layer in zip(COLOURS, SWEPT, strict=True):
+                for layer, (colour, style) in LINES.items():
                     own = data[data["layer"] == layer]
-                    pane.plot(own[x], own[y], color=light(colour), marker=".", label=layer)
+                    pane.plot(own[x], own[y], style, color=light(colour), marker=".", label=layer)
                 if x != "index_bits":
                     pane.set_xscale("log", base=2)
                     pane.set_xticks(POWERS, [str(power) for power in POWERS])
@@ -179,9 +188,16 @@ def main(folder: Path) -> None:
     benchmark.round(6).to_csv(folder / "benchmark.csv", index=False)
     draw_benchmark(benchmark, figures)
     rows: dict[str, list[Row]] = {"queue": [], "index": [], "pes": []}
-    for table, row in sweep_rows():
+    for table, row in sweep_rows(LINES):
         rows[table].append(row)
-    tables = {name: pd.DataFrame(found) for name, found in rows.items()}
+    tables = shares({name: pd.DataFrame(found) for name, found in rows.items()})
+    for name, table in {**tables, "sample": sample}.items():
+        table.round(6).to_csv(folder / f"{name}.csv", index=False)
+    draw_lines(tables, figures)
+
+
+def shares(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """With what the figures show: shares of entries, and what is relative to one PE or 4 bits."""
     pes, index = tables["pes"], tables["index"]
     pes["padding_share"] = (pes["padding"] / pes["entries"]).round(6)
     one = pes[pes["pes"] == 1].set_index("layer")["cycles"]
@@ -189,9 +205,7 @@ def main(folder: Path) -> None:
     four = index[index["index_bits"] == 4].set_index("layer")
     for own, share in (("entries_kib", "entries_share"), ("cycles", "cycles_share")):
         index[share] = (index[own] / index["layer"].map(four[own])).round(4)
-    for name, table in {**tables, "sample": sample}.items():
-        table.round(6).to_csv(folder / f"{name}.csv", index=False)
-    draw_lines(tables, figures)
+    return tables
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def environment(folder: Path) -> dict[str, str]:
     shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m gpw_cli "$@"\n')
     shim.chmod(0o755)
     path = f"{shim.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    tiny = "data=digits pretrain.train.epochs=1 finetune.train.epochs=1"
+    tiny = "data=digits scheme=gpw pretrain.train.epochs=1 finetune.train.epochs=1"
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "A": tiny, "COLUMNS": "200"}
 
 

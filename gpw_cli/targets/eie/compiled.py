@@ -25,6 +25,7 @@ from gpw_cli.targets.eie.reference import run_reference
 from gpw_cli.targets.eie.timing import Counts, time_network
 
 Int8 = NDArray[np.int8]
+CONVOLUTIONS = "{}, one matrix-vector product an output pixel, no weight reuse"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +72,8 @@ class CompiledEie:
             "stored_padding": stored.padding,
             "fullest_pe": f"{weights:.1f} KiB of entries and {pointers:.1f} of pointers"
             + ("" if network.fits else ", more than its SRAMs hold: read from DRAM, not timed"),
-            "not_run_by_eie": f"{rest or 'nothing'}: on the host, not timed",
-            "convolutions": f"{conv}, one matrix-vector product an output pixel, no weight reuse",
+            "not_run_by_eie": f"{rest}: on the host, not timed" if rest else "nothing",
+            **({"convolutions": CONVOLUTIONS.format(conv)} if conv else {}),
             "energy_table": network.config.energy.source,
         }
 

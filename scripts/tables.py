@@ -51,7 +51,7 @@ def accuracy(sweep: Sweep) -> str:
         [f"{100 * x:.0f} %", shown(block.get(x)), shown(gpw.get(x)), shown(at, "+"), str(at.n)]
         for x, at in sorted(gaps.items())
     ]
-    head = ["sparsity", "block (%)", "gpw (%)", "gpw minus block (points)", "seeds"]
+    head = ["sparsity", "block (%)", "gpw (%)", "gpw minus block (percentage points)", "seeds"]
     return markdown(head, rows) if rows else ""
 
 
@@ -66,7 +66,7 @@ def variants(sweep: Sweep) -> str:
         counts = {at.n for at in gap.points}
         seeds = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
         rows.append([gap.variant, *cells, seeds])
-    head = ["gpw minus block (points)", *(f"{100 * x:.0f} %" for x in sparsities), "seeds"]
+    head = ["gpw minus block (percentage points)", *(f"{100 * x:.0f} %" for x in sparsities), "seeds"]
     return markdown(head, rows) if rows else ""
 
 
@@ -178,7 +178,7 @@ def _network(sweep: Sweep, row: Answer) -> str:
 
 
 def headline(sweep: Sweep) -> str:
-    """The main result: the fastest network within 2.5 points of the dense network."""
+    """The fastest network within 2.5 percentage points of the dense one, as a sentence."""
     rows = answers(sweep)
     dense = next((row for row in rows if _network(sweep, row) == "resnet20, dense"), None)
     near = [row for row in rows if row.faster and row.loss is not None and row.loss >= -2.5]

@@ -66,7 +66,11 @@ def variants(sweep: Sweep) -> str:
         counts = {at.n for at in gap.points}
         seeds = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
         rows.append([gap.variant, *cells, seeds])
-    head = ["gpw minus block (percentage points)", *(f"{100 * x:.0f} %" for x in sparsities), "seeds"]
+    head = [
+        "gpw minus block (percentage points)",
+        *(f"{100 * x:.0f} %" for x in sparsities),
+        "seeds",
+    ]
     return markdown(head, rows) if rows else ""
 
 

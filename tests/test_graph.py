@@ -124,10 +124,10 @@ class Body(nn.Module):
         (lambda x: x.mean(1), r"over dimensions \[1\]"),
         (lambda x: F.relu(x.reshape(2, 6, 4, 8)), r"makes \(2, 6, 4, 8\)"),
         (lambda x: F.relu(F.pixel_unshuffle(x, 2)), r"makes \(2, 12, 4, 4\)"),
-        (lambda x: F.relu(x.roll(1, 0)), "from one picture to another"),
+        (lambda x: F.relu(x.roll(1, 0)), "from one image to another"),
         (lambda x: (x, x), "returns 2 tensors"),
         (lambda x: x if x.sum() > 0 else -x, "cannot be traced"),
-        (lambda x: x @ torch.zeros(5, 5), "cannot be traced on pictures of shape"),
+        (lambda x: x @ torch.zeros(5, 5), "cannot be traced on images of shape"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(

@@ -49,7 +49,7 @@ def test_export_and_trace_of_our_own_checkpoint(gpw: Gpw, dense: Path, tmp_path:
     assert "prune" not in ran.json
     exported = load_exported(tmp_path / "out")
     assert exported.program.length == metrics["instructions"]
-    logits = simulate(exported.program, exported.picture[None]).logits
+    logits = simulate(exported.program, exported.image[None]).logits
     assert logits.shape == (1, 10)
     assert len(exported.expected) == len(exported.program.dram)
     events = json.loads(Path("trace.json").read_text())["traceEvents"]

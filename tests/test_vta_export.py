@@ -33,7 +33,7 @@ def test_there_and_back(program, tmp_path):
         "manifest.json",
     ]
     back = load_exported(folder)
-    assert np.array_equal(back.picture, PICTURE)
+    assert np.array_equal(back.image, PICTURE)
     assert (back.program.insn, back.program.regions) == (program.insn, program.regions)
     assert np.array_equal(back.program.dram, program.dram)
     assert back.program.min_gemm_distance == 8
@@ -61,7 +61,7 @@ def test_manifest(program, tmp_path):
 def test_an_export_is_replaced_and_another_folder_is_not(program, tmp_path):
     export_program(program, PICTURE, tmp_path)
     export_program(program, PICTURE + 1, tmp_path)
-    assert np.array_equal(load_exported(tmp_path).picture, PICTURE + 1)
+    assert np.array_equal(load_exported(tmp_path).image, PICTURE + 1)
     other = tmp_path / "other"
     other.mkdir()
     (other / "notes.txt").write_text("mine")

@@ -359,7 +359,7 @@ def test_laid_out_picture_in_an_export(tmp_path: Path) -> None:
     assert (laid[27:29] == np.array([127, 1])[:, None, None]).all()
     assert not laid[29:].any()
     back = load_exported(tmp_path / "program")
-    assert np.array_equal(back.picture, picture)
+    assert np.array_equal(back.image, picture)
     assert back.program.input_layout == program.input_layout
 
 
@@ -385,7 +385,7 @@ def test_picture_comes_back_from_its_layout(data: st.DataObject) -> None:
     ]
     inside = picture.copy()
     inside[:, reached[0] :], inside[:, :, reached[1] :] = 0, 0
-    assert np.array_equal(layout.picture(laid, picture.shape), inside)
+    assert np.array_equal(layout.image(laid, picture.shape), inside)
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)

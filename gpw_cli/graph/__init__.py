@@ -1,1 +1,1 @@
-"""The network as a small typed graph: tracing, batch-norm folding, verification, integers."""
+"""The network as a small typed graph: tracing, batch norm folding, verification, integers."""

@@ -1,9 +1,9 @@
-"""What each ATen operator means in the typed graph: one small function an operator, one table.
+"""ATen operators in the typed graph: one small function per operator, in one table.
 
     made = HANDLERS["conv2d"](context, op)    # a new node, the name of one, or None: a view
 
-``Context`` holds what has been traced so far. Every function raises UnsupportedError, naming the
-operator and the module path, for an argument that the graph cannot express.
+``Context`` holds what has been traced so far. Every function raises UnsupportedError for an
+argument that the graph cannot express, naming the operator and the module path.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gpw_cli.graph.ir import (
     window,
 )
 
-BATCH = 2  # a batch of one would let export mistake the batch for a dimension of size one
+BATCH = 2  # with a batch of one, export could confuse the batch with a dimension of size one
 SUPPORTED = (
     "conv2d, linear, batch_norm, relu, relu6, hardtanh, clamp, add, cat, max_pool2d, avg_pool2d, "
     "adaptive_avg_pool2d, mean, upsample_nearest2d, views, slices and permutations of channels, "
@@ -36,7 +36,7 @@ SUPPORTED = (
 
 
 def _conv(context: Context, op: fx.Node) -> Node:
-    """Groups and dilation become zeros of a dense kernel: tiles without a weight cost nothing."""
+    """Groups and dilation become zeros in a dense kernel: tiles without a weight cost nothing."""
     source = context.source(op)
     weight = context.array(argument(op, "weight"), op)
     bias = context.array(argument(op, "bias"), op)
@@ -53,7 +53,7 @@ def _conv(context: Context, op: fx.Node) -> Node:
 
 
 def _ungrouped(weight: Float, groups: int) -> Float:
-    """[O, I * groups, KH, KW] of [O, I, KH, KW]: zero where output and input are no group."""
+    """[O, I * groups, KH, KW] from [O, I, KH, KW]: zero between channels of different groups."""
     if groups == 1:
         return weight
     outs, ins = len(weight) // groups, weight.shape[1]
@@ -80,7 +80,7 @@ def _named_padding(context: Context, op: fx.Node, padding: str, shape: tuple[int
 
 
 def _linear(context: Context, op: fx.Node) -> Node:
-    """Over the whole picture; any order of its features is an order of the weights."""
+    """A convolution over the whole input; its weights follow whatever order the features have."""
     given = op.args[0]
     source = context.nodes[context.name_of(given, op)]
     weight = context.array(argument(op, "weight"), op)
@@ -120,7 +120,7 @@ def _relu(context: Context, op: fx.Node) -> Node:
 
 
 def _clip(context: Context, op: fx.Node) -> Node:
-    """``relu6``, ``hardtanh`` and ``clamp``; without an upper limit a ReLU where the lower is 0."""
+    """``relu6``, ``hardtanh`` and ``clamp``; a ReLU where the limits are 0 and none."""
     name = operator_name(op).removesuffix("_")
     low, high = (0.0, 6.0) if name == "relu6" else _limits(op, name)
     if low == 0 and high == np.inf:
@@ -147,13 +147,13 @@ def _add(context: Context, op: fx.Node) -> Node:
 
 
 def _affine(context: Context, op: fx.Node) -> Node:
-    """A sum or product with stored values, one a channel at most: a batch norm."""
+    """A sum or product with stored values, at most one per channel: a batch norm."""
     name = operator_name(op).removesuffix("_")
     first, second = op.args[0], op.args[1]
     if _computed(context, first) and _computed(context, second):
         context.refuse(op, f"is not supported: {NEEDS['mul']}")
     turned = not _computed(context, first)
-    source = context.picture(second if turned else first, op)
+    source = context.image(second if turned else first, op)
     stored = _channels(context, op, first if turned else second, source)
     ones, zeros = np.ones(source.shape[0]), np.zeros(source.shape[0])
     if argument(op, "alpha", 1) != 1 if name.endswith(("add", "sub")) else name == "div" and turned:
@@ -173,7 +173,7 @@ def _computed(context: Context, value: object) -> bool:
 
 
 def _channels(context: Context, op: fx.Node, value: object, source: Node) -> Float:
-    """A number, or a stored tensor that broadcasts to one value a channel, as float64 [C]."""
+    """A number, or a stored tensor that broadcasts to one value per channel, as float64 [C]."""
     if isinstance(value, int | float):
         return np.full(source.shape[0], float(value))
     array = context.array(value, op)
@@ -209,7 +209,7 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(aten_moves.SAME, aten_moves.same),
     **dict.fromkeys(aten_moves.MOVING, lambda context, op: aten_moves.move(context, op, BATCH)),
 }
-# Operators with a handler, and those that only take a tensor apart, fail behind a refused one.
+# Operators with a handler, and those that only split a tensor, fail after a refused one.
 FOLLOWERS = frozenset(HANDLERS) - {"mul"}
 _PRODUCT = (
     "it multiplies two tensors that are both computed; VTA's GEMM multiplies by stored weights "
@@ -219,10 +219,10 @@ _TABLE = (
     "it is no piecewise linear function; it would take a table of 256 entries behind an int8 "
     "result, which VTA's ALU does not have: train with ReLU or ReLU6 in its place"
 )
-# What an operator that is refused would take, where that is known.
+# Why an operator is refused, where there is more to say.
 NEEDS = {
     **dict.fromkeys(("hardswish", "silu", "mul"), _PRODUCT),
     **dict.fromkeys(("sigmoid", "gelu", "tanh", "softmax", "elu"), _TABLE),
     "hardsigmoid": "it would be a diagonal convolution and a clip, but only ever feeds a product",
-    "layer_norm": "its statistics depend on the picture; batch norm's are stored and fold away",
+    "layer_norm": "its statistics depend on the image; batch norm's are stored and fold away",
 }

@@ -1,7 +1,7 @@
 """ATen operators that move values: views, slices, permutations, concatenation, repetition.
 
-What only moves values within a picture is noted as a view (graph/views.py) and costs nothing until
-something has to read it.
+An operator that only moves values within an image is recorded as a view (graph/views.py), which
+costs nothing until a node reads it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from gpw_cli.graph.views import INDEX, moved
 
 
 def same(context: Context, op: fx.Node) -> None:
-    """Dropout in evaluation, a copy: the same tensor."""
+    """Dropout in evaluation mode, or a copy: the same tensor."""
     source = op.all_input_nodes[0]
     context.see(op, context.name_of(source, op), context.index(source))
 
 
 def move(context: Context, op: fx.Node, batch: int) -> None:
-    """Any operator that moves values within a picture: it is run on the index."""
+    """Any operator that moves values within an image; it is run on the index array."""
     source = op.all_input_nodes[0]
     name = context.name_of(source, op)
     args, kwargs = fx.node.map_arg((op.args, op.kwargs), lambda n: _given(context, op, n, source))
     try:
         found = moved(op.target, args, kwargs, context.index(source), batch)  # type: ignore[arg-type]
-    except RuntimeError as error:  # behind an operator that was refused
+    except RuntimeError as error:  # after a refused operator
         context.refuse(op, f"cannot be followed: {str(error).splitlines()[0]}")
     if found is None:
-        context.refuse(op, "moves values from one picture to another")
+        context.refuse(op, "moves values from one image to another")
     if isinstance(found, list):
         context.names[op] = name
         context.parts[op] = found
@@ -49,7 +49,7 @@ def _given(context: Context, op: fx.Node, node: fx.Node, source: fx.Node) -> Any
 
 
 def getitem(context: Context, op: fx.Node) -> None:
-    """One of the tensors of a split."""
+    """One of the results of a split."""
     source, position = op.args
     assert isinstance(source, fx.Node)
     assert isinstance(position, int)
@@ -57,17 +57,17 @@ def getitem(context: Context, op: fx.Node) -> None:
     parts = context.parts.get(source)
     if parts is not None:
         context.see(op, name, parts[position])
-    elif position == 0:  # the values of a maximum; its places follow
+    elif position == 0:  # the values of a maximum; the indices follow
         context.see(op, name, context.index(source))
     else:
         context.refuse(op, "takes the places of the maxima")
 
 
 def concat(context: Context, op: fx.Node) -> Node:
-    """Along the channels."""
+    """Concatenation along the channels."""
     tensors, rank = op.args[0], len(result_shape(op))
     assert isinstance(tensors, list | tuple)
-    parts = [context.picture(tensor, op) for tensor in tensors]
+    parts = [context.image(tensor, op) for tensor in tensors]
     flat = rank == 2 and all(part.shape[1:] == (1, 1) for part in parts)
     dim = int(argument(op, "dim", 0)) % rank
     if dim != 1 or not (rank == 4 or flat):
@@ -88,7 +88,7 @@ def pad(context: Context, op: fx.Node) -> Node:
     )
     around, (before, after), more = pads[:4], pads[4:6], pads[6:]
     if any(around) or any(more) or min(before, after) < 0 or mode != "constant" or value:
-        context.refuse(op, f"pads {pads[:4]} around the picture; only zero channels are supported")
+        context.refuse(op, f"pads {pads[:4]} around the image; only zero channels are supported")
     channels, high, wide = source.shape
     shape = (channels + before + after, high, wide)
     return Pad(context.label(op), source.name, (1, 1), before, after, shape)

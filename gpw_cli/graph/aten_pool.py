@@ -13,7 +13,7 @@ from gpw_cli.graph.views import Index, averages, uniform, windows
 
 
 def max_pool(context: Context, op: fx.Node) -> Node:
-    """With ``ceil_mode`` the last windows reach further than the picture."""
+    """With ``ceil_mode`` the last windows reach beyond the input."""
     source = context.source(op)
     if pair(argument(op, "dilation", 1)) != (1, 1):
         context.refuse(op, "is dilated; only dilation=1 is supported")
@@ -29,7 +29,7 @@ def max_pool(context: Context, op: fx.Node) -> Node:
 
 
 def avg_pool(context: Context, op: fx.Node) -> Node:
-    """Windows that count different numbers of pixels become a ``Spread``."""
+    """Windows that cover different numbers of pixels become a ``Spread``."""
     source = context.source(op)
     kernel, stride, padding = _window(op)
     shape = _result(op, source.shape)
@@ -69,7 +69,7 @@ def _result(op: fx.Node, source: Shape) -> Shape:
 
 
 def adaptive_avg(context: Context, op: fx.Node) -> Node | str:
-    """Windows of one size at one distance, or the picture itself, or windows that differ."""
+    """Windows of one size and stride, the input itself, or windows of different sizes."""
     source = context.source(op)
     shape = _result(op, source.shape)
     if shape == source.shape:
@@ -83,7 +83,7 @@ def adaptive_avg(context: Context, op: fx.Node) -> Node | str:
 
 
 def adaptive_max(context: Context, op: fx.Node) -> Node | str:
-    """Windows of one size at one distance, or the picture itself."""
+    """Windows of one size and stride, or the input itself."""
     source = context.source(op)
     shape = _result(op, source.shape)
     if shape == source.shape:
@@ -99,7 +99,7 @@ Windows = tuple[tuple[Index, Index], tuple[Index, Index]]
 
 
 def _adaptive(source: Shape, shape: Shape) -> tuple[Windows, tuple[Pair, Pair] | None]:
-    """The windows of rows and columns; (kernel, stride) where they are regular."""
+    """The windows of rows and columns, and (kernel, stride) where they are regular."""
     high, wide = windows(source[1], shape[1]), windows(source[2], shape[2])
     down, right = uniform(*high), uniform(*wide)
     if down is None or right is None:
@@ -110,7 +110,7 @@ def _adaptive(source: Shape, shape: Shape) -> tuple[Windows, tuple[Pair, Pair] |
 
 
 def mean(context: Context, op: fx.Node) -> Node | str:
-    """Over rows and columns."""
+    """The mean over rows and columns."""
     source = context.source(op)
     dims = argument(op, "dim")
     rank = len(result_shape(op.all_input_nodes[0]))

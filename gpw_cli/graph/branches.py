@@ -1,4 +1,4 @@
-"""Residual branches: the convolutions beside a shortcut, which may all go.
+"""Residual branches: the convolutions beside a shortcut, all of which may be removed.
 
 residual_branches(trace(model, (3, 32, 32)))      # [("layer1.0.conv1", "layer1.0.conv2"), ...]
 """
@@ -9,10 +9,10 @@ from gpw_cli.graph.ir import Add, Conv, Graph, inputs
 
 
 def residual_branches(graph: Graph) -> list[tuple[str, ...]]:
-    """Names of the convolutions that only one operand of an addition needs, for each addition.
+    """For each addition, the names of the convolutions that only one of its operands needs.
 
-    Of two operands that both have such convolutions (a projection shortcut) it is the one with
-    more: the other carries the signal. Additions without any are left out.
+    Where both operands have such convolutions (a projection shortcut), the branch is the operand
+    with more of them. Additions without any are left out.
     """
     found = []
     for node in graph.nodes:
@@ -25,7 +25,7 @@ def residual_branches(graph: Graph) -> list[tuple[str, ...]]:
 
 
 def _only_for(graph: Graph, tensor: str, reader: str) -> tuple[str, ...]:
-    """The convolutions whose results reach the rest of the network through ``tensor`` alone."""
+    """The convolutions whose results reach the rest of the network only through ``tensor``."""
     needed = {reader}
     found: list[str] = []
     for node in reversed(graph.nodes):

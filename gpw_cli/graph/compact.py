@@ -1,14 +1,14 @@
-"""Channels that are zero for every picture, taken out of the float graph's tensors.
+"""Removes channels that are zero for every image from the tensors of the float graph.
 
     graph = compact(remove_dead(fold(traced)))
 
-What is left of a tensor moves together, so that it fills fewer blocks of the NPU's channels. A
-channel that goes through an addition goes from both summands and from all that the sum feeds: along
-a shortcut only channels that every producer leaves zero go. The zero channels that an option-A
-shortcut pads with (``Pad``) may go too; they stand before and after the others as they did.
+The other channels move together, so that they fill fewer channel blocks of the NPU. A channel that
+takes part in an addition is removed from both summands and from everything that reads the sum, so
+along a shortcut only channels that every producer leaves zero are removed. The zero channels with
+which an option-A shortcut pads (``Pad``) may be removed too.
 
 The logits are the same within rounding: a convolution sums fewer zeros, perhaps in another order.
-A graph without such channels comes back as the same object.
+A graph without such channels is returned unchanged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def compact(graph: Graph) -> Graph:
 
 
 def kept_channels(graph: Graph) -> dict[str, Bools]:
-    """Tensor -> bool [C]: the channels that ``compact`` leaves, at least one."""
+    """Tensor -> bool [C]: the channels that ``compact`` keeps, at least one."""
     ids = tied_channels(graph)
     facts: dict[str, Known] = {}
     gone = np.ones(1 + max(int(own.max()) for own in ids.values()), bool)
@@ -53,7 +53,7 @@ def kept_channels(graph: Graph) -> dict[str, Bools]:
 
 
 def tied_channels(graph: Graph) -> dict[str, Ids]:
-    """Tensor -> int64 [C]: channels with one number hold their places together."""
+    """Tensor -> int64 [C]: channels with the same number are kept or removed together."""
     ids: dict[str, Ids] = {}
     same = _Same()
     for node in graph.nodes:
@@ -74,24 +74,24 @@ def tied_channels(graph: Graph) -> dict[str, Ids]:
 
 
 class _Same:
-    """Numbers, some of which are said to be the same."""
+    """A union-find structure over numbers."""
 
     def __init__(self) -> None:
         self.leader: list[int] = []
 
     def new(self, count: int) -> Ids:
-        """So many numbers that have not been used."""
+        """``count`` new numbers."""
         first = len(self.leader)
         self.leader += range(first, first + count)
         return np.arange(first, first + count)
 
     def join(self, a: Ids, b: Ids) -> None:
-        """Number by number the same."""
+        """Joins the sets of the numbers, pair by pair."""
         for one, other in zip(a.tolist(), b.tolist(), strict=True):
             self.leader[self._find(other)] = self._find(one)
 
     def leaders(self, numbers: Ids) -> Ids:
-        """One number for all that are the same."""
+        """One number for each set."""
         return np.array([self._find(number) for number in numbers.tolist()], np.int64)
 
     def _find(self, number: int) -> int:

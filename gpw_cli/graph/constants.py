@@ -1,4 +1,4 @@
-"""What is known of a tensor's channels whatever the picture: constant values and signs.
+"""What holds for a tensor's channels for every image: constant values and signs.
 
 facts["conv1"] = known(conv1, facts)       # in topological order
 facts["conv1"].constant                    # float64 [C]: NaN where the channel is not constant
@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 class Known:
     """``constant`` [C]: the value of every pixel, or NaN; ``positive`` [C]: never below zero.
 
-    ``positive`` follows from the kind of the nodes and from zeros only, not from other values.
+    ``positive`` is derived from the kinds of the nodes and from zeros, not from other values.
     """
 
     constant: Float
@@ -30,7 +30,7 @@ class Known:
 
     @property
     def zero(self) -> Bools:
-        """[C]: channels that are zero for every picture."""
+        """[C]: channels that are zero for every image."""
         return np.asarray(self.constant == 0)
 
 
@@ -40,7 +40,7 @@ def never_negative(facts: Known) -> bool:
 
 
 def known(node: Node, facts: Mapping[str, Known]) -> Known:
-    """The facts of the tensor that ``node`` makes, from those of the tensors that it reads."""
+    """The facts about the result of ``node``, from those about its inputs."""
     if isinstance(node, Input):
         return Known(np.full(node.shape[0], np.nan), np.zeros(node.shape[0], bool))
     if isinstance(node, Conv):
@@ -57,7 +57,7 @@ def known(node: Node, facts: Mapping[str, Known]) -> Known:
 
 
 def _of_one(node: Node, x: Known) -> Known:
-    """Nodes that treat every channel by itself."""
+    """The same for nodes that work on each channel separately."""
     if isinstance(node, BatchNorm):
         constant = np.where(node.scale == 0, node.shift, x.constant * node.scale + node.shift)
         return Known(constant, constant == 0)

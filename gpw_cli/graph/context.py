@@ -1,4 +1,4 @@
-"""What tracing has found so far, and how to read an exported operator's arguments.
+"""The state of tracing, and access to the arguments of exported operators.
 
 context = Context(model)
 source = context.source(op)              # the node whose tensor ``op`` reads first
@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.frame import Pair
 from gpw_cli.graph.ir import Float, Node
-from gpw_cli.graph.views import Index, is_natural, natural, picture_nodes
+from gpw_cli.graph.views import Index, image_nodes, is_natural, natural
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Refusal:
     """One operator that the graph cannot express."""
 
     operator: str
-    where: str  # path of its module
+    where: str  # the path of its module
     why: str
 
 
 def refused(network: str, refusals: Sequence[Refusal]) -> UnsupportedError:
-    """All of ``refusals`` as one error: one line for a single one, else a line a kind."""
+    """One error for all ``refusals``: one line for a single one, else one line per kind."""
     if len(refusals) == 1:
         only = refusals[0]
         return UnsupportedError(f"operator {only.operator} at {only.where} {only.why}")
@@ -46,36 +46,36 @@ def refused(network: str, refusals: Sequence[Refusal]) -> UnsupportedError:
 
 
 class Context:
-    """The tensors made so far: ``names`` maps each operator to the tensor that carries it.
+    """The tensors made so far; ``names`` maps each operator to the tensor with its values.
 
-    ``views``: operators that only see that tensor in another order (graph/views.py); ``parts``:
-    those that see it as several tensors.
+    ``views``: operators that present that tensor in another order (graph/views.py); ``parts``:
+    those that split it into several tensors.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.views: dict[fx.Node, Index] = {}
         self.parts: dict[fx.Node, list[Index]] = {}
-        self._pictures: dict[fx.Node, str] = {}  # views that have become tensors
+        self._tensors: dict[fx.Node, str] = {}  # tensors made from views
         self.refusals: list[Refusal] = []
         self.names: dict[fx.Node, str] = {}
-        self.arrays: dict[fx.Node, Float] = {}  # parameters, buffers and what is made of them only
-        self.tensors: dict[fx.Node, Tensor] = {}  # the same in their own types
+        self.arrays: dict[fx.Node, Float] = {}  # parameters, buffers, values made from them
+        self.tensors: dict[fx.Node, Tensor] = {}  # the same values in their own types
         self.nodes: dict[str, Node] = {}
 
     def refuse(self, op: fx.Node, why: str) -> NoReturn:
-        """Notes operator, module path and reason, and raises UnsupportedError with them."""
+        """Records operator, module path and reason, and raises UnsupportedError with them."""
         where = module_path(op) or type(self.model).__name__
         self.refusals.append(Refusal(operator_name(op), where, why))
         raise refused(where, self.refusals[-1:])
 
     def store(self, op: fx.Node, tensor: Tensor) -> None:
-        """``op`` is ``tensor``, whatever the picture."""
+        """Records that ``op`` is ``tensor`` for every image."""
         self.tensors[op] = tensor
         self.arrays[op] = tensor.double().numpy()
 
     def evaluate(self, op: fx.Node) -> bool:
-        """Stores what ``op`` makes if it is made of stored tensors only."""
+        """Stores the result of ``op`` if it is computed from stored tensors alone."""
         sources = op.all_input_nodes
         if not sources or any(source not in self.tensors for source in sources):
             return False
@@ -89,41 +89,41 @@ class Context:
         """The tensor behind an argument of ``op``; a constant is refused."""
         if isinstance(value, fx.Node) and value in self.names:
             return self.names[value]
-        self.refuse(op, f"takes {value!r}, which is not computed from the picture")
+        self.refuse(op, f"takes {value!r}, which is not computed from the image")
 
     def source(self, op: fx.Node, position: int = 0) -> Node:
-        """The node whose tensor is an argument of ``op``, as a picture [C, H, W] or all of it flat.
+        """The node whose tensor is an argument of ``op``, as [C, H, W] or completely flat.
 
-        A view becomes a node of its own here; one that no node can express is refused.
+        A view becomes a node of its own; one that no node can express is refused.
         """
-        return self.picture(op.args[position], op)
+        return self.image(op.args[position], op)
 
-    def picture(self, value: object, op: fx.Node) -> Node:
+    def image(self, value: object, op: fx.Node) -> Node:
         """``source`` for any value that ``op`` reads."""
         name = self.name_of(value, op)
         if not isinstance(value, fx.Node) or value not in self.views:
             return self.nodes[name]
-        if value not in self._pictures:
-            made = picture_nodes(self.views[value], self.nodes[name], lambda: self.label(value))
+        if value not in self._tensors:
+            made = image_nodes(self.views[value], self.nodes[name], lambda: self.label(value))
             if made is None:
                 shape = self.nodes[name].shape
-                self.refuse(value, f"makes {result_shape(value)} of pictures of shape {shape}")
+                self.refuse(value, f"makes {result_shape(value)} of images of shape {shape}")
             self.nodes.update({node.name: node for node in made})
-            self._pictures[value] = made[-1].name if made else name
-        return self.nodes[self._pictures[value]]
+            self._tensors[value] = made[-1].name if made else name
+        return self.nodes[self._tensors[value]]
 
     def index(self, value: fx.Node) -> Index:
-        """Where in its tensor each element of ``value`` lies."""
+        """The position of each element of ``value`` in its tensor."""
         return self.views[value] if value in self.views else natural(result_shape(value)[1:])
 
     def see(self, op: fx.Node, name: str, index: Index) -> None:
-        """``op`` is the tensor ``name``, seen by ``index``."""
+        """Records that ``op`` is the tensor ``name`` viewed through ``index``."""
         self.names[op] = name
         if not is_natural(index, self.nodes[name].shape):
             self.views[op] = index
 
     def array(self, value: object, op: fx.Node) -> Float | None:
-        """A parameter or buffer as float64, None where the argument is None."""
+        """A parameter or buffer as float64; None where the argument is None."""
         if value is None:
             return None
         if not isinstance(value, fx.Node) or value not in self.arrays:
@@ -131,7 +131,7 @@ class Context:
         return self.arrays[value]
 
     def label(self, op: fx.Node) -> str:
-        """A new tensor's name: the module's path, with the operator where the module holds more."""
+        """The name of a new tensor: the module's path, and the operator if it has several."""
         path = module_path(op)
         leaf = bool(path) and not any(True for _ in self.model.get_submodule(path).children())
         short = operator_name(op).removesuffix("_")
@@ -173,7 +173,7 @@ def pair(value: Any) -> Pair:
 
 
 def result_shape(op: fx.Node) -> tuple[int, ...]:
-    """Shape [N, ...] of what ``op`` makes, or of the first of what it makes."""
+    """The shape [N, ...] of the result of ``op``, or of its first result."""
     value = op.meta["val"]
     first = value[0] if isinstance(value, list | tuple) else value
     return tuple(int(size) for size in first.shape)

@@ -1,18 +1,18 @@
-"""Taking out what is dead in the float graph: what is constant zero, and what nobody reads.
+"""Removes dead parts of the float graph: what is constantly zero, and what nobody reads.
 
     graph = remove_dead(fold(trace(model, (3, 32, 32))))
-    left = simplify(graph)               # also says where each tensor's values are now
-    left.same["layer1.1.relu2"]          # "relu": the block has become its shortcut
+    left = simplify(graph)               # also says which tensor now has the values of each old one
+    left.same["layer1.1.relu2"]          # "relu": only the shortcut of the block is left
 
-Two sweeps alternate until nothing changes. Forwards, channels known to be constant are taken out of
-the convolutions that read them (tiles over them become zero), an addition of zero becomes its other
-summand, and a ReLU of what is never negative becomes its input. Backwards, channels that nobody
-reads lose their weights, and nodes that nobody reads go.
+Two sweeps alternate until nothing changes. The forward sweep removes constant channels from the
+convolutions that read them (their weights become zero), replaces an addition of zero by its other
+summand, and a ReLU of a tensor that is never negative by its input. The backward sweep zeroes the
+weights of channels that nobody reads, and removes nodes that nobody reads.
 
-The logits stay the same: bit for bit where only zeros went, since x + 0 and 0 * x are exact. A
-constant other than zero that moves into the next bias changes the order of a sum, hence the last
-bits; it moves only where no padding is, because a pixel at the border sees fewer constants.
-A graph in which nothing is dead comes back as the same object.
+The logits stay the same, bit for bit where only zeros are removed, since x + 0 and 0 * x are exact.
+Moving another constant into the next bias changes the order of a sum, and so its last bits. This is
+done only without padding, because pixels at the border see fewer constants.
+A graph in which nothing is dead is returned unchanged.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Simplified:
-    """``same``: tensor of the graph given -> tensor of ``graph`` with its values, if any is left.
+    """``same``: tensor of the original graph -> tensor of ``graph`` with the same values, if any.
 
     Values that nobody reads may differ.
     """
@@ -53,12 +53,12 @@ class Simplified:
 
 
 def remove_dead(graph: Graph) -> Graph:
-    """``graph`` without what is dead; verified."""
+    """``graph`` without its dead parts; verified."""
     return simplify(graph).graph
 
 
 def simplify(graph: Graph) -> Simplified:
-    """``graph`` without what is dead, and where its tensors' values are now."""
+    """``graph`` without its dead parts, and the tensors that now hold the old ones' values."""
     same = {node.name: node.name for node in graph.nodes}
     while True:
         swept, names = _forwards(graph)
@@ -71,7 +71,7 @@ def simplify(graph: Graph) -> Simplified:
 
 
 def _size(graph: Graph) -> tuple[int, int, int]:
-    """Nodes, weights and biases that are not zero; every change makes the triple smaller."""
+    """The numbers of nodes, nonzero weights and nonzero biases; every change reduces the triple."""
     weights = biases = 0
     for node in graph.nodes:
         if isinstance(node, Conv):
@@ -84,7 +84,7 @@ def _size(graph: Graph) -> tuple[int, int, int]:
 
 
 def _forwards(graph: Graph) -> tuple[Graph, dict[str, str]]:
-    """One sweep of constants; also the tensor that now carries each old one."""
+    """The forward sweep; also the tensor that now holds the values of each old one."""
     facts: dict[str, Known] = {}
     names: dict[str, str] = {}
     done: list[Node] = []
@@ -101,7 +101,7 @@ def _forwards(graph: Graph) -> tuple[Graph, dict[str, str]]:
 
 
 def _alias(node: Node, facts: Mapping[str, Known]) -> str | None:
-    """The tensor that ``node`` only repeats."""
+    """The tensor that ``node`` passes on unchanged, if it does."""
     if isinstance(node, ReLU) and never_negative(facts[node.input]):
         return node.input
     if isinstance(node, Add):
@@ -113,7 +113,7 @@ def _alias(node: Node, facts: Mapping[str, Known]) -> str | None:
 
 
 def _without_constants(conv: Conv, source: Known) -> Conv:
-    """``conv`` with zero weights on the constant channels that it can do without."""
+    """``conv`` with zero weights for the constant channels that it does not need."""
     foldable = ~np.isnan(source.constant) if conv.padding == (0, 0) else source.zero
     if not conv.weight[:, foldable].any():
         return conv
@@ -125,7 +125,7 @@ def _without_constants(conv: Conv, source: Known) -> Conv:
 
 
 def _backwards(graph: Graph) -> Graph:
-    """Without the channels and the nodes that nobody reads."""
+    """The backward sweep: removes channels and nodes that nobody reads."""
     read: dict[str, Bools] = {node.name: np.zeros(node.shape[0], bool) for node in graph.nodes}
     read[graph.output][:] = True
     kept = {graph.output, graph.input.name}
@@ -144,7 +144,7 @@ def _backwards(graph: Graph) -> Graph:
 
 
 def _reads(node: Node, rows: Bools, tensors: Mapping[str, Bools]) -> Iterator[tuple[str, Bools]]:
-    """Which channels of each input the output channels ``rows`` of ``node`` depend on."""
+    """The channels of each input that the output channels ``rows`` of ``node`` depend on."""
     if isinstance(node, Conv):
         rows = np.asarray(node.weight[rows].any((0, 2, 3)))
     if isinstance(node, BatchNorm):
@@ -174,7 +174,7 @@ def _trimmed(node: Node, rows: Bools) -> Node:
 
 
 def _grounded(node: Node, before: list[Node], kept: set[str]) -> Node:
-    """A convolution without weights, whose input is gone, reads zero times another tensor."""
+    """A convolution without weights whose input was removed reads another tensor, times zero."""
     if not isinstance(node, Conv) or node.input in kept:
         return node
     same_size = (n for n in before[1:] if n.shape[1:] == node.shape[1:])

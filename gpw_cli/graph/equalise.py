@@ -1,9 +1,9 @@
-"""Cross-layer equalisation (Nagel et al. 2019): one weight scale serves every channel better.
+"""Cross-layer equalisation (Nagel et al. 2019): makes one weight scale fit all channels better.
 
     graph = equalise(fold(graph))     # computes the same function
 
-Between two convolutions with nothing but a ReLU between them, a channel may be multiplied by any
-s > 0 on one side and divided on the other. s = sqrt(r1 r2) / r1 gives the channel the same largest
+Between two convolutions with only a ReLU between them, a channel may be multiplied by any s > 0 on
+one side and divided by it on the other. s = sqrt(r1 r2) / r1 gives the channel the same largest
 weight on both sides.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from gpw_cli.graph.ir import Conv, Float, Graph, Node, ReLU, verify
 
 ROUNDS = 20
-LIMIT = 4.0  # total factor of one channel: more would trade the weights' range for the activations'
+LIMIT = 4.0  # limit of a channel's total factor, which widens the range of its activations
 
 
 def equalise(graph: Graph) -> Graph:
@@ -38,7 +38,7 @@ def equalise(graph: Graph) -> Graph:
 
 
 def _pairs(graph: Graph) -> list[tuple[str, str]]:
-    """(first, second) convolutions with a ReLU between that only they touch."""
+    """Pairs of convolutions (first, second) with only a ReLU between them, read by nothing else."""
     found = []
     for node in graph.nodes:
         relu = graph.only_consumer(node.name) if isinstance(node, Conv) else None
@@ -49,7 +49,7 @@ def _pairs(graph: Graph) -> list[tuple[str, str]]:
 
 
 def _factors(a: Conv, b: Conv) -> Float:
-    """sqrt(r1 r2) / r1 a channel; 1 where either side is all zero."""
+    """sqrt(r1 r2) / r1 per channel; 1 where either side is all zero."""
     r1, r2 = np.abs(a.weight).max((1, 2, 3)), np.abs(b.weight).max((0, 2, 3))
     used = (r1 > 0) & (r2 > 0)
     return np.where(used, np.sqrt(r1 * r2) / np.where(used, r1, 1.0), 1.0)

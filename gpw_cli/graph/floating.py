@@ -1,4 +1,4 @@
-"""The float graph run with PyTorch: for calibration, and to check that a pass changed nothing.
+"""Runs the float graph with PyTorch, for calibration and to check that a pass changed nothing.
 
 logits = run_float(graph, x)                                   # [N, classes]
 run_float(graph, x, lambda name, tensor: observer.see(name, tensor))
@@ -33,9 +33,9 @@ Visit = Callable[[str, Tensor], None]
 
 @torch.no_grad()
 def run_float(graph: Graph, x: Tensor, visit: Visit | None = None) -> Tensor:
-    """Logits [N, classes] of pictures [N, C, H, W], in the dtype of ``x``.
+    """Logits [N, classes] of images [N, C, H, W], in the dtype of ``x``.
 
-    ``visit`` is called with every tensor's name and value [N, C, H, W], the input's included.
+    ``visit`` is called with the name and value [N, C, H, W] of every tensor, including the input.
     """
     last = {name: node.name for node in graph.nodes for name in inputs_of(node)}
     tensors: dict[str, Tensor] = {}
@@ -51,7 +51,7 @@ def run_float(graph: Graph, x: Tensor, visit: Visit | None = None) -> Tensor:
 
 
 def compute(node: Node, tensors: dict[str, Tensor]) -> Tensor:
-    """The value of ``node``, any but the input, from those of its inputs [N, C, H, W]."""
+    """The value of ``node``, other than the input, from those of its inputs [N, C, H, W]."""
     x = tensors[inputs_of(node)[0]]
     if isinstance(node, Conv):
         weight, bias = torch.from_numpy(node.weight).to(x), torch.from_numpy(node.bias).to(x)

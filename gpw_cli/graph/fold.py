@@ -1,9 +1,9 @@
-"""Passes over the float graph, each from a verified graph to a verified graph.
+"""Passes over the float graph, each of which maps a verified graph to a verified graph.
 
-    graph = fold(trace(model, (3, 32, 32)))      # batch norm gone, shortcuts in one node each
+    graph = fold(trace(model, (3, 32, 32)))      # without batch norm, one node per shortcut
 
-Batch norm y = scale * x + shift folds into the convolution it follows (weight * scale per output
-channel, in float64); one that follows anything else becomes a diagonal 1x1 convolution.
+Batch norm y = scale * x + shift is folded into the convolution before it (weight * scale per output
+channel, in float64). After any other node it becomes a diagonal 1x1 convolution.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from gpw_cli.graph.rearrange import rearrange
 
 
 def fold(graph: Graph) -> Graph:
-    """``graph`` without BatchNorm, every run of Pad nodes merged into one, moves made free.
+    """``graph`` without BatchNorm, with runs of Pad nodes merged and moves made free.
 
-    UnsupportedError: pooling by windows that differ, other than in front of a linear layer.
+    Raises UnsupportedError for pooling with windows of different sizes, except before a linear
+    layer.
     """
     passes: tuple[Callable[[Graph], Graph], ...] = (fold_batch_norm, merge_pads, rearrange)
     for step in passes:
@@ -29,9 +30,9 @@ def fold(graph: Graph) -> Graph:
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
-    """Every BatchNorm into the convolution before it, or into a diagonal one of its own."""
+    """Folds every BatchNorm into the convolution before it, or into a new diagonal one."""
     done: list[Node] = []
-    at: dict[str, int] = {}  # tensor of the old graph -> index in ``done`` of its producer
+    at: dict[str, int] = {}  # tensor of the old graph -> index of its producer in ``done``
     for old in graph.nodes:
         node = renamed(old, {name: done[at[name]].name for name in inputs(old)})
         if isinstance(node, BatchNorm):
@@ -47,7 +48,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 
 def merge_pads(graph: Graph) -> Graph:
-    """``x[:, :, ::2, ::2]`` and ``F.pad`` of it are one subsampling shortcut."""
+    """Merges runs of Pad nodes: ``F.pad`` of ``x[:, :, ::2, ::2]`` is one option-A shortcut."""
     done: list[Node] = []
     names: dict[str, str] = {}
     for old in graph.nodes:

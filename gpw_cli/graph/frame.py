@@ -1,6 +1,6 @@
-"""What the float and the integer network share: nodes in order, each naming what it reads.
+"""The frame that the float and the integer graph share: nodes in order, each naming its inputs.
 
-A node's ``name`` is also that of the tensor it produces, ``shape`` (C, H, W).
+The ``name`` of a node is also the name of its tensor, of ``shape`` (C, H, W).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ Pair = tuple[int, int]
 
 
 class Named(Protocol):
-    """A node, as far as the order of a network goes."""
+    """A node with a name and inputs."""
 
     @property
     def name(self) -> str:
-        """Of the node and its tensor."""
+        """The name of the node and its tensor."""
         ...
 
     @property
@@ -32,14 +32,14 @@ N = TypeVar("N", bound=Named, covariant=True)
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The node that reads nothing: the picture."""
+    """The input image, a node without inputs."""
 
     name: str
     shape: Shape
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """None: the only node without one."""
+        """Empty: the only node without inputs."""
         return ()
 
 
@@ -52,7 +52,7 @@ class Unary:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """One tensor."""
+        """The one tensor that it reads."""
         return (self.input,)
 
 
@@ -62,7 +62,7 @@ class Windowed(Unary):
 
     kernel: Pair
     stride: Pair
-    padding: Pair  # on both sides of rows, of columns
+    padding: Pair  # on both sides, of rows and of columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +85,13 @@ class Binary:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Both."""
+        """Both tensors that it reads."""
         return (self.a, self.b)
 
 
 @dataclass(frozen=True, eq=False)
 class Ordered(Generic[N]):
-    """Nodes in topological order, the first the only source; ``output`` names the logits' node."""
+    """Nodes in topological order; the first is the only source, ``output`` names the last."""
 
     nodes: tuple[N, ...]
     output: str
@@ -109,7 +109,7 @@ class Ordered(Generic[N]):
 
 
 def kernel_positions(size: Pair, kernel: Pair, stride: Pair) -> list[tuple[slice, slice]]:
-    """The rows and columns of a padded picture that each position of a kernel reads, rows first."""
+    """The rows and columns of a padded tensor that each kernel position reads, row by row."""
     high, wide = ((n - k) // s + 1 for n, k, s in zip(size, kernel, stride, strict=True))
     return [
         (slice(i, i + stride[0] * high, stride[0]), slice(j, j + stride[1] * wide, stride[1]))

@@ -1,13 +1,13 @@
-"""The integer network: what an NPU with 32-bit accumulators computes, node by node.
+"""The integer network, as an NPU with 32-bit accumulators computes it.
 
     graph = quantize_graph(float_graph, ranges, cfg, fused=True)   # quantization/quantize.py
     for node in graph.nodes: ...                                   # topological order
     logits = run(graph, x)                                         # quantization/reference.py
 
-Every tensor is int8 [C, H, W] a picture, except the network's output, which may have 16 or 32 bits.
-The accumulators are int32 and wrap around; a result is clipped, then stored as its low ``out_bits``
-bits (VTA's store truncates), so a rescale that does not clip (``FULL_RANGE``) stores modulo 2^bits.
-Scales: real value = integer * scale; they are bookkeeping, no node reads them.
+Every tensor is int8 [C, H, W] per image, except the network's output, which may have 16 or 32 bits.
+Accumulators are int32 and wrap around. A result is clipped and its low ``out_bits`` bits are
+stored, as VTA's store truncates, so a rescale that does not clip (``FULL_RANGE``) stores modulo
+2^bits. Real value = integer * scale; scales are bookkeeping, no node uses them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from gpw_cli.graph.integer_moves import IntMove
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-Shift = int | Int32  # one shift a tensor, or int32 [C], one a channel
+Shift = int | Int32  # one shift per tensor, or int32 [C], one per channel
 Scale = float
 
-FULL_RANGE = (-(2**31), 2**31 - 1)  # low and high of a rescale that does not clip
+FULL_RANGE = (-(2**31), 2**31 - 1)  # limits of a rescale that does not clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,8 @@ class Rescale:
     """clip((acc + 2^(n-1)) >> n, low, high); without the 2^(n-1) unless ``rounding`` and n > 0.
 
     ``shift``: n, one integer or int32 [C]; n < 0 shifts left, n = 0 only clips. ``>>`` is
-    arithmetic (floors). A ``multiplier`` m other than 1, one integer or int32 [C], makes it NVDLA's
-    convertor: acc * m in 64 bits, n from 0 to 31, halves rounded away from zero, then the clip.
+    arithmetic and rounds down. With a ``multiplier`` m other than 1, one integer or int32 [C], it
+    is NVDLA's convertor: acc * m in 64 bits, n from 0 to 31, halves rounded away from zero, clip.
     """
 
     shift: Shift
@@ -47,18 +47,18 @@ class Rescale:
 
     @property
     def clips(self) -> bool:
-        """Whether the result is clipped at all (``FULL_RANGE``: the store only truncates)."""
+        """Whether the result is clipped; with ``FULL_RANGE`` the store only truncates."""
         return self.multiplies or (self.low, self.high) != FULL_RANGE
 
     @property
     def multiplies(self) -> bool:
-        """Whether there is more to it than a shift."""
+        """Whether there is a multiplier besides the shift."""
         return not (isinstance(self.multiplier, int) and self.multiplier == 1)
 
 
 @dataclass(frozen=True, eq=False)
 class IntInput(Source):
-    """The picture, clip(round(x / ``scale``), low, high) on the host: int8 [C, H, W]."""
+    """The image, int8 [C, H, W]: clip(round(x / ``scale``), low, high), computed on the host."""
 
     scale: Scale
     low: int = -127
@@ -69,17 +69,17 @@ class IntInput(Source):
 class IntConv(Unary):
     """Convolution, bias, optional shortcut, optional ReLU and rescale, all on the accumulators.
 
-    weight int8 [O, I, KH, KW], bias int32 [O] at the accumulator's scale, without rounding term.
-    acc = conv(x, weight) + bias; acc += shortcut(residual, residual_shift); relu: max(acc, 0);
-    out = rescale(acc) stored in ``out_bits`` (16 and 32: the network's output only).
-    ``residual_shift`` s: ``residual << s``; s < 0: (residual + 2^(-s-1)) >> -s. An array [O] of
-    shifts is never negative. A linear layer is a convolution whose kernel is the whole picture.
+    weight int8 [O, I, KH, KW], bias int32 [O] at the accumulator's scale, without a rounding term.
+    acc = conv(x, weight) + bias; acc += shortcut(residual, residual_shift); relu: max(acc, 0); out
+    = rescale(acc) stored in ``out_bits`` (16 and 32: the network's output only). ``residual_shift``
+    s: ``residual << s``; s < 0: (residual + 2^(-s-1)) >> -s. An array [O] of shifts is never
+    negative. A linear layer is a convolution with a kernel of the size of its input.
     """
 
     weight: Int8
     bias: Int32
     stride: Pair
-    padding: Pair  # zeros on both sides of rows, of columns
+    padding: Pair  # zeros on both sides, of rows and of columns
     residual: str | None
     residual_shift: Shift
     relu: bool
@@ -89,7 +89,7 @@ class IntConv(Unary):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The picture and, when fused, the shortcut."""
+        """The input and, if fused, the shortcut."""
         return (self.input,) if self.residual is None else (self.input, self.residual)
 
 
@@ -109,7 +109,7 @@ class IntAdd(Binary):
 
 @dataclass(frozen=True, eq=False)
 class IntRelu(Unary):
-    """rescale(max(x, 0)): a ReLU that was not fused."""
+    """rescale(max(x, 0)): a ReLU that is not fused."""
 
     rescale: Rescale
     shape: Shape
@@ -117,9 +117,9 @@ class IntRelu(Unary):
 
 @dataclass(frozen=True, eq=False)
 class IntMaxPool(Windowed):
-    """Maximum over a window; what stands around the picture is -128, so it never wins.
+    """Maximum over a window; padding is -128 and never wins.
 
-    ``after``: rows below and columns beside it that the last windows reach further.
+    ``after``: further rows below and columns to the right that the last windows cover.
     """
 
     shape: Shape
@@ -128,9 +128,9 @@ class IntMaxPool(Windowed):
 
 @dataclass(frozen=True, eq=False)
 class IntAvgPool(Windowed):
-    """rescale(sum over the window of k values); zeros around the picture are counted.
+    """rescale(sum over a window of k values); zero padding is counted.
 
-    The division by k is bookkeeping: output scale = input scale * 2^shift / k.
+    The division by k is part of the scale: output scale = input scale * 2^shift / k.
     """
 
     rescale: Rescale
@@ -149,8 +149,8 @@ IntNode = IntInput | IntConv | IntAdd | IntRelu | IntMaxPool | IntAvgPool | IntP
 class IntGraph(Ordered[IntNode]):
     """The first node is an ``IntInput``.
 
-    ``scales``: tensor name -> real value of one unit (a per-tensor quantity even where the weights
-    have one scale a channel). ``mean``, ``std``: the normalisation the input scale assumes.
+    ``scales``: tensor name -> real value of one unit, per tensor even where the weights have one
+    scale per channel. ``mean``, ``std``: the normalisation that the input scale assumes.
     """
 
     scales: Mapping[str, float]
@@ -166,7 +166,7 @@ class IntGraph(Ordered[IntNode]):
 
 
 def wrap_int32(value: Int64) -> Int64:
-    """``value`` modulo 2^32 in -2^31 .. 2^31-1: what a 32-bit accumulator holds."""
+    """``value`` modulo 2^32, in -2^31 .. 2^31-1, as in a 32-bit accumulator."""
     return ((value + 2**31) & (2**32 - 1)) - 2**31
 
 
@@ -179,7 +179,7 @@ def shift_right(value: Int64, shift: Shift, *, rounding: bool) -> Int64:
 
 
 def apply_rescale(acc: Int64, rescale: Rescale) -> Int64:
-    """``Rescale`` on int64 accumulators [..., C, H, W] that hold int32 values."""
+    """Applies ``Rescale`` to int64 accumulators [..., C, H, W] with int32 values."""
     if rescale.multiplies:
         moved = multiply_shift(acc, rescale)
     else:
@@ -188,7 +188,7 @@ def apply_rescale(acc: Int64, rescale: Rescale) -> Int64:
 
 
 def multiply_shift(acc: Int64, rescale: Rescale) -> Int64:
-    """Multiplied and shifted int64 [..., C, H, W], halves away from zero; not clipped."""
+    """int64 [..., C, H, W] multiplied and shifted, halves away from zero; not clipped."""
     m, n = (_per_channel(value) for value in (rescale.multiplier, rescale.shift))
     product = acc * m
     if not rescale.rounding:
@@ -204,5 +204,5 @@ def _per_channel(value: Shift) -> Int64:
 
 
 def store(value: Int64, bits: int) -> Int64:
-    """The low ``bits`` bits of ``value`` as a signed number: what a truncating store leaves."""
+    """The low ``bits`` bits of ``value`` as a signed number, like a truncating store."""
     return ((value + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))

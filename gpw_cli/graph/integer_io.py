@@ -28,7 +28,7 @@ KINDS: dict[str, type[IntNode]] = {kind.__name__: kind for kind in get_args(IntN
 
 
 def save(graph: IntGraph, folder: Path) -> None:
-    """Both files in an existing folder."""
+    """Writes both files into an existing folder."""
     arrays: dict[str, NDArray[Any]] = {}
     text = {
         "version": VERSION,
@@ -45,7 +45,7 @@ def save(graph: IntGraph, folder: Path) -> None:
 
 
 def load(folder: Path) -> IntGraph:
-    """The verified graph that ``save`` left; CheckpointError where it is absent or damaged."""
+    """The verified graph that ``save`` wrote; CheckpointError if it is missing or damaged."""
     try:
         text = json.loads((folder / GRAPH).read_text(encoding="utf-8"))
         arrays = load_file(folder / ARRAYS)
@@ -69,7 +69,7 @@ def plain(
     for field in fields(value):
         entry = getattr(value, field.name)
         if isinstance(value, Rescale) and field.name == "multiplier" and not value.multiplies:
-            continue  # files of networks that only shift stay as they were
+            continue  # keeps the files of networks without multipliers unchanged
         key = f"{prefix}/{field.name}"
         if isinstance(entry, np.ndarray):
             arrays[key] = np.ascontiguousarray(entry)

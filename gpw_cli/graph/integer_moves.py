@@ -1,4 +1,4 @@
-"""Integer nodes that move codes: all of a node's tensors have one scale (plan.tie_tensors)."""
+"""Integer nodes that move codes; the tensors of a node share one scale (plan.tie_tensors)."""
 
 from __future__ import annotations
 

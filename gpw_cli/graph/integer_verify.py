@@ -1,4 +1,4 @@
-"""Checks that an integer graph keeps the rules of graph/integer.py; names the node that does not.
+"""Checks an integer graph against the rules of graph/integer.py.
 
 verify_integer(graph)       # returns the graph itself
 """
@@ -17,7 +17,7 @@ from gpw_cli.graph.moves import moved_shape
 
 
 def verify_integer(graph: IntGraph) -> IntGraph:
-    """``graph`` itself; UnsupportedError: names, order, shapes, dtypes, bits, several outputs."""
+    """``graph`` itself. Raises UnsupportedError naming a node that breaks a rule."""
     shapes: dict[str, Shape] = {}
     for index, node in enumerate(graph.nodes):
         if isinstance(node, integer.IntInput) != (index == 0):
@@ -84,7 +84,7 @@ def _check_conv(node: integer.IntConv, shapes: dict[str, Shape], output: str) ->
 
 
 def _check_multiplier(name: str, rescale: Rescale, channels: int) -> None:
-    """What NVDLA's convertor takes: 16 signed bits, here not negative, and a shift of 5 bits."""
+    """NVDLA's limits: a multiplier of 16 signed bits, here not negative, a shift of 5 bits."""
     for what, value, top in (
         ("multiplier", rescale.multiplier, 2**15 - 1),
         ("shift", rescale.shift, 31),

@@ -1,12 +1,12 @@
-"""The network as a small typed graph of real numbers, one picture at a time.
+"""The network as a small typed graph on real numbers, for one image.
 
     graph = trace(model, (3, 32, 32))     # gpw_cli/graph/trace.py; verified
-    graph = fold(graph)                   # gpw_cli/graph/fold.py: no BatchNorm is left
+    graph = fold(graph)                   # gpw_cli/graph/fold.py: without BatchNorm
     verify(graph)                         # shapes, names, order, one output
 
 A node's ``name`` is the path of the module it came from (``layer1.0.conv1``) and also names the
-tensor it produces, ``shape`` (C, H, W). A linear layer is a ``Conv`` whose kernel is its whole
-input picture, so flattening needs no node.
+tensor it produces, ``shape`` (C, H, W). A linear layer is a ``Conv`` with a kernel of the size of
+its input, so flattening needs no node.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Input(Source):
-    """The picture; ``mean`` and ``std`` are the normalisation the network was trained with."""
+    """The image; ``mean`` and ``std``: the normalisation that the network was trained with."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -34,7 +34,7 @@ class Input(Source):
 
 @dataclass(frozen=True, eq=False)
 class Conv(Unary):
-    """weight [O, I, KH, KW], bias [O], zero padding; neither groups nor dilation."""
+    """weight [O, I, KH, KW], bias [O], zero padding, no groups, no dilation."""
 
     weight: Float
     bias: Float
@@ -45,7 +45,7 @@ class Conv(Unary):
 
 @dataclass(frozen=True, eq=False)
 class BatchNorm(Unary):
-    """x * scale + shift, each [C]; gone after ``fold``."""
+    """x * scale + shift, each [C]; ``fold`` removes it."""
 
     scale: Float
     shift: Float
@@ -68,7 +68,7 @@ class ReLU(Unary):
 
 @dataclass(frozen=True, eq=False)
 class Clip(Unary):
-    """min(max(x, low), high); -inf or inf where there is no limit."""
+    """min(max(x, low), high); -inf or inf: no limit."""
 
     low: float
     high: float
@@ -77,9 +77,9 @@ class Clip(Unary):
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(Windowed):
-    """Maximum over a window; what stands around the picture never wins.
+    """Maximum over a window; padding never wins.
 
-    ``after``: rows below and columns beside it that the last windows reach further (ceil_mode).
+    ``after``: further rows below and columns to the right that the last windows cover (ceil_mode).
     """
 
     shape: Shape
@@ -88,7 +88,7 @@ class MaxPool(Windowed):
 
 @dataclass(frozen=True, eq=False)
 class AvgPool(Windowed):
-    """Mean over a window, the zeros around the picture counted."""
+    """Mean over a window, including zero padding."""
 
     shape: Shape
 
@@ -113,7 +113,7 @@ class Graph(Ordered[Node]):
         return first
 
     def only_consumer(self, name: str) -> Node | None:
-        """The one node that reads ``name``, or None: several do, or it is the output."""
+        """The only node that reads ``name``; None if several do, or if it is the output."""
         readers = list(self.consumers(name))
         return readers[0] if len(readers) == 1 and name != self.output else None
 
@@ -124,7 +124,7 @@ def inputs(node: Node) -> tuple[str, ...]:
 
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:
-    """``node`` reading the tensors that now carry its inputs; others keep their names."""
+    """``node`` with its inputs renamed by ``names``; others keep their names."""
     if isinstance(node, Input):
         return node
     if isinstance(node, Add):
@@ -135,7 +135,7 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
 
 
 def window(shape: Shape, kernel: Pair, stride: Pair, padding: Pair, after: Pair = (0, 0)) -> Pair:
-    """(H, W) of the output of a window that slides over ``shape``, rounded down."""
+    """(H, W) of the output of a window sliding over ``shape``, rounded down."""
     high = (shape[1] + 2 * padding[0] + after[0] - kernel[0]) // stride[0] + 1
     return high, (shape[2] + 2 * padding[1] + after[1] - kernel[1]) // stride[1] + 1
 

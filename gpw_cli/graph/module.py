@@ -1,4 +1,4 @@
-"""A float graph as a PyTorch module: what is left of a pruned network, to be saved or traced.
+"""A float graph as a PyTorch module, for saving or tracing what is left of a pruned network.
 
 module = GraphModule(remove_dead(fold(trace(model, (3, 32, 32)))))
 torch.export.save(torch.export.export(module, (images,)), "net.pt2")     # loads without gpw
@@ -18,9 +18,9 @@ from gpw_cli.graph.ir import inputs as inputs_of
 
 
 class GraphModule(nn.Module):
-    """Images [N, C, H, W] float32, as the network takes them -> logits [N, classes].
+    """float32 images [N, C, H, W], normalised as for the network -> logits [N, classes].
 
-    The weights are parameters named after their layers, dots written as underscores.
+    The weights are parameters named after their layers, with underscores for dots.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -33,7 +33,7 @@ class GraphModule(nn.Module):
                     self.register_parameter(parameter_name(node, leaf), nn.Parameter(tensor))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Node by node, in order."""
+        """Runs the nodes in order."""
         return logits_of(self.graph, x, self._own)
 
     def _own(self, node: Conv) -> tuple[Tensor, Tensor]:
@@ -56,5 +56,5 @@ def logits_of(graph: Graph, x: Tensor, own: Callable[[Conv], tuple[Tensor, Tenso
 
 
 def parameter_name(node: Conv, leaf: str) -> str:
-    """``layer1_0_conv1_weight``: a module's attribute holds no dots."""
+    """``layer1_0_conv1_weight``: a parameter's name may not contain dots."""
     return f"{node.name}.{leaf}".replace(".", "_")

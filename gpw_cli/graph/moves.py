@@ -1,6 +1,7 @@
-"""Nodes that move values and compute none: channels joined or chosen, pixels repeated.
+"""Nodes that only move values: concatenated or selected channels, repeated pixels.
 
-``Concat`` and ``Select`` are free where a convolution reads them: its weights are placed to match.
+``Concat`` and ``Select`` are free where a convolution reads them: its weights are rearranged to
+match.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Concat:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Every part."""
+        """All parts."""
         return self.parts
 
 
@@ -37,7 +38,7 @@ class Select(Unary):
 
 @dataclass(frozen=True, eq=False)
 class Upsample(Unary):
-    """Every pixel ``factor`` times, along rows and along columns."""
+    """Each pixel repeated ``factor`` times, along rows and along columns."""
 
     factor: Pair
     shape: Shape
@@ -45,9 +46,9 @@ class Upsample(Unary):
 
 @dataclass(frozen=True, eq=False)
 class Spread(Unary):
-    """rows @ x @ cols.T a channel, float64 [OH, H] and [OW, W]: pooling by windows that differ.
+    """rows @ x @ cols.T per channel, float64 [OH, H] and [OW, W]: pooling with different windows.
 
-    No NPU has it: ``fold`` puts it into the linear layer behind it, or refuses it.
+    No NPU has it: ``fold`` merges it into the next linear layer, or refuses it.
     """
 
     rows: NDArray[np.float64]

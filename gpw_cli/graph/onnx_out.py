@@ -3,10 +3,10 @@
     onnx.save(float_model(graph), "net.onnx")
     onnx.save(quantized_model(integers), "net-int8.onnx")
 
-Both take float images [N, C, H, W] as the network does (normalised) and give logits [N, classes].
-In the quantized one weights are int8, biases int32 and every stored tensor passes a QuantizeLinear
-of its power-of-two scale. ONNX rounds halves to even where the NPU rounds them up, so a code may
-differ by one. Needs the extra ``onnx``.
+Both take float images [N, C, H, W], normalised as for the network, and return logits [N, classes].
+In the quantized model weights are int8, biases int32, and every stored tensor goes through a
+QuantizeLinear with its power-of-two scale. ONNX rounds halves to even and the NPU rounds them up,
+so a code may differ by one. Needs the extra ``onnx``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Array = NDArray[Any]
 
 
 def float_model(graph: Graph) -> ModelProto:
-    """The float graph, its batch norms folded. Raises UnsupportedError for a node ONNX lacks."""
+    """The float graph, batch norms folded. Raises UnsupportedError for a node that ONNX lacks."""
     writer = _Writer()
     for node in graph.nodes:
         if not isinstance(node, Input):
@@ -49,7 +49,7 @@ def float_model(graph: Graph) -> ModelProto:
 
 
 def quantized_model(graph: IntGraph) -> ModelProto:
-    """The integer graph. Raises UnsupportedError for a node that the QDQ form cannot say."""
+    """The integer graph. Raises UnsupportedError for a node that the QDQ form cannot express."""
     writer = _Writer()
     source = graph.input
     writer.quantized("image", source.name, graph.scales[source.name], source.low, source.high)
@@ -60,7 +60,7 @@ def quantized_model(graph: IntGraph) -> ModelProto:
 
 
 class _Writer:
-    """Collects nodes and initialisers; tensors have the names of the graph's nodes."""
+    """Collects nodes and initialisers; tensors are named after the graph's nodes."""
 
     def __init__(self) -> None:
         try:
@@ -87,7 +87,7 @@ class _Writer:
         """``name`` = ``source`` through int8 codes between ``low`` and ``high``, and back."""
         step = self.array(f"{name}.scale", np.float32(scale))
         zero = self.array(f"{name}.zero", np.int8(0))
-        if (low, high) != (-128, 127):  # QuantizeLinear saturates there by itself
+        if (low, high) != (-128, 127):  # QuantizeLinear saturates at these limits
             limits = [self.array(f"{name}.{k}", np.float32(v * scale)) for k, v in
                       (("low", low), ("high", high))]  # fmt: skip
             source = self.op("Clip", [source, *limits], f"{name}.clipped")
@@ -242,5 +242,5 @@ def _stored(
     if bits == 8:
         low, high = max(node.rescale.low, -128), min(node.rescale.high, 127)
         writer.quantized(source, node.name, graph.scales[node.name], low, high)
-    else:  # logits stay at the accumulator's width
+    else:  # logits keep the accumulator's width
         writer.op("Identity", [source], node.name)

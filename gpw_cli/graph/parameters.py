@@ -1,4 +1,4 @@
-"""The weights and biases of a graph's convolutions by name, apart from the graph.
+"""The weights and biases of a graph's convolutions by name.
 
 arrays = parameters(graph)                 # {"layer1.0.conv1.weight": [O, I, KH, KW], ...}
 with_parameters(graph, arrays)             # the same graph with those numbers
@@ -27,9 +27,9 @@ def parameters(graph: Graph) -> dict[str, Float]:
 
 
 def with_parameters(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> Graph:
-    """``graph`` with ``arrays``, of any float type, in place of its own; KeyError if one is absent.
+    """``graph`` with ``arrays``, of any float type, in place of its own parameters.
 
-    Raises ValueError for an array of another shape.
+    Raises KeyError for a missing array, ValueError for one of another shape.
     """
 
     def taken(name: str, own: Float) -> Float:

@@ -1,10 +1,10 @@
-"""Passes that make moved values free: pools before joins, chosen channels as columns of weights.
+"""Passes that make moves free: pooling before concatenation, selected channels in the weights.
 
     graph = rearrange(graph)        # after batch norm has been folded; see graph/fold.py
 
-What works on each channel alone may come before a ``Concat``, so that only convolutions (and
-additions) read joined tensors. A ``Select`` in front of a convolution places its weights instead. A
-``Spread`` becomes part of the linear layer behind it.
+Channelwise nodes move before a ``Concat``, so that only convolutions and additions read
+concatenated tensors. A ``Select`` before a convolution rearranges its weights instead. A ``Spread``
+becomes part of the next linear layer.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ CHANNELWISE = (ReLU, Clip, MaxPool, AvgPool, Upsample)
 
 
 def rearrange(graph: Graph) -> Graph:
-    """``graph`` with these passes done; UnsupportedError names a ``Spread`` that is left."""
+    """``graph`` after these passes. Raises UnsupportedError naming a ``Spread`` that is left."""
     for step in (sink, place_selects, place_spreads, weighted_averages):
         graph = live(step(graph))
     return graph
 
 
 def live(graph: Graph) -> Graph:
-    """Without what the output does not need."""
+    """The graph without what the output does not need."""
     needed = {graph.output}
     for node in reversed(graph.nodes):
         if node.name in needed:
@@ -40,7 +40,7 @@ def live(graph: Graph) -> Graph:
 
 
 def sink(graph: Graph) -> Graph:
-    """Every channelwise node before the ``Concat`` it reads."""
+    """Moves every channelwise node before the ``Concat`` that it reads."""
     done: dict[str, Node] = {}
     for node in graph.nodes:
         source = done.get(node.input) if isinstance(node, CHANNELWISE) else None
@@ -58,7 +58,7 @@ def sink(graph: Graph) -> Graph:
 
 
 def place_selects(graph: Graph) -> Graph:
-    """Chains of ``Select`` in one, and those before a convolution in its weights."""
+    """Merges chains of ``Select``, and moves those before a convolution into its weights."""
     done: dict[str, Node] = {}
     for node in graph.nodes:
         source = done.get(node.input) if isinstance(node, Conv | Select) else None
@@ -74,14 +74,14 @@ def place_selects(graph: Graph) -> Graph:
 
 
 def _columns(weight: Float, channels: NDArray[np.int64], count: int) -> Float:
-    """Column ``channels[c]`` of the result is column c; columns of one channel add up."""
+    """Column ``channels[c]`` of the result is column c; columns of the same channel add up."""
     full = np.zeros((count, len(weight), *weight.shape[2:]))
     np.add.at(full, channels, weight.swapaxes(0, 1))
     return np.ascontiguousarray(full.swapaxes(0, 1))
 
 
 def place_spreads(graph: Graph) -> Graph:
-    """A ``Spread`` that only linear layers read in their weights; else as an ``Upsample``."""
+    """Merges a ``Spread`` into the linear layers that read it, or makes it an ``Upsample``."""
     done: dict[str, Node] = {}
     for node in graph.nodes:
         source = done.get(node.input) if isinstance(node, Conv) else None
@@ -121,14 +121,15 @@ def _left(node: Spread) -> UnsupportedError:
     sizes = f"{node.rows.shape[1]}x{node.cols.shape[1]} to {len(node.rows)}x{len(node.cols)}"
     return UnsupportedError(
         f"{node.name}: pools or crops {sizes} by windows that differ, which runs only in front of "
-        "a linear layer; use windows of one size that tile the picture"
+        "a linear layer; use windows of one size that tile the image"
     )
 
 
 def weighted_averages(graph: Graph) -> Graph:
-    """A mean that no power of two divides, read by more than convolutions, as a convolution.
+    """Turns a mean over a window whose size is no power of two into a convolution.
 
-    Its factor stays in its result's scale otherwise, and no shift joins that with other scales.
+    Only where more than convolutions read it: elsewhere its factor stays in the scale of the
+    result, which no shift could align with other scales.
     """
     done: list[Node] = []
     for node in graph.nodes:
@@ -144,7 +145,7 @@ def _odd(node: AvgPool) -> bool:
 
 
 def _mixes(graph: Graph, name: str) -> bool:
-    """Whether its scale meets another one: not where only convolutions read it."""
+    """Whether its scale has to be aligned with another one; not where only convolutions read it."""
     for reader in graph.consumers(name):
         if isinstance(reader, MaxPool | Pad | Select | Upsample):
             if _mixes(graph, reader.name):

@@ -2,14 +2,14 @@
 
     graph = trace(cifar_resnet(20, 10), (3, 32, 32), mean, std)
 
-``torch.export`` rather than ``torch.fx``: export runs the module on fake tensors, so that every
-way of writing one thing (``F.relu``, ``nn.ReLU``, ``relu_``, ``+=``, a lambda, ``x.size(0)``,
-``out.size()[3]`` as a kernel) arrives as one of a few dozen ATen operators with known shapes and
-the path of the module it came from. ``torch.fx`` leaves shapes symbolic and calls of any Python
-function in the graph, each of which would need its own case here.
+It uses ``torch.export`` rather than ``torch.fx``: export runs the module on fake tensors, so that
+all ways of writing the same operation (``F.relu``, ``nn.ReLU``, ``relu_``, ``+=``, a lambda,
+``x.size(0)``, ``out.size()[3]`` as a kernel) become one of a few dozen ATen operators with known
+shapes and the path of their module. ``torch.fx`` leaves shapes symbolic and keeps calls of
+arbitrary Python functions in the graph, each of which would need its own case here.
 
-The operators are a table (graph/aten.py); one that is not in it is refused by its name and the
-path of its module.
+The operators are in a table (graph/aten.py); any other operator is refused, naming it and the path
+of its module.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def trace(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
 ) -> Graph:
-    """The verified graph of ``model`` in evaluation mode, for pictures [C, H, W].
+    """The verified graph of ``model`` in evaluation mode, for images [C, H, W].
 
-    ``model`` is left as it is. ``mean`` and ``std``: the normalisation of the pictures (default: 0
-    and 1). Raises UnsupportedError: operators that are not supported (all of them at once),
-    several inputs or outputs, control flow that depends on the pictures, a picture size that the
-    network does not take.
+    ``model`` is not changed. ``mean`` and ``std``: the normalisation of the images (default: 0 and
+    1). Raises UnsupportedError for unsupported operators (all of them at once), several inputs or
+    outputs, control flow that depends on the images, and an image size that the network does not
+    accept.
     """
     channels = input_shape[0]
     source = Input(
@@ -50,29 +50,29 @@ def trace(
 
 def _export(model: nn.Module, input_shape: Shape) -> torch.export.ExportedProgram:
     still = copy.deepcopy(model).cpu().float().eval()
-    pictures = torch.zeros(BATCH, *input_shape)
+    images = torch.zeros(BATCH, *input_shape)
     try:
         with torch.no_grad():
-            still(pictures)
-            exported = torch.export.export(still, (pictures,))
+            still(images)
+            exported = torch.export.export(still, (images,))
     except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnsupportedError(
-            f"{type(model).__name__} cannot be traced on pictures of shape {input_shape}: {reason}"
+            f"{type(model).__name__} cannot be traced on images of shape {input_shape}: {reason}"
         ) from error
     exported.graph.eliminate_dead_code()
     return exported
 
 
 class _Tracer:
-    """Walks the exported operators once."""
+    """Visits the exported operators once."""
 
     def __init__(self, model: nn.Module, exported: torch.export.ExportedProgram) -> None:
         self.exported, self.context = exported, Context(model)
-        self.unknown: set[fx.Node] = set()  # made by a refused operator, in no picture's shape
+        self.unknown: set[fx.Node] = set()  # made by a refused operator, not of an image's shape
 
     def run(self, source: Input) -> Graph:
-        """The graph, its tensors in the order of execution."""
+        """The graph, with its tensors in execution order."""
         self.context.nodes[source.name] = source
         for op in self.exported.graph.nodes:
             if op.op == "placeholder":
@@ -109,7 +109,7 @@ class _Tracer:
         name = self.context.name_of(last, op)
         in_order = (np.diff(self.context.index(last).ravel()) == 1).all()
         whole = self.context.index(last).size == np.prod(self.context.nodes[name].shape)
-        return name if in_order and whole else self.context.picture(last, op).name
+        return name if in_order and whole else self.context.image(last, op).name
 
     def _operator(self, op: fx.Node) -> None:
         name = operator_name(op)
@@ -118,11 +118,11 @@ class _Tracer:
             self._note(op, name, self._made(op, name))
         except UnsupportedError:
             if self.unknown & set(op.all_input_nodes) and name.removesuffix("_") in FOLLOWERS:
-                del self.context.refusals[seen:]  # only because of an operator before it
+                del self.context.refusals[seen:]  # refused only because of an earlier operator
             self._stand_in(op)
 
     def _note(self, op: fx.Node, name: str, made: Node | str | None) -> None:
-        if made is None:  # noted as a view
+        if made is None:  # recorded as a view
             return
         if isinstance(made, str):  # the same tensor
             self.context.names[op] = made
@@ -133,7 +133,7 @@ class _Tracer:
         self.context.names[op] = made.name
 
     def _replaced(self, op: fx.Node, name: str) -> None:
-        """In place: whoever reads the old tensor from here on reads ``name``."""
+        """An operator in place: later readers of the old tensor read ``name``."""
         context, source = self.context, op.all_input_nodes[0]
         old, seen = context.names[source], context.views.get(source)
         for key in [key for key in context.names if context.names[key] == old]:
@@ -154,14 +154,14 @@ class _Tracer:
         return handler(self.context, op)
 
     def _stand_in(self, op: fx.Node) -> None:
-        """A tensor of the refused ``op``'s shape, so that what follows is looked at as well."""
+        """A tensor of the refused ``op``'s shape, so that later operators are checked too."""
         value = op.meta.get("val")
         shape = result_shape(op) if isinstance(value, torch.Tensor) else ()
         if len(shape) not in (2, 4) or shape[0] != BATCH:
             self.unknown.add(op)
             return
         high, wide = shape[2:] or (1, 1)
-        picture = (shape[1], high, wide)
+        image = (shape[1], high, wide)
         name = self.context.label(op)
-        self.context.nodes[name] = Input(name, picture, (), ())
+        self.context.nodes[name] = Input(name, image, (), ())
         self.context.names[op] = name

@@ -1,11 +1,11 @@
-"""Tensors seen in another order: slices, permutations, shuffles and repetitions as one index array.
+"""Views of tensors: slices, permutations, shuffles and repetitions as one index array.
 
     index = moved(op.target, args, natural(shape), BATCH)   # any data-moving ATen operator
-    for node in picture_nodes(index, source, label): ...    # what of it a graph can express
+    for node in image_nodes(index, source, label): ...    # the nodes that express it
 
-``index`` int64 [...] says, for each element of one picture's tensor, where it lies in the flat
-[C*H*W] of the tensor behind it. Operators that move values are run on it, so that a view, a
-permutation and a view back add up to what they are: a shuffle of channels, or nothing at all.
+``index`` int64 [...] gives, for each element of the view for one image, its position in the flat
+[C*H*W] of the underlying tensor. Operators that move values are run on it, so that a view, a
+permutation and a view back become what they amount to: a channel shuffle, or nothing.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ Index = NDArray[np.int64]
 
 
 def natural(shape: tuple[int, ...]) -> Index:
-    """Every element where it is."""
+    """Every element at its own position."""
     return np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
 
 
 def moved(run: Callable[..., Any], args: Any, kwargs: Any, index: Index, batch: int) -> Any:
-    """``run`` on ``index`` for ``batch`` pictures: an Index, or a list of them.
+    """``run`` on ``index`` for ``batch`` images: an Index, or a list of them.
 
-    ``args`` and ``kwargs`` hold ``INDEX`` in the tensor's place. None: pictures are mixed.
+    ``args`` and ``kwargs`` have ``INDEX`` in place of the tensor. None if images are mixed.
     """
     size = int(index.max(initial=0)) + 1
-    whole = np.stack([index + size * picture for picture in range(batch)])
-    given = torch.from_numpy(whole).double()  # exact, and taken by any operator
+    whole = np.stack([index + size * image for image in range(batch)])
+    given = torch.from_numpy(whole).double()  # exact, and accepted by any operator
     result = run(*_placed(args, given), **_placed(kwargs, given))
     found = []
     for part in result if isinstance(result, list | tuple) else [result]:
@@ -66,7 +66,7 @@ def _placed(value: Any, whole: torch.Tensor) -> Any:
 
 
 def is_natural(index: Index, shape: Shape) -> bool:
-    """Whether it is the tensor of ``shape`` itself, or all of it flat."""
+    """Whether the view is the tensor of ``shape`` itself, or the tensor completely flat."""
     own, full = _stripped(index.shape), _stripped(shape)
     if own not in (full, [int(np.prod(shape))]):
         return False
@@ -80,8 +80,8 @@ def _stripped(shape: tuple[int, ...]) -> list[int]:
     return sizes
 
 
-def picture_nodes(index: Index, source: Node, label: Callable[[], str]) -> list[Node] | None:
-    """The nodes that make the view of ``source`` a tensor [C, H, W] of its own; None: none can."""
+def image_nodes(index: Index, source: Node, label: Callable[[], str]) -> list[Node] | None:
+    """The nodes that compute the view of ``source`` as a tensor [C, H, W]; None if no nodes can."""
     sizes = _stripped(index.shape)
     if len(sizes) > 3:
         return None
@@ -106,7 +106,7 @@ def _moves(rows: Index, cols: Index) -> bool:
 
 
 def _separated(index: Index, shape: Shape) -> tuple[Index, Index, Index] | None:
-    """(channel, row, column) that each output channel, row and column reads."""
+    """The channel, row and column that each output channel, row and column reads."""
     _, high, wide = shape
     channels = index[:, 0, 0] // (high * wide)
     inside = index - channels[:, None, None] * (high * wide)
@@ -129,7 +129,7 @@ def _spatial(source: Node, rows: Index, cols: Index, name: str) -> Node:
 
 
 def _stride(places: Index, size: int) -> int | None:
-    """The s where ``places`` is every s-th from 0."""
+    """The s for which ``places`` are every s-th position from 0."""
     step = int(places[1] - places[0]) if len(places) > 1 else size
     return step if step > 0 and np.array_equal(places, np.arange(0, size, step)) else None
 
@@ -145,7 +145,7 @@ def windows(size: int, parts: int) -> tuple[Index, Index]:
 
 
 def uniform(first: Index, end: Index) -> Pair | None:
-    """(window, stride) where all windows have one size and one distance, from 0."""
+    """(window, stride) where all windows have one size and stride, starting at 0."""
     sizes = end - first
     step = int(first[1]) if len(first) > 1 else int(sizes[0])
     same = (sizes == sizes[0]).all() and step > 0

@@ -194,8 +194,8 @@ class DataDependent(Protocol):
 class Exports(Protocol):
     """A compiled network that can be written out for a board or another simulator."""
 
-    def export(self, picture: NDArray[np.int8], folder: Path) -> None:
-        """Program, memory image with ``picture`` int8 [C, H, W], and what a run leaves there.
+    def export(self, image: NDArray[np.int8], folder: Path) -> None:
+        """Program, the DRAM contents with ``image`` int8 [C, H, W], and what a run leaves there.
 
         Raises UsageError where the folder cannot be written.
         """

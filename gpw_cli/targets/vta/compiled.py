@@ -1,4 +1,4 @@
-"""A program with the timing of its shell: all that ``targets.base`` knows of a compiled network.
+"""A program with the timing of its shell: a compiled network as ``targets.base`` defines it.
 
 CompiledVta(compile_graph(graph, spec), timing).time().cycles
 """
@@ -29,7 +29,7 @@ class CompiledVta:
 
     @property
     def facts(self) -> Mapping[str, int | str]:
-        """``min_gemm_distance``: fewest micro-ops after which an accumulator returns, 0: never."""
+        """``min_gemm_distance``: fewest micro-ops between two uses of an accumulator, or 0."""
         return {
             "instructions": self.program.length,
             "min_gemm_distance": self.program.min_gemm_distance,
@@ -37,22 +37,22 @@ class CompiledVta:
 
     @property
     def bit_exact(self) -> bool:
-        """VTA computes the integers of the reference executor."""
+        """VTA computes exactly the integers of the reference executor."""
         return True
 
     def simulator(self) -> Callable[[NDArray[np.int8]], NDArray[np.int32]]:
         """Checks and plans the program once."""
         simulator = Simulator(self.program)
-        return lambda pictures: simulator.run(pictures).logits
+        return lambda images: simulator.run(images).logits
 
     def time(self) -> TimingReport:
-        """By the RTL's task-level pipeline (timing/report.py)."""
+        """The cycles of the RTL's task-level pipeline (timing/report.py)."""
         return time_program(self.program, self.timing)
 
-    def export(self, picture: NDArray[np.int8], folder: Path) -> None:
-        """The four files of export.py."""
-        export_program(self.program, picture, folder)
+    def export(self, image: NDArray[np.int8], folder: Path) -> None:
+        """Writes the four files of export.py."""
+        export_program(self.program, image, folder)
 
     def write_trace(self, file: Path) -> None:
-        """One thread a module (timing/trace.py)."""
+        """Writes a trace with one thread per module (timing/trace.py)."""
         write_trace(self.time(), file)

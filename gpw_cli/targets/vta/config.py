@@ -1,9 +1,9 @@
-"""A VTA as data: its geometry and how many cycles everything takes.
+"""The configuration of a VTA: its geometry and its timing.
 
     target = load_target("vta_pynq")           # gpw_cli/config/target.py
     target.timing.fetch_batch                  # 128 instructions
 
-The values stand in ``conf/target/vta*.yaml``. Source: VTA's ``config/*.json`` for the geometry; the
+``conf/target/vta*.yaml`` holds the values. Sources: VTA's ``config/*.json`` for the geometry, the
 Chisel sources of tvm-vta for the timing.
 """
 
@@ -42,27 +42,27 @@ class VtaGeometry:
 class VtaTiming:
     """Cycles of VTA's units and its memory port.
 
-    With N data beats, U micro-ops and n instructions a batch, uncontended:
-    LOAD = load_overhead + read_latency + N (wide_load_overhead where the bus is as wide as an
-    element), FETCH = fetch_overhead + read_latency + N + n, GEMM = gemm_overhead + gemm_cycles * U.
-    STORE = store_overhead and, for each burst, store_burst + N + store_row * (rows - 1), the rows
-    of an output element being read from the scratchpad one by one unless the bus takes a whole one.
-    Raises UsageError for a number out of range.
+    Uncontended, with N data beats, U micro-ops and n instructions in a batch:
+    LOAD = load_overhead + read_latency + N (wide_load_overhead where the bus is at least as wide as
+    an element), FETCH = fetch_overhead + read_latency + N + n, GEMM = gemm_overhead +
+    gemm_cycles * U. STORE = store_overhead, plus store_burst + N + store_row * (rows - 1) for each
+    burst: the rows of an output element are read from the scratchpad one by one, unless the bus is
+    as wide as an element. Raises UsageError for a number out of range.
     """
 
     clock_mhz: float
     bus_bits: int  # one beat
     burst_beats: int  # longest burst; bursts end at multiples of its size
-    read_latency: int  # from the cycle in which the request queue fills to its first beat
+    read_latency: int  # from the cycle in which a request enters an empty queue to its first beat
     outstanding: int  # read bursts accepted and not yet delivered, of all clients
     command_interval: int  # cycles between two bursts of one client
-    queue_entries: int  # instructions that wait before LOAD, COMPUTE and STORE each
-    max_tokens: int  # a dependency counter saturates there
-    sync_cycles: int  # FINISH and instructions that only carry tokens
-    gemm_cycles: int  # a micro-op
+    queue_entries: int  # instructions in the queue of each of LOAD, COMPUTE and STORE
+    max_tokens: int  # where a dependency counter saturates
+    sync_cycles: int  # of FINISH and of instructions that only carry tokens
+    gemm_cycles: int  # per micro-op
     gemm_overhead: int
-    alu_imm_cycles: int  # a micro-op with an immediate
-    alu_cycles: int  # a micro-op with two tensors
+    alu_imm_cycles: int  # per micro-op with an immediate
+    alu_cycles: int  # per micro-op with two tensors
     alu_overhead: int
     load_overhead: int
     wide_load_overhead: int
@@ -91,24 +91,24 @@ class VtaTiming:
 
     @property
     def bus_bytes(self) -> int:
-        """Bytes a beat."""
+        """Bytes per beat."""
         return self.bus_bits // 8
 
     @property
     def burst_bytes(self) -> int:
-        """Bytes of the longest burst, and the boundary no burst crosses."""
+        """Bytes of the longest burst; no burst crosses a multiple of it."""
         return self.burst_beats * self.bus_bytes
 
     @property
     def fetch_batch(self) -> int:
-        """Instructions a fetch: one burst, but no more than one instruction a beat."""
+        """Instructions per fetch: one burst, but at most one instruction per beat."""
         return self.burst_beats * min(self.bus_bits, _INSN_BITS) // _INSN_BITS
 
 
 _LEAST = dict.fromkeys(
     ("outstanding", "command_interval", "queue_entries", "max_tokens", "sync_cycles"), 1
 ) | {"burst_beats": 2, "clock_mhz": 0.001, "gemm_cycles": 1, "alu_imm_cycles": 1, "alu_cycles": 1}
-# what the units spend before and after their requests lie in the memory's queue
+# the cycles before and after a request is in the memory's queue
 _LEAST |= {"load_overhead": 4, "wide_load_overhead": 4, "fetch_overhead": 3}
 _LEAST |= {"wide_fetch_overhead": 3}
 _MOST = {"clock_mhz": 100_000, "burst_beats": 256}  # AXI's longest burst
@@ -119,8 +119,8 @@ _MOST_CYCLES = 1_000_000
 class VtaConfig(TargetConfig):
     """One VTA. ``config_file``: VTA's own JSON, whose geometry then replaces ``vta``.
 
-    ``mul``, ``acc_8bit``: instructions that only some shells have; for the exported manifest and
-    the checker, the compiler uses neither.
+    ``mul``, ``acc_8bit``: whether the shell has these instructions. The exported manifest and the
+    checker use them; the compiler emits neither.
     """
 
     config_file: str | None
@@ -130,6 +130,6 @@ class VtaConfig(TargetConfig):
     timing: VtaTiming
 
     def absolute(self) -> VtaConfig:
-        """With an absolute ``config_file``."""
+        """The same with an absolute ``config_file``."""
         file = self.config_file
         return replace(self, config_file=file and str(Path(file).absolute()))

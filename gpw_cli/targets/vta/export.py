@@ -1,11 +1,11 @@
-"""A program in a folder, for a board or another simulator, and back.
+"""Writes a program to a folder, for a board or another simulator, and reads it back.
 
-    export_program(program, picture, "folder")
-    exported = load_exported("folder")          # exported.program, .picture, .expected
+    export_program(program, image, "folder")
+    exported = load_exported("folder")          # exported.program, .image, .expected
 
-``insn.bin``: 16 bytes an instruction. ``dram.bin``: the DRAM image with the picture in it,
-addresses from 0. ``expected.bin``: the image after the run. ``manifest.json``: the rest. A runtime
-that loads ``dram.bin`` at a 4096-aligned base B adds B / element size to each ``dram_base``.
+``insn.bin``: 16 bytes an instruction. ``dram.bin``: the DRAM image, with the input in it, addresses
+from 0. ``expected.bin``: the DRAM image after the run. ``manifest.json``: the rest. A runtime that
+loads ``dram.bin`` at a 4096-aligned base B adds B / element size to each ``dram_base``.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _FILES = ("insn.bin", "dram.bin", "expected.bin", "manifest.json")
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """``picture``: int8 [C, H, W]. ``expected``: uint8, the DRAM image after the run."""
+    """``image``: int8 [C, H, W]. ``expected``: uint8, the DRAM image after the run."""
 
     program: Program
-    picture: NDArray[np.int8]
+    image: NDArray[np.int8]
     expected: Bytes
 
 
-def export_program(program: Program, picture: NDArray[np.int8], folder: str | Path) -> None:
-    """Write the four files for ``picture`` int8 [C, H, W] into ``folder``.
+def export_program(program: Program, image: NDArray[np.int8], folder: str | Path) -> None:
+    """Writes the four files for ``image`` int8 [C, H, W] into ``folder``.
 
     An earlier export there is replaced. Raises UsageError if the folder exists and holds anything
     else, ProgramError if the program breaks a rule of the hardware.
@@ -49,10 +49,10 @@ def export_program(program: Program, picture: NDArray[np.int8], folder: str | Pa
     folder = Path(folder)
     _check_folder(folder)
     simulator = Simulator(program, 1)
-    expected = simulator.image(picture)
+    expected = simulator.final_dram(image)
     region = program.region(program.input)
     dram = program.dram.copy()
-    packed = pack_input(program, picture[None], 1).reshape(-1).view(np.uint8)
+    packed = pack_input(program, image[None], 1).reshape(-1).view(np.uint8)
     dram[region.offset : region.offset + region.length] = packed
     manifest = _manifest(program, simulator.report.min_gemm_distance)
     contents = (
@@ -68,9 +68,9 @@ def export_program(program: Program, picture: NDArray[np.int8], folder: str | Pa
 
 
 def load_exported(folder: str | Path) -> Exported:
-    """Read what ``export_program`` wrote.
+    """Reads what ``export_program`` wrote.
 
-    Raises UsageError if the folder is none of ours, ProgramError if a file is truncated.
+    Raises UsageError if the folder holds no export, ProgramError if a file is truncated.
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
@@ -91,16 +91,16 @@ def load_exported(folder: str | Path) -> Exported:
         if have != want:
             raise ProgramError(f"{folder}/{name}: truncated, {have} of {want} bytes")
     region = program.region(program.input)
-    image = program.dram[region.offset : region.offset + region.length]
-    picture = unpack_input(program, image.view(np.int8))
-    image[:] = 0
-    return Exported(program, picture, np.frombuffer(expected, np.uint8))
+    held = program.dram[region.offset : region.offset + region.length]
+    image = unpack_input(program, held.view(np.int8))
+    held[:] = 0
+    return Exported(program, image, np.frombuffer(expected, np.uint8))
 
 
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--export {folder}: is a file, give a folder")
-    left = set(_FILES[:-1]) | set(map(partial_of, _FILES))  # by an export that found the disk full
+    left = set(_FILES[:-1]) | set(map(partial_of, _FILES))  # after a full disk
     others = folder.is_dir() and any(item.name not in left for item in folder.iterdir())
     if others and _read_manifest(folder) is None:
         raise UsageError(
@@ -109,7 +109,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest; None if there is none of ours."""
+    """The manifest; None if the folder holds no export."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -140,7 +140,7 @@ def _manifest(program: Program, min_gemm_distance: int) -> dict[str, Any]:
 
 
 def _layout(program: Program) -> dict[str, Any]:
-    """How the host lays a picture out (isa/input_layout.py); nothing for the picture as it is."""
+    """The layout that the host gives an image (isa/input_layout.py); empty for the plain image."""
     if program.input_layout == PLAIN:
         return {}
     return {"layout": asdict(program.input_layout)}

@@ -1,4 +1,4 @@
-"""From a target's configuration to VTA's geometry, and VTA as ``targets.base.Npu`` sees it.
+"""VTA as an ``Npu`` of ``targets.base``, made from its configuration.
 
 vta = vta_of(load_target("vta", VtaConfig))
 vta.spec.tile                                  # (16, 16)
@@ -32,10 +32,10 @@ class Vta:
         return self.spec.tile
 
     def identity(self) -> Mapping[str, Any]:
-        """Geometry and timing; from what file or named option they came does not matter.
+        """Geometry and timing, whatever file or option they came from.
 
-        ``tile_search``: the version of the search, where it charges other costs than its first
-        version charged on every VTA.
+        ``tile_search``: the version of the tile search, left out where the costs are those that its
+        first version charged on every VTA.
         """
         search = {} if unit_costs(self.spec, self.timing) == _FIRST_COSTS else {"tile_search": 2}
         return {
@@ -48,7 +48,7 @@ class Vta:
 
     @property
     def program(self) -> type[CompiledVta]:
-        """Simulates, exports, and writes traces."""
+        """The class of a compiled program."""
         from gpw_cli.targets.vta.compiled import CompiledVta
 
         return CompiledVta
@@ -61,8 +61,8 @@ class Vta:
         return self.program(compile_graph(graph, self.spec, costs), self.timing)
 
 
-#: What version 1 of the tile search charged whatever the timing said. A VTA with these costs still
-#: gets the same programs, and its stage keys stay.
+#: What version 1 of the tile search charged, whatever the timing said. Programs for a VTA with
+#: these costs have not changed since, so its stage keys stay as they were.
 _FIRST_COSTS = UnitCosts(
     inp_request=23,
     wgt_request=23,
@@ -79,7 +79,7 @@ _FIRST_COSTS = UnitCosts(
 def unit_costs(spec: VtaSpec, timing: VtaTiming) -> UnitCosts:
     """What the tile search charges: ``timing`` for the elements of ``spec``.
 
-    Bursts of a STORE are taken to be as long as they can be.
+    Assumes STORE bursts of full length.
     """
 
     def request(element: int) -> int:
@@ -109,7 +109,7 @@ def vta_of(config: VtaConfig) -> Vta:
 
 
 def spec_of(target: VtaConfig) -> VtaSpec:
-    """The geometry of ``config_file`` where one is named, else of ``vta``.
+    """The geometry in ``config_file`` if there is one, else in ``vta``.
 
     Raises UnsupportedError for a file that is no VTA configuration and for a geometry that the
     instructions cannot express.

@@ -1,1 +1,1 @@
-"""The rules that hardware needs a program to keep."""
+"""The rules of the hardware that a program has to keep."""

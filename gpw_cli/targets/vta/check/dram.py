@@ -1,4 +1,4 @@
-"""The DRAM side of the checker: regions, what is valid in them, and who last touched what."""
+"""The DRAM side of the checker: regions, valid bytes, and the last access to each byte."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WRITTEN_BY_PROGRAM = ("intermediate", "output")
 
 
 class DramState:
-    """Byte states in granules of at most 4 bytes; a transfer must stay inside one region."""
+    """The state of DRAM in granules of at most 4 bytes; a transfer must stay inside one region."""
 
     def __init__(self, program: Program) -> None:
         spec = program.spec

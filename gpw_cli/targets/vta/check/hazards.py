@@ -1,8 +1,8 @@
-"""Who last touched each element of a memory, and whether that is surely over.
+"""The last accesses to each element of a memory, and whether they are guaranteed to be over.
 
 A stamp is 1 + the index of an instruction among those of its module; a vector clock (isa/tokens.py)
-says how many instructions of each module have surely completed. An access is safe after another
-of a different module only if its clock has reached that stamp.
+says how many instructions of each module are guaranteed to have completed. An access may follow one
+of another module only if its clock has reached that access's stamp.
 """
 
 from __future__ import annotations

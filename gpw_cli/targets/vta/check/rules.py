@@ -1,12 +1,12 @@
-"""The rules that hardware needs a program to keep and that a functional simulator cannot feel.
+"""The rules of the hardware that a functional simulator does not notice when they are broken.
 
     report = check(program)     # raises ProgramError naming the first instruction that breaks one
 
 Checked: token queues (isa/tokens.py); every scratchpad and DRAM address; reads of what was never
 written; two modules touching the same bytes with no token order between them (vector clocks); the
-ALU reading the accumulator that the micro-op just before wrote; GEMM accumulators that return too
-soon although another order exists; amounts of shifts (shifts.py); 2048 micro-ops; instructions that
-do nothing.
+ALU reading the accumulator that the previous micro-op wrote; GEMM accumulators reused too soon
+where another order exists; shift amounts (shifts.py); the limit of 2048 micro-ops; instructions
+that do nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MIN_GEMM_DISTANCE = 4  # micro-ops between two uses of an accumulator, where the
 
 @dataclass(frozen=True)
 class CheckReport:
-    """``min_gemm_distance``: fewest micro-ops after which an accumulator returns, 0 if none does.
+    """``min_gemm_distance``: fewest micro-ops between two uses of an accumulator, 0: never reused.
 
     ``uops_resident_max``: micro-op scratchpad entries used. ``gemm_uops``: GEMM micro-ops of a run.
     """
@@ -54,7 +54,7 @@ class CheckReport:
 
 
 def check(program: Program) -> CheckReport:
-    """Check ``program``. Raises ProgramError naming the instruction that breaks a rule."""
+    """Checks ``program``. Raises ProgramError naming the instruction that breaks a rule."""
     checker = _Checker(program)
     insns = decode(program.spec, program.insn)
     order = linearise(insns)
@@ -65,9 +65,9 @@ def check(program: Program) -> CheckReport:
 
 
 def gemm_distance(dst: Index) -> tuple[int, bool]:
-    """(fewest micro-ops after which an accumulator returns, or 0; whether an order with 4 exists).
+    """(fewest micro-ops between two uses of an accumulator, or 0; whether an order with 4 exists).
 
-    ``dst``: int64 [n], the accumulator of each micro-op in the order of execution.
+    ``dst``: int64 [n], the accumulator of each micro-op, in execution order.
     """
     order = np.argsort(dst.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
     same = np.diff(dst[order]) == 0
@@ -79,7 +79,7 @@ def gemm_distance(dst: Index) -> tuple[int, bool]:
 
 
 class _Checker:
-    """Scratchpad state while the instructions are walked in a legal order."""
+    """The state of the scratchpads while the instructions run in a legal order."""
 
     def __init__(self, program: Program) -> None:
         spec = self.spec = program.spec

@@ -1,11 +1,11 @@
-"""The amounts of shifts: immediates, and accumulators that a constant was loaded into.
+"""Shift amounts: immediates, and accumulators that hold constants.
 
     amounts = Amounts(program)
-    amounts.load(insn, moved); amounts.forget(dst); amounts.check_tensor(place, src)
+    amounts.load(insn, moved); amounts.forget(dst); amounts.check(place, insn, src)
 
 Between accumulators the RTL shifts right by the low 5 bits, whatever the sign, and the HLS design
-keeps 5 signed bits: an amount out of range is not an error that hardware reports. Amounts that
-depend on the picture cannot be checked.
+keeps 5 signed bits; neither reports an amount out of range. Amounts that depend on the image cannot
+be checked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gpw_cli.targets.vta.isa.access import Transfer
 from gpw_cli.targets.vta.isa.instructions import AluInsn, Index, MemInsn, MemType
 from gpw_cli.targets.vta.isa.program import Program
 
-_CONSTANT = ("uop", "weight", "bias")  # kinds of regions that neither program nor host writes
+_CONSTANT = ("uop", "weight", "bias")  # kinds of regions that are never written
 
 
 class Amounts:
@@ -34,7 +34,7 @@ class Amounts:
             self.constant[span] = region.kind in _CONSTANT
 
     def load(self, insn: MemInsn, moved: Transfer) -> None:
-        """A LOAD of accumulators."""
+        """Records a LOAD of accumulators."""
         self.forget(np.concatenate([moved.sram, moved.pads]))
         where = moved.rows[:, None] + np.arange(moved.row_bytes)
         if self.constant[where].all():
@@ -44,11 +44,11 @@ class Amounts:
             self.known[moved.sram] = True
 
     def forget(self, index: Index) -> None:
-        """These accumulators hold something else now."""
+        """These accumulators are overwritten."""
         self.known[index] = False
 
     def check(self, place: str, insn: AluInsn, src: Index) -> None:
-        """A SHR; ``src``: accumulators that it reads the amounts from, unless it has an immediate.
+        """Checks a SHR; ``src``: the accumulators with its amounts, unless it has an immediate.
 
         Raises ProgramError for an amount that the hardware cannot shift by.
         """
@@ -60,7 +60,7 @@ class Amounts:
                     f"to {most}: use two instructions"
                 )
             return
-        if insn.imm < 0:  # the RTL looks at its sign although it does not use it
+        if insn.imm < 0:  # the RTL tests the sign although it does not use the value
             raise ProgramError(f"{place}: imm={insn.imm} without use_imm makes a SHR shift left")
         value = self.value[src[self.known[src]]]
         wrong = (value < 0) | (value > most)

@@ -1,1 +1,1 @@
-"""What a program computes, bit for bit."""
+"""What a program computes, bit by bit."""

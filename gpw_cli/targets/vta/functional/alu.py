@@ -1,4 +1,4 @@
-"""The ALU's arithmetic on constants, and which of an instruction's micro-ops may run at once."""
+"""The ALU's arithmetic on constants, and groups of micro-ops that can run at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Int32 = NDArray[np.int32]
 
 
 def fold(op: AluOp, x: Int32, y: Int32 | np.int32) -> Int32:
-    """Int32 x op y, wrapping around; a scalar ``y`` is an immediate, an array accumulators.
+    """Int32 x op y, wrapping around; ``y`` is a scalar for an immediate, an array for accumulators.
 
     SHR uses the low five bits of |y|; only a negative immediate shifts left.
     """
@@ -32,14 +32,15 @@ def fold(op: AluOp, x: Int32, y: Int32 | np.int32) -> Int32:
 
 
 def waves(dst: Index, src: Index | None) -> Iterator[Index]:
-    """Positions of the micro-ops (dst, src), int64 [n], in groups that may run at once.
+    """The positions of the micro-ops (dst, src), int64 [n], in groups that can run at once.
 
-    Within a group no accumulator is written twice, and none is read after, or written before, the
-    micro-op whose turn it is in sequence; groups follow one another in the order of execution.
+    Within a group no accumulator is written twice, and none is both read and written by different
+    micro-ops in a way that would differ from running them in sequence. Groups are in execution
+    order.
     """
     order = np.argsort(dst, kind="stable")
     first = np.flatnonzero(np.diff(dst[order], prepend=-1))
-    rank = np.empty(len(dst), np.int64)  # how often dst has been written before
+    rank = np.empty(len(dst), np.int64)  # how often dst was written before
     rank[order] = np.arange(len(dst)) - np.repeat(first, np.diff(first, append=len(dst)))
     crossing = src is not None and bool((np.isin(src, dst) & (src != dst)).any())
     if not crossing:
@@ -50,7 +51,7 @@ def waves(dst: Index, src: Index | None) -> Iterator[Index]:
 
 
 def _in_sequence(dst: Index, src: Index) -> Iterator[Index]:
-    """The longest runs in which nothing depends on anything in the run."""
+    """The longest runs of micro-ops that do not depend on one another."""
     begin, read, written = 0, set[int](), set[int]()
     for position, (target, source) in enumerate(zip(dst.tolist(), src.tolist(), strict=True)):
         if target in written or target in read or source in written:

@@ -1,9 +1,9 @@
-"""What a plan knows beforehand of the scratchpads, and the GEMM micro-ops not yet planned.
+"""Constants in the scratchpads, and GEMM micro-ops that are not planned yet.
 
-Inputs and accumulators that come from constants (padding, resets, biases) are the same in all
-pictures: they are kept here as values, and what is computed from them alone is computed here.
-GEMM micro-ops are collected until something reads their accumulators or overwrites their inputs,
-then become matrix products (``gemm_groups.py``).
+Inputs and accumulators that come from constants (padding, resets, biases) are the same for all
+images. Their values are kept here, and whatever follows from them alone is computed here. GEMM
+micro-ops are collected until something reads their accumulators or overwrites their inputs; then
+they become matrix products (``gemm_groups.py``).
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ Int8 = NDArray[np.int8]
 
 
 class Constants:
-    """``mask``: which of ``depth`` elements are known; ``value`` [depth, lanes]: what they hold."""
+    """``mask`` [depth]: which elements are constant; ``value`` [depth, lanes]: their values."""
 
     def __init__(self, depth: int, lanes: int, dtype: type[np.int8] | type[np.int32]) -> None:
-        self.mask: Mask = np.ones(depth, np.bool_)  # a scratchpad starts as zero
+        self.mask: Mask = np.ones(depth, np.bool_)  # a scratchpad is zero at the start
         self.value: NDArray[Any] = np.zeros((depth, lanes), dtype)
 
     def set(self, index: Index, value: NDArray[Any] | np.int8 | np.int32) -> None:
-        """Elements ``index`` hold ``value``."""
+        """The elements ``index`` now hold ``value``."""
         self.mask[index] = True
         self.value[index] = value
 
     def forget(self, index: Index) -> None:
-        """Elements ``index`` depend on the picture."""
+        """The elements ``index`` now depend on the image."""
         self.mask[index] = False
 
     def uniform(self, index: Index) -> NDArray[Any] | None:
-        """The one value [lanes] that all of ``index`` hold; None if there is no such."""
+        """The value [lanes] that all of ``index`` hold; None if they differ."""
         value = self.value[index]
         if self.mask[index].all() and (value == value[0]).all():
             shared: NDArray[Any] = value[0].copy()
@@ -51,7 +51,7 @@ class Constants:
 
 
 class Scratchpads:
-    """Input and accumulator scratchpads; plan steps are appended to ``steps``."""
+    """The input and accumulator scratchpads; appends plan steps to ``steps``."""
 
     def __init__(self, spec: VtaSpec, dram: Bytes, steps: list[PlanStep]) -> None:
         self.spec, self.dram, self.steps = spec, dram, steps
@@ -62,23 +62,23 @@ class Scratchpads:
         self._pending_src: Mask = np.zeros(spec.inp_depth, np.bool_)
 
     def collect(self, dst: Index, src: Index, tile: Index) -> None:
-        """GEMM micro-ops, int64 [n] each; ``tile``: DRAM element of the weight tile."""
+        """Collects GEMM micro-ops, int64 [n] each; ``tile``: DRAM element of the weight tile."""
         self._pending.append((dst, src, tile))
         self._pending_dst[dst] = True
         self._pending_src[src] = True
 
     def before_loading(self, inputs: Index) -> None:
-        """Input elements are about to be overwritten."""
+        """Called before input elements are overwritten."""
         if self._pending_src[inputs].any():
             self.flush()
 
     def before_reading(self, accumulators: Index) -> None:
-        """Accumulators are about to be read or overwritten."""
+        """Called before accumulators are read or overwritten."""
         if self._pending_dst[accumulators].any():
             self.flush()
 
     def materialise(self, accumulators: Index) -> None:
-        """Make the accumulators hold their known values on the machine."""
+        """Writes the constants of these accumulators to the machine."""
         self.before_reading(accumulators)
         known = np.unique(accumulators[self.accumulators.mask[accumulators]])
         if len(known):
@@ -89,7 +89,7 @@ class Scratchpads:
             self.accumulators.forget(known)
 
     def flush(self) -> None:
-        """Plan the collected GEMM micro-ops."""
+        """Plans the collected GEMM micro-ops."""
         dst, src, tile = (np.concatenate(part) for part in zip(*self._pending, strict=True))
         self._pending.clear()
         self._pending_dst[:], self._pending_src[:] = False, False
@@ -118,7 +118,7 @@ class Scratchpads:
     def _without_constants(
         self, src: Index, weight: Int8, starts: list[Lanes | None]
     ) -> tuple[Index, Int8, list[Lanes | None]]:
-        """Move the part of the sums that known inputs make into ``starts``."""
+        """Moves the part of the sums that comes from constant inputs to ``starts``."""
         candidates = np.flatnonzero(self.inputs.mask[src].all(axis=0))
         total = np.concatenate([start for start in starts if start is not None]).astype(np.int64)
         total = total.reshape(len(starts), self.spec.batch, -1)

@@ -1,9 +1,8 @@
 """GEMM micro-ops as matrix products: [positions, K * block_in] x [K * block_in, N * block_out].
 
 The sum of an accumulator does not depend on the order of its micro-ops (int32 wraps around), so the
-micro-ops of successive GEMM instructions may be taken together: accumulators that sum over
-the same weight tiles are the rows of one product; products over the same inputs share their left
-side.
+micro-ops of successive GEMM instructions can be merged: accumulators that sum over the same weight
+tiles are the rows of one product, and products over the same inputs share their left operand.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class MatrixProduct:
 
 
 def matrix_products(dst: Index, src: Index, tile: Index) -> list[MatrixProduct]:
-    """The matrix products that the micro-ops (dst, src, tile), each int64 [n], amount to."""
+    """The matrix products equivalent to the micro-ops (dst, src, tile), each int64 [n]."""
     shared: dict[bytes, list[tuple[Index, Index, Index]]] = {}
     for accumulators, inputs, tiles in _by_tiles(dst, src, tile):
         order = np.argsort(inputs[0], kind="stable")
@@ -43,7 +42,7 @@ def matrix_products(dst: Index, src: Index, tile: Index) -> list[MatrixProduct]:
 
 
 def _by_tiles(dst: Index, src: Index, tile: Index) -> Iterator[tuple[Index, Index, Index]]:
-    """(accumulators [m], inputs [m, K], tiles [K]): those that sum over the same K tiles."""
+    """(accumulators [m], inputs [m, K], tiles [K]) for accumulators with the same K tiles."""
     order = np.lexsort((src, tile, dst))
     dst, src, tile = dst[order], src[order], tile[order]
     first = np.flatnonzero(np.diff(dst, prepend=-1))

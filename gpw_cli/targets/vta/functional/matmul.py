@@ -20,17 +20,17 @@ from gpw_cli.targets.vta.functional.strided import Rows
 from gpw_cli.targets.vta.isa.instructions import Index
 
 _LEFT_BYTES = 4 << 20  # gathered inputs of one product; a larger one is cut into pieces
-_FEW_ROWS = 512  # elements of one copy, below which one gather by index takes less time
+_FEW_ROWS = 512  # elements of one copy below which a gather by index is faster
 _CHUNK = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CHUNK_BYTES = 16  # of the widest dtype that copies whole input elements (complex128)
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Where one output block goes.
+    """One output block of a product.
 
-    ``dst``: int64 [positions]. ``start``: constants [lanes] that the sum starts from instead of the
-    accumulators' contents; None adds to those.
+    ``dst``: int64 [positions]. ``start``: constants [lanes] that the sum starts from; None: it adds
+    to the accumulators' contents.
     """
 
     dst: Index
@@ -49,7 +49,7 @@ class Matmul:
     blocks: tuple[Block, ...]
 
     def bind(self, machine: Machine) -> list[Operation]:
-        """Gather, multiply and accumulate, for as many positions at once as the buffer holds."""
+        """Gathers, multiplies and accumulates as many positions at once as the buffer holds."""
         per_position = self.weight.shape[0] * machine.rows
         operations: list[Operation] = []
         for piece in self._pieces(max(1, _LEFT_BYTES // per_position)):
@@ -89,7 +89,7 @@ class Matmul:
 
 
 def _gather(machine: Machine, src: Index, left: Tensor) -> list[Operation]:
-    """Copy inp[src] to ``left`` int8 [positions, rows, K, block_in]."""
+    """Copies inp[src] to ``left`` int8 [positions, rows, K, block_in]."""
     inp, target = _chunks(machine.inp), _chunks(left)
     operations: list[Operation] = []
     for columns, positions in _columns(src):
@@ -121,14 +121,14 @@ def _gather_by_index(target: Tensor, inp: Tensor, src: Index, columns: Index) ->
 
 
 def _copy(target: Tensor, rows: Rows, inp: Tensor, offset: int) -> Operation:
-    """Copy inp[rows + offset] to ``target`` [len(rows), rows of a batch, chunks]."""
+    """Copies inp[rows + offset] to ``target`` [len(rows), rows of a batch, chunks]."""
     source = rows.view(inp, offset)
     assert source is not None
     return partial(target.view(*rows.shape, *target.shape[1:]).copy_, source)
 
 
 def _chunks(tensor: Tensor) -> Tensor:
-    """int8 [..., block_in] as [..., chunks] of the widest dtype that divides it: fast to copy."""
+    """int8 [..., block_in] as [..., chunks] of the widest dtype that fits, for fast copies."""
     size = tensor.shape[-1]
     if size >= _CHUNK_BYTES:
         return tensor.view(torch.complex128)
@@ -144,7 +144,7 @@ def _add_start(machine: Machine, rows: Rows, start: Lanes) -> list[Operation]:
 
 
 def _accumulate(machine: Machine, rows: Rows, part: Tensor, start: Lanes | None) -> Operation:
-    """``part`` int32 [positions, rows, block_out] added to (or set in) the accumulators."""
+    """Adds ``part`` int32 [positions, rows, block_out] to the accumulators, or stores it there."""
     view = rows.view(machine.acc)
     if view is None:
         index = rows.indices()
@@ -175,5 +175,5 @@ def _multiplier() -> Callable[..., object]:
 
 
 def _wide_product(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """The same in float64, where every sum is exact; int32 wraps around where it is too large."""
+    """The product in float64, where every sum is exact, wrapped around to int32."""
     out.copy_((left.double() @ right.double()).long())

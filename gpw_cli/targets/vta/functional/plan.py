@@ -1,12 +1,12 @@
-"""From encoded instructions to a plan: everything that does not depend on the pictures, done once.
+"""From encoded instructions to a plan: everything that does not depend on the images is done once.
 
     plan = execution_plan(program)
-    machine = Machine(program.spec, plan.pages, program.dram, images)
+    machine = Machine(program.spec, plan.pages, program.dram, instances)
     operations = [op for step in plan.steps for op in step.bind(machine)]
 
-Addresses are static in VTA, so the decoded instructions are walked once, in an order that the
-tokens allow. Micro-op and weight scratchpads are followed here; what is known beforehand of inputs
-and accumulators, and the GEMM micro-ops collected, in ``constants.py``.
+All addresses are static, so the decoded instructions are visited once, in an order that the tokens
+allow. This module tracks the micro-op and weight scratchpads; ``constants.py`` tracks constant
+inputs and accumulators and collects GEMM micro-ops.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gpw_cli.targets.vta.isa.tokens import linearise, where
 
 @dataclass(frozen=True, eq=False)
 class ExecutionPlan:
-    """``steps`` in order; ``pages``: the DRAM held per image; ``uops``: GEMM micro-ops a run."""
+    """``steps`` in order; ``pages``: DRAM held per instance; ``uops``: GEMM micro-ops of a run."""
 
     steps: tuple[PlanStep, ...]
     pages: Pages
@@ -57,7 +57,7 @@ def execution_plan(program: Program) -> ExecutionPlan:
 
 
 def varying_pages(program: Program, insns: list[isa.Insn]) -> Pages:
-    """The pages of the input, of all that is stored, and of what is loaded along with those."""
+    """The pages of the input, of everything stored, and of what is loaded together with them."""
     varies = np.zeros(-(-len(program.dram) // REGION_ALIGN), np.bool_)
     region = program.region(program.input)
     varies[region.offset // REGION_ALIGN : -(-(region.offset + region.length) // REGION_ALIGN)] = (
@@ -83,7 +83,7 @@ def varying_pages(program: Program, insns: list[isa.Insn]) -> Pages:
 
 
 class _Planner:
-    """Walks the instructions; ``steps`` grows."""
+    """Visits the instructions and appends to ``steps``."""
 
     def __init__(self, program: Program, pages: Pages) -> None:
         spec = self.spec = program.spec
@@ -91,7 +91,7 @@ class _Planner:
         self.steps: list[PlanStep] = []
         self.uop_count = 0
         self.uops = np.zeros(spec.uop_depth, np.uint32)
-        self.tile = np.zeros(spec.wgt_depth, np.int64)  # DRAM element that each weight came from
+        self.tile = np.zeros(spec.wgt_depth, np.int64)  # DRAM element of each weight tile
         self.pads = Scratchpads(spec, program.dram, self.steps)
 
     def run(self, number: int, insn: isa.Insn) -> None:
@@ -125,7 +125,7 @@ class _Planner:
             self.uops[moved.sram] = self._constant(moved).view("<u4").reshape(-1)
 
     def _load_inputs(self, insn: isa.MemInsn, moved: Transfer, varies: bool) -> None:
-        """Padding is zeroed by one fill that may cover the data too, which is loaded after it."""
+        """One fill zeroes the padding, and possibly the data, which is loaded after it."""
         pads = self.pads
         pads.before_loading(np.concatenate([moved.sram, moved.pads]))
         if len(moved.pads):
@@ -153,7 +153,7 @@ class _Planner:
             pads.accumulators.set(moved.sram, value.reshape(len(moved.sram), -1))
 
     def _constant(self, moved: Transfer) -> Bytes:
-        """The bytes that a LOAD from DRAM without pictures moves."""
+        """The bytes that a LOAD of constant DRAM transfers."""
         data: Bytes = self.dram[moved.rows[:, None] + np.arange(moved.row_bytes)].reshape(-1)
         return data
 
@@ -228,7 +228,7 @@ class _Planner:
 
 
 def _inside(insn: isa.MemInsn) -> Rows:
-    """The scratchpad elements [y, x] that hold a transfer's data."""
+    """The scratchpad elements [y, x] that hold the data of a transfer."""
     width = insn.x_pad_0 + insn.x_size + insn.x_pad_1
     base = insn.sram_base + insn.y_pad_0 * width + insn.x_pad_0
     return Rows.box(base, (insn.y_size, insn.x_size), (width, 1))

@@ -1,6 +1,6 @@
-"""What a plan is made of: each step, bound to a machine, becomes a few tensor operations.
+"""The steps of a plan; bound to a machine, each becomes a few tensor operations.
 
-A step is bound once per machine (all views are made then) and its operations run once per batch.
+A step is bound once per machine, which creates all views. Its operations run once per batch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PlanStep(Protocol):
     """One step of a plan."""
 
     def bind(self, machine: Machine) -> list[Operation]:
-        """The operations that do it on ``machine``."""
+        """The operations that perform the step on ``machine``."""
         ...
 
 
@@ -46,9 +46,9 @@ class Zero:
 
 @dataclass(frozen=True, eq=False)
 class Move:
-    """LOAD (or STORE with ``store``) between per-image DRAM and a scratchpad.
+    """LOAD (or STORE with ``store``) between held DRAM and a scratchpad.
 
-    ``sram``: elements [y, x]. ``dram``: granules [y, x, parts] of the bytes held per image.
+    ``sram``: elements [y, x]. ``dram``: granules [y, x, parts] of the held bytes.
     """
 
     memory_type: MemType
@@ -69,14 +69,14 @@ class Move:
 
 @dataclass(frozen=True, eq=False)
 class SetInputs:
-    """LOAD of input elements that are the same in all images: int8 [rows, batch * block_in]."""
+    """LOAD of input elements that are the same in all instances: int8 [rows, batch * block_in]."""
 
     sram: Rows
     value: NDArray[np.int8]
 
     def bind(self, machine: Machine) -> list[Operation]:
         """One broadcast copy."""
-        view = self.sram.view(machine.inp.view(len(machine.inp), machine.images, -1))
+        view = self.sram.view(machine.inp.view(len(machine.inp), machine.instances, -1))
         value = torch.from_numpy(self.value).reshape(*self.sram.shape, 1, -1)
         assert view is not None
         return [partial(view.copy_, value)]
@@ -87,13 +87,13 @@ def broadcast(value: Lanes, rows: Rows, machine: Machine) -> Tensor:
     tensor = torch.from_numpy(np.ascontiguousarray(value))
     lanes = machine.acc.shape[2]
     shape = (1,) * len(rows.shape) if value.ndim == 1 else rows.shape
-    wide = tensor.reshape(-1, 1, value.shape[-1]).expand(-1, machine.images, -1)
+    wide = tensor.reshape(-1, 1, value.shape[-1]).expand(-1, machine.instances, -1)
     return wide.reshape(*shape, machine.rows, lanes)
 
 
 @dataclass(frozen=True, eq=False)
 class SetAccumulators:
-    """Accumulators get values known beforehand: int32 [lanes] or [rows, lanes]."""
+    """Accumulators get constants: int32 [lanes] or [rows, lanes]."""
 
     rows: Rows
     value: Lanes
@@ -113,7 +113,7 @@ class Alu:
     """acc[dst] = acc[dst] op operand; the accumulators in ``dst`` are distinct.
 
     ``operand``: an integer, constants [lanes] or [rows, lanes], or the accumulators that Rows name,
-    in a grid of the same shape as ``dst`` (none of them written by an earlier row of this step).
+    in a grid of the shape of ``dst`` (none of them is written by an earlier row of this step).
     """
 
     op: AluOp
@@ -121,7 +121,7 @@ class Alu:
     operand: int | Lanes | Rows
 
     def bind(self, machine: Machine) -> list[Operation]:
-        """In place on a view, or gathered and scattered where the elements are irregular."""
+        """In place on a view, or with a gather and a scatter where the elements are irregular."""
         view = self.dst.view(machine.acc)
         other = self._operand(machine)
         if view is not None and other is not None:
@@ -156,7 +156,7 @@ class Clamp:
     high: int
 
     def bind(self, machine: Machine) -> list[Operation]:
-        """One clamp; irregular rows are clamped through a gather."""
+        """One clamp, with a gather and a scatter for irregular rows."""
         view = self.dst.view(machine.acc)
         if view is not None:
             return [partial(view.clamp_, self.low, self.high)]

@@ -1,4 +1,4 @@
-"""Sets of scratchpad elements as strided views where they are regular, as index lists where not.
+"""Sets of scratchpad elements: strided views where they are regular, else index lists.
 
 rows = Rows(np.array([0, 1, 2, 32, 33, 34]))     # grid (2, 3), strides (32, 1)
 rows.view(acc)                                   # a view [2, 3, *acc.shape[1:]]
@@ -17,10 +17,10 @@ _Grid = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 
 
 def grid(indices: Index) -> _Grid | None:
-    """(shape, strides of each column) of int64 [n, columns] as nested affine loops, or None.
+    """(shape, strides of each column) of int64 [n, columns] as nested affine loops.
 
     Column c of row r is indices[0, c] + sum of (loop counter * stride), the last loop fastest.
-    None: more than four loops would be needed, or none fit.
+    None if no nest of at most four loops fits.
     """
     columns = indices.shape[1]
     shape: tuple[int, ...] = ()
@@ -44,7 +44,7 @@ def grid(indices: Index) -> _Grid | None:
 
 
 class Rows:
-    """``index`` int64 [n], n >= 1, along a tensor's first axis; a grid where one fits."""
+    """``index`` int64 [n], n >= 1, along the first axis of a tensor, as a grid where one fits."""
 
     def __init__(
         self, index: Index, shape: tuple[int, ...] = (), strides: tuple[int, ...] = ()
@@ -58,7 +58,7 @@ class Rows:
 
     @classmethod
     def box(cls, base: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Rows:
-        """The grid itself, given."""
+        """The rows of a given grid."""
         index = np.full(shape, base, np.int64)
         for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
             loop = stride * np.arange(size, dtype=np.int64)
@@ -84,7 +84,7 @@ class Rows:
         return bool((np.diff(self.index) == 1).all())
 
     def same(self, other: Rows) -> bool:
-        """Whether both are the same elements in the same order."""
+        """Whether both hold the same elements in the same order."""
         return np.array_equal(self.index, other.index)
 
     def view(self, tensor: Tensor, offset: int = 0) -> Tensor | None:

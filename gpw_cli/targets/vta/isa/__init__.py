@@ -1,1 +1,1 @@
-"""What a VTA program is: geometry, bit fields, instructions, token queues, the DRAM image."""
+"""A VTA program: geometry, bit fields, instructions, token queues and the DRAM image."""

@@ -1,7 +1,7 @@
 """Which scratchpad elements and DRAM bytes one instruction touches, as index arrays.
 
-Shared by the checker and the functional simulator; everything here follows from the decoded
-instruction and its micro-ops alone. Indices are int64, in the order of execution.
+The checker and the functional simulator share it. Everything is derived from the decoded
+instruction and its micro-ops. Indices are int64, in execution order.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def dram_elem_bytes(spec: VtaSpec, memory_type: MemType) -> int:
 
 
 def transfer(spec: VtaSpec, insn: MemInsn) -> Transfer:
-    """What a LOAD or STORE with x_size > 0 moves."""
+    """What a LOAD or STORE with x_size > 0 transfers."""
     size = dram_elem_bytes(spec, insn.memory_type)
     rows = size * (insn.dram_base + insn.x_stride * np.arange(insn.y_size, dtype=np.int64))
     width = insn.x_pad_0 + insn.x_size + insn.x_pad_1
@@ -65,12 +65,12 @@ def _expand(insn: GemmInsn | AluInsn, base: Index, factor_out: int, factor_in: i
 
 
 def dst_indices(insn: GemmInsn | AluInsn, dst: Index) -> Index:
-    """Accumulators written; ``dst``: that field of the micro-ops [uop_bgn, uop_end)."""
+    """Accumulators written; ``dst``: the dst fields of the micro-ops [uop_bgn, uop_end)."""
     return _expand(insn, dst, insn.dst_factor_out, insn.dst_factor_in)
 
 
 def src_indices(insn: GemmInsn | AluInsn, src: Index) -> Index:
-    """Input elements (GEMM) or accumulators (ALU) read through src."""
+    """Input elements (GEMM) or accumulators (ALU) that src selects."""
     return _expand(insn, src, insn.src_factor_out, insn.src_factor_in)
 
 

@@ -1,9 +1,10 @@
 """Bit layouts of VTA's instructions and micro-ops, as data.
 
 Source: VTA's ``include/vta/hw_spec.h``. A field's width is a number of bits or the name of the
-``VtaSpec`` attribute that holds it. Fields follow one another from bit 0 upwards; one that would
-straddle a word starts the next (the rule of C bit-fields, which that header uses). With the default
-geometry word 1 of GEMM and ALU starts at dst_factor_out; with few micro-ops it may start later.
+``VtaSpec`` attribute that holds it. Fields are packed from bit 0 upwards; a field that would
+straddle a word boundary starts the next word, as the C bit-fields of that header do. In the default
+geometry word 1 of GEMM and ALU starts at dst_factor_out; with a small micro-op scratchpad it starts
+later.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Field:
         return self.bits if isinstance(self.bits, int) else int(getattr(spec, self.bits))
 
     def limits(self, spec: object = None) -> tuple[int, int]:
-        """The lowest and the highest value; ``spec`` where the width depends on it."""
+        """The lowest and the highest value; ``spec`` is needed where the width depends on it."""
         width = self.width(spec)
         low = -(1 << (width - 1)) if self.signed else 0
         return low, low + (1 << width) - 1
@@ -59,7 +60,7 @@ def bit_positions(
             word, shift = word + 1, 0
         if word == words or width > bits:
             raise UnsupportedError(
-                f"VTA geometry: {what} field {field.name} of {width} bits does not fit any more "
+                f"VTA geometry: {what} field {field.name} of {width} bits does not fit "
                 f"into {words * bits} bits; shrink the scratchpads or enlarge the blocks"
             )
         placed.append(Placed(field, word, shift, width))
@@ -68,7 +69,7 @@ def bit_positions(
 
 
 def limits(layout: Layout, name: str) -> tuple[int, int]:
-    """The lowest and the highest value of a field whose width is the same in every geometry."""
+    """The lowest and the highest value of a field of fixed width."""
     return next(field for field in layout if field.name == name).limits()
 
 
@@ -125,7 +126,7 @@ UOP: Layout = (
     Field("wgt", "log_wgt_depth"),
 )
 
-#: (what, its fields, words, bits a word): everything a geometry has to fit.
+#: (what, its fields, words, bits a word): the encodings that a geometry has to fit.
 ENCODINGS: tuple[tuple[str, Layout, int, int], ...] = (
     ("micro-op", UOP, 1, 32),
     ("LOAD/STORE", MEM, 2, 64),

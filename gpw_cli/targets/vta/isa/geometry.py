@@ -1,10 +1,10 @@
 """The geometry of one VTA: block sizes, scratchpads, and what its shell can do.
 
     spec = VtaSpec()                                # VTA's default configuration
-    spec = VtaSpec.from_json("vta_config.json")     # VTA's own JSON, any that is encodable
+    spec = VtaSpec.from_json("vta_config.json")     # VTA's own JSON
 
-Source: VTA's ``config/*.json`` and ``include/vta/hw_spec.h``. Sizes are
-log2 bytes, widths log2 bits.
+Source: VTA's ``config/*.json`` and ``include/vta/hw_spec.h``. Sizes are in log2 bytes, widths in
+log2 bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gpw_cli.targets.vta.isa.fields import ENCODINGS, MEM, bit_positions, limits
 UOP_BYTES = 4
 INSN_BYTES = 16
 _MAX_JSON = 1 << 20
-_MAX_UOPS = 2048  # the RTL's micro-op scratchpad, whatever the JSON says
+_MAX_UOPS = 2048  # size of the RTL's micro-op scratchpad, whatever the JSON says
 #: Shells built from hardware/xilinx/src/vta.cc, which keeps 5 signed bits of a shift's amount.
 _HLS_TARGETS = ("pynq", "ultra96", "zcu104")
 _WIDTHS = {"log_inp_width": 3, "log_wgt_width": 3, "log_acc_width": 5}
@@ -30,9 +30,9 @@ _BUFFERS = ("uop", "inp", "wgt", "acc")
 
 @dataclass(frozen=True)
 class VtaSpec:
-    """One VTA. ``batch`` rows x ``block_in`` int8 times ``block_out`` x ``block_in`` int8 a cycle.
+    """One VTA: each cycle multiplies int8 [batch, block_in] by int8 [block_out, block_in].
 
-    ``mul`` and ``acc_8bit``: whether the ALU multiplies and LOAD knows ACC_8BIT (most shells: no).
+    ``mul`` and ``acc_8bit``: whether the ALU has MUL and LOAD has ACC_8BIT (most shells: neither).
     Raises UnsupportedError for a geometry that the instructions cannot express, naming the field.
     """
 
@@ -82,7 +82,7 @@ class VtaSpec:
     def from_config(
         cls, config: Mapping[str, Any], *, mul: bool = False, acc_8bit: bool = False
     ) -> VtaSpec:
-        """From the keys of VTA's JSON; other keys are ignored. LOG_BLOCK_IN/OUT override LOG_BLOCK.
+        """A VTA from the keys of VTA's JSON; LOG_BLOCK_IN/OUT override LOG_BLOCK.
 
         Raises UnsupportedError for a key that is missing or not a small non-negative integer.
         """
@@ -104,7 +104,7 @@ class VtaSpec:
 
     @classmethod
     def from_json(cls, path: str | Path) -> VtaSpec:
-        """From VTA's own JSON file. Raises UnsupportedError if it cannot be read."""
+        """A VTA from VTA's own JSON file. Raises UnsupportedError if it cannot be read."""
         file = Path(path)
         try:
             if file.exists() and not file.is_file():
@@ -148,10 +148,10 @@ class VtaSpec:
 
     @property
     def shift_range(self) -> tuple[int, int]:
-        """Least and greatest amount of a SHR by an immediate; a negative one shifts left.
+        """Smallest and largest amount of a SHR with an immediate; a negative amount shifts left.
 
         Between accumulators the RTL (``core/TensorAlu.scala``) shifts right by the low 5 bits and
-        never left, so amounts of 0 to the greatest mean the same everywhere.
+        never left, so only amounts from 0 to the largest mean the same on every shell.
         """
         return (-16, 15) if self.target in _HLS_TARGETS else (-31, 31)
 
@@ -212,12 +212,12 @@ class VtaSpec:
 
     @property
     def uop_depth(self) -> int:
-        """Micro-ops the scratchpad holds by the JSON; programs keep to ``uop_limit``."""
+        """Micro-ops that the scratchpad holds according to the JSON; programs use ``uop_limit``."""
         return 1 << self.log_uop_depth
 
     @property
     def uop_limit(self) -> int:
-        """Micro-ops a program may use: no shell's RTL holds more than 2048."""
+        """Micro-ops that a program may use: no shell's RTL holds more than 2048."""
         return min(self.uop_depth, _MAX_UOPS)
 
     @property

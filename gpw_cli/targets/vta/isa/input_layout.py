@@ -1,12 +1,12 @@
-"""How the host lays a picture out in DRAM, so that the first convolution fills its tiles.
+"""How the host lays an image out in DRAM, so that the first convolution fills its tiles.
 
     layout = InputLayout((3, 3), (1, 1), (1, 1), constants=(127, 1))
     layout.shape((3, 32, 32))                 # (29, 32, 32): 27 pixels of a window, 2 constants
-    layout.lay_out(pictures)                  # int8 [N, 3, 32, 32] -> int8 [N, 29, 32, 32]
+    layout.lay_out(images)                  # int8 [N, 3, 32, 32] -> int8 [N, 29, 32, 32]
 
-A picture of three channels would use 3 of 16 inputs of every weight tile. With a window of pixels
-in the channels of one position, one tile serves several kernel positions, and channels that hold
-constants let the same tiles add the bias. The default layout is the picture itself.
+An image of three channels would use 3 of the 16 inputs of every weight tile. With a whole window of
+pixels in the channels of one position, one tile covers several kernel positions, and channels that
+hold constants let the same tiles add the bias. The default layout is the image itself.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class InputLayout:
-    """Channel (r * kernel[1] + c) * C + p of position y, x holds picture channel p at row
-    y * stride[0] - padding[0] + r, column x * stride[1] - padding[1] + c, zero outside the picture.
+    """Channel (r * kernel[1] + c) * C + p of position y, x holds image channel p at row
+    y * stride[0] - padding[0] + r, column x * stride[1] - padding[1] + c, zero outside the image.
 
-    ``constants``: the values of the channels behind those, the same at every position.
+    ``constants``: the values of the channels after those, the same at every position.
     """
 
     kernel: Pair = (1, 1)
@@ -35,22 +35,21 @@ class InputLayout:
     padding: Pair = (0, 0)
     constants: tuple[int, ...] = ()
 
-    def shape(self, picture: Shape) -> Shape:
-        """(channels, rows, columns) in DRAM of a ``picture`` (C, H, W)."""
+    def shape(self, image: Shape) -> Shape:
+        """(channels, rows, columns) in DRAM of a ``image`` (C, H, W)."""
         rows, cols = (
-            (picture[1 + axis] + 2 * self.padding[axis] - self.kernel[axis]) // self.stride[axis]
-            + 1
+            (image[1 + axis] + 2 * self.padding[axis] - self.kernel[axis]) // self.stride[axis] + 1
             for axis in (0, 1)
         )
-        return self.pixels(picture) + len(self.constants), rows, cols
+        return self.pixels(image) + len(self.constants), rows, cols
 
-    def pixels(self, picture: Shape) -> int:
+    def pixels(self, image: Shape) -> int:
         """Channels that hold pixels."""
-        return self.kernel[0] * self.kernel[1] * picture[0]
+        return self.kernel[0] * self.kernel[1] * image[0]
 
     @property
     def words(self) -> str:
-        """What the channels are, for a region's description; empty for the picture itself."""
+        """What the channels are, for a region's description; empty for the image itself."""
         if self == PLAIN:
             return ""
         (tall, wide), (down, right), (top, left) = self.kernel, self.stride, self.padding
@@ -58,28 +57,28 @@ class InputLayout:
         constants = " ".join(map(str, self.constants)) or "none"
         return f", c = row column channel of a {window}, then constants: {constants}"
 
-    def lay_out(self, pictures: Int8) -> Int8:
+    def lay_out(self, images: Int8) -> Int8:
         """int8 [N, C, H, W] -> int8 [N, *shape]."""
-        flat = pictures.reshape(len(pictures), -1)
+        flat = images.reshape(len(images), -1)
         fixed = np.broadcast_to(np.array([0, *self.constants], np.int8), (len(flat), self._fixed))
-        index = self._sources(pictures.shape[1:])
+        index = self._sources(images.shape[1:])
         laid: Int8 = np.concatenate([flat, fixed], axis=1)[:, index]
         return laid
 
-    def picture(self, laid: Int8, picture: Shape) -> Int8:
-        """int8 [*shape] -> the picture int8 [C, H, W]; a pixel that no window holds is zero."""
-        flat = np.zeros(int(np.prod(picture)) + self._fixed, np.int8)
-        flat[self._sources(picture)] = laid
-        return flat[: -self._fixed].reshape(picture)
+    def image(self, laid: Int8, image: Shape) -> Int8:
+        """int8 [*shape] -> the image int8 [C, H, W]; a pixel that no window holds is zero."""
+        flat = np.zeros(int(np.prod(image)) + self._fixed, np.int8)
+        flat[self._sources(image)] = laid
+        return flat[: -self._fixed].reshape(image)
 
     @property
     def _fixed(self) -> int:
         return 1 + len(self.constants)
 
-    def _sources(self, picture: Shape) -> Int64:
-        """For each element of ``shape`` its place in the flat picture, zero, constants."""
-        channels, height, width = picture
-        _, rows, cols = self.shape(picture)
+    def _sources(self, image: Shape) -> Int64:
+        """The index of each element of ``shape`` in the flat array of image, zero and constants."""
+        channels, height, width = image
+        _, rows, cols = self.shape(image)
         tap = np.arange(self.kernel[0] * self.kernel[1])[:, None]
         row = tap // self.kernel[1] - self.padding[0] + np.arange(rows) * self.stride[0]
         col = tap % self.kernel[1] - self.padding[1] + np.arange(cols) * self.stride[1]
@@ -93,4 +92,4 @@ class InputLayout:
         return np.concatenate([held, constant])
 
 
-PLAIN = InputLayout()  # the picture itself
+PLAIN = InputLayout()  # the image itself

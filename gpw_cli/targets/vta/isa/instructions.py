@@ -1,10 +1,10 @@
-"""VTA's instructions: typed, and as the 128 bits that the hardware fetches.
+"""VTA's instructions as typed objects and as the 128 bits that the hardware fetches.
 
     insn = GemmInsn(uop_bgn=0, uop_end=9, iter_out=4, iter_in=8, dst_factor_out=8, ...)
     stream = encode(spec, [insn, FinishInsn()])      # 16 bytes each, little endian
     assert decode(spec, stream) == [insn, FinishInsn()]
 
-Source: VTA's ``include/vta/hw_spec.h``; the bits stand in ``fields.py``.
+Source: VTA's ``include/vta/hw_spec.h``; ``fields.py`` holds the bit layouts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MemType(IntEnum):
 
 
 class AluOp(IntEnum):
-    """The ALU's operations. SHR is arithmetic, and left for a negative immediate only."""
+    """The ALU's operations. SHR is arithmetic; only a negative immediate shifts left."""
 
     MIN = 0
     MAX = 1
@@ -120,7 +120,7 @@ class AluInsn(_Loops):
 
 @dataclass(frozen=True, kw_only=True)
 class FinishInsn(_Flags):
-    """The end of the program: the COMPUTE module reports done."""
+    """The end of the program: COMPUTE raises its done flag."""
 
     opcode: ClassVar[Opcode] = Opcode.FINISH
 
@@ -213,7 +213,7 @@ def _insn(number: int, code: int, columns: dict[str, list[int]]) -> Insn:
 
 
 def encode_uops(spec: VtaSpec, dst: ArrayLike, src: ArrayLike, wgt: ArrayLike = 0) -> UInt32:
-    """Micro-ops as uint32, of index arrays that broadcast against one another.
+    """Micro-ops as uint32, from index arrays that broadcast against one another.
 
     Raises ProgramError for an index that its field cannot hold.
     """

@@ -1,11 +1,11 @@
-"""VTA's modules, which of them runs an instruction, and the token queues between neighbours.
+"""VTA's modules, the module that runs each instruction, and the token queues between modules.
 
     module_of(insn)                            # Module.COMPUTE
     queue_of(Module.COMPUTE, "push_next")      # TokenQueue(source=COMPUTE, to=STORE)
 
 Fetch hands the instructions in stream order to three modules: LOAD (inp, wgt), COMPUTE (uop and acc
-loads, GEMM, ALU, FINISH) and STORE. Each is linked to its neighbours by two token queues, one a
-direction; an instruction waits for the tokens that it pops and pushes when it completes.
+loads, GEMM, ALU, FINISH) and STORE. Two token queues, one in each direction, link neighbours; an
+instruction waits for the tokens that it pops, and pushes when it completes.
 Source: VTA's ``hardware/chisel`` (``core/Decode.scala``, ``core/Semaphore.scala``).
 """
 
@@ -59,7 +59,7 @@ _MODULE[Opcode.LOAD, [MemType.INP, MemType.WGT]] = Module.LOAD
 
 
 def queue_of(module: Module, flag: str) -> TokenQueue | None:
-    """The queue that ``flag`` means to ``module``; None where it has no such neighbour."""
+    """The queue that ``flag`` refers to in ``module``; None where it has no such neighbour."""
     return _BY_FLAG.get((module, flag))
 
 
@@ -70,6 +70,6 @@ def module_of(insn: Insn) -> Module:
 
 
 def modules_of(opcode: Index, memory_type: Index) -> Index:
-    """The same for columns of decoded fields (``instructions.decode_columns``)."""
+    """``module_of`` for columns of decoded fields (``instructions.decode_columns``)."""
     found: Index = _MODULE[opcode, memory_type].astype(np.int64)
     return found

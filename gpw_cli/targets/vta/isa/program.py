@@ -1,7 +1,7 @@
-"""A compiled network: the encoded instructions, the DRAM image and what lies where in it.
+"""A compiled network: the encoded instructions, the DRAM image and its regions.
 
-program = compile_graph(graph, spec)             # lowering/network.py
-simulate(program, pictures).logits               # functional/simulator.py
+program = compile_graph(graph, spec, costs)             # lowering/network.py
+simulate(program, images).logits               # functional/simulator.py
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 Bytes = NDArray[np.uint8]
 REGION_ALIGN = 4096  # bytes; a runtime may move the image by any multiple of it
 
-#: What an instruction that calculates is for: weights of the network, bias, summand, pooling, ReLU
-#: or padding by itself, zeros before a tile, the rescale's shift, its clip and ReLU.
+#: What a GEMM or ALU instruction is for: the network's weights, a bias, a summand, pooling, a ReLU
+#: or padding that stands alone, zeros before a tile, the rescale's shift, its clip and ReLU.
 ROLES = ("tile", "bias", "shortcut", "pool", "copy", "reset", "shift", "clamp")
 
 
@@ -59,8 +59,8 @@ class Program:
     are those of ``input_layout.shape(input_shape)``.
     Output region: int8 [output_bits/8, ceil(C/block_out), H, W, batch, block_out]: plane p holds
     bits 8p to 8p+7 of each result.
-    ``roles``: what each instruction is for, one of ROLES ("tile" where it calculates nothing);
-    (): not known.
+    ``roles``: what each instruction is for, one of ROLES ("tile" for instructions that compute
+    nothing); () where it is unknown.
     ``input_shape``, ``output_shape``: (C, H, W) without padding channels; classes = C*H*W.
     """
 
@@ -93,6 +93,6 @@ class Program:
 
     @property
     def classes(self) -> int:
-        """Logits a picture has."""
+        """Logits per image."""
         channels, height, width = self.output_shape
         return channels * height * width

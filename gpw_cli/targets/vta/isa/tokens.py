@@ -1,9 +1,9 @@
-"""In which order a program's instructions may run: queues, dependency tokens, vector clocks.
+"""The order in which instructions may run: queues, dependency tokens, vector clocks.
 
     order = linearise(insns)       # raises ProgramError on a deadlock or a token left over
     for number in order.sequence: ...
 
-Each module (modules.py) has an in-order queue of its own that Fetch fills in stream order.
+Each module (modules.py) has its own in-order queue, which Fetch fills in stream order.
 Source: VTA's ``hardware/chisel`` (``core/Semaphore.scala``: 8-bit counters; ``core/Configs.scala``:
 512 instructions a queue).
 """
@@ -39,11 +39,11 @@ _PUSHES = {m: tuple((flag, queue_of(m, flag)) for flag in PUSHES) for m in Modul
 
 @dataclass(frozen=True)
 class Order:
-    """One legal order and what is certain in every legal order.
+    """One legal order, and what holds in every legal order.
 
-    ``sequence``: instruction numbers, each after all that it waits for. ``clock[n]``: how many
-    instructions of each module have certainly completed when instruction n starts. ``index[n]``:
-    how many of its own module run before it.
+    ``sequence``: instruction numbers, each after everything that it waits for. ``clock[n]``: how
+    many instructions of each module are guaranteed to have completed when instruction n starts.
+    ``index[n]``: how many instructions of its own module run before it.
     """
 
     sequence: tuple[int, ...]
@@ -52,15 +52,15 @@ class Order:
 
 
 def where(number: int, insn: Insn) -> str:
-    """How an error names an instruction."""
+    """The name of an instruction in error messages."""
     return f"instruction {number} ({insn.opcode.name})"
 
 
 def linearise(insns: Sequence[Insn]) -> Order:
-    """Run the token queues alone. Raises ProgramError naming the instruction that breaks a rule.
+    """Simulates the token queues. Raises ProgramError naming an instruction that breaks a rule.
 
-    Rules: a program that ends with its only FINISH, which waits for everything; flags only towards
-    a neighbour; no deadlock with 512-entry queues; at most 255 tokens in a queue; none left over.
+    Rules: the program ends with its only FINISH, which waits for everything; flags refer to a
+    neighbour; no deadlock with 512-entry queues; at most 255 tokens in a queue; none left over.
     """
     if not insns or not isinstance(insns[-1], FinishInsn):
         raise ProgramError(f"instruction {max(len(insns) - 1, 0)}: the program must end in FINISH")
@@ -107,7 +107,7 @@ class _Tokens:
             raise ProgramError(f"{where(number, insn)}: FINISH before the end of the program")
 
     def _fetch(self) -> None:
-        """Move instructions to their queues; a full queue blocks all that follow."""
+        """Moves instructions to their queues; a full queue blocks all later ones."""
         while self.fetched < len(self.insns):
             queue = self.waiting[self.modules[self.fetched]]
             if len(queue) >= QUEUE_DEPTH:

@@ -1,12 +1,13 @@
-"""A kernel cut into what the scratchpads hold at once: channel chunks, bundles and weight sets.
+"""Cuts a kernel into blocks that the scratchpads hold at once: chunks, bundles and weight sets.
 
     blocks = cut(shaped, tiling, spec, sram)
-    blocks.weights                                     # surviving tiles only, in order of use
+    blocks.weights                                     # the surviving tiles, in order of use
 
-A chunk is ``tiling.groups`` output groups. Its inputs are split into bundles, each one scratchpad
-slot full; only input groups that some surviving tile reads appear. A piece is one GEMM: tiles of
-one term on one bundle, with weights from one set. A set is loaded at once: the whole kernel if that
-fits a slot, else a chunk, else (every spatial tile anew) what one bundle needs.
+A chunk is ``tiling.groups`` output groups. Its inputs are split into bundles that fit a scratchpad
+slot; only input groups that a surviving tile reads are included. A piece is one GEMM: tiles of one
+term on one bundle, with weights from one set. A weight set is loaded at once: the whole kernel if
+it fits a slot, else the tiles of a chunk, else those of a bundle, which are loaded for every
+spatial tile.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class WeightSet:
     """``count`` tiles from tile ``begin`` of the kernel's region, which are loaded at once.
 
     ``index``: where tile t of term k lies in the set, ``index[k][t]``; -1: it does not.
-    ``lasting``: it stays in the scratchpad for all tiles that use it, so one load is enough.
+    ``lasting``: it stays in the scratchpad for all tiles that use it, so it is loaded once.
     """
 
     begin: int
@@ -40,7 +41,7 @@ class WeightSet:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Input groups of one term, loaded together; ``groups`` ascending."""
+    """Input groups of one term that are loaded together; ``groups`` ascending."""
 
     term: int
     groups: Int64
@@ -48,7 +49,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One GEMM: ``tiles`` of ``term`` (positions in its TileSet, in the order to run)."""
+    """One GEMM: ``tiles`` of ``term``, in the order to run."""
 
     phase: int
     term: int
@@ -59,7 +60,7 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """``parts`` fill one input slot; ``rounds`` of GEMMs read them, each with one weight set."""
+    """``parts`` fill an input slot; ``rounds`` of GEMMs read them, each with one weight set."""
 
     parts: tuple[Part, ...]
     rounds: tuple[tuple[Piece, ...], ...]
@@ -75,8 +76,8 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """``chunks`` in the order to run; ``weights`` int8 [tiles, block_out, block_in]: what their
-    sets are cut from.
+    """``chunks`` in the order to run; ``weights`` int8 [tiles, block_out, block_in]: the tiles of
+    all their weight sets.
     """
 
     chunks: tuple[Chunk, ...] = ()
@@ -115,7 +116,7 @@ class _Cutter:
         return tuple(chunks)
 
     def _sorted(self, term: Term) -> TileSet:
-        """Tiles with the output blocks of one input tap together."""
+        """The tiles of ``term``, those of one input tap next to one another."""
         tiles = term.tiles
         order = np.lexsort((tiles.out, tiles.col, tiles.row, tiles.inp))
         return tiles.select(order)
@@ -137,7 +138,7 @@ class _Cutter:
         return Chunk(groups, tuple(bundles))
 
     def _constant_bundles(self, packed: list[tuple[Part, ...]]) -> dict[int, int]:
-        """Constant term -> its bundle: the first where all earlier phases have their inputs."""
+        """Constant term -> the first bundle in which all earlier phases have their inputs."""
         result = {}
         for term, source in enumerate(self.shaped.sources):
             if source is None:
@@ -170,7 +171,7 @@ class _Cutter:
     def _rounds(
         self, runs: list[tuple[int, TileSet]], shared: WeightSet | None
     ) -> tuple[tuple[Piece, ...], ...]:
-        """The GEMMs of one bundle: one round if one weight set serves them, else one a set."""
+        """The GEMMs of one bundle, in one round per weight set."""
         weights = shared or self._try_set(runs, lasting=False)
         if weights:
             short = [
@@ -188,7 +189,7 @@ class _Cutter:
         return Piece(self.phase_of[number], number, run, smallest_distance(run.out), weights)
 
     def _try_set(self, runs: list[tuple[int, TileSet]], *, lasting: bool) -> WeightSet | None:
-        """One set for all (term, tiles) if it fits a slot."""
+        """One set for all (term, tiles), if it fits a slot."""
         count = sum(len(np.unique(tiles.tile)) for _, tiles in runs)
         return self._set(runs, lasting=lasting) if count <= self.weight_room else None
 

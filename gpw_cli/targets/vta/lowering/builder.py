@@ -1,9 +1,9 @@
-"""What the instructions of one layer are emitted with: the stream, and the scratchpads' slots.
+"""The tools for emitting a layer's instructions: the stream and the slots of the scratchpads.
 
     builder = Builder.start(spec, sram).in_layer("conv1")
     base = builder.inp.next(elements)           # alternates between two slots
 
-While one slot is computed on, the other one is loaded or stored.
+While one slot is used for arithmetic, the other is loaded or stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gpw_cli.targets.vta.lowering.stream import Stream
 
 @dataclass
 class Slots:
-    """Two halves of ``depth`` elements in turn, or the whole where half is too small."""
+    """The two halves of ``depth`` elements in turn, or the whole where half is too small."""
 
     depth: int
     turn: int = 0

@@ -1,12 +1,12 @@
-"""Channels left over in a tensor hold constants, so that its readers' tiles add their bias too.
+"""Spare channels of a tensor hold constants, so that the tiles of its readers also add their bias.
 
     values = offered(node, epilogue, spec)                  # (127, 127, 1) in three spare channels
     more = producing(values, epilogue)                      # the producer's accumulators there
     weight, left = riding(weight, bias, values, taps, spec)
 
-A tensor of 20 channels fills 4 of the 16 of its last group. The producer's bias makes the others
-127, ..., 127, 1 at no cost; a reader's weights for them, at a tap that no padding touches, are the
-digits of its bias, which then needs no tile of its own.
+A tensor of 20 channels uses 4 of the 16 channels of its last group. The producer's bias sets the
+others to 127, ..., 127, 1 at no cost. A reader's weights for them, at a tap that never meets
+padding, are the digits of its bias, which then needs no tile of its own.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.epilogue import Epilogue
 from gpw_cli.targets.vta.lowering.tile_ir import Int8, Int64, Pair, bias_digits
 
-_MOST = 16  # bits that a constant of 7 may be shifted by on its way
+_MOST = 16  # largest shift between the producer's 7-bit constant and its accumulator
 _FINAL = (AluOp.SHR, AluOp.MAX, AluOp.MIN)
 
 
 def offered(node: IntConv, epilogue: Epilogue, spec: VtaSpec) -> tuple[int, ...]:
-    """What the spare channels of ``node``'s tensor can hold; () if there are not two."""
-    spare = -node.shape[0] % min(spec.tile)  # of the last tile, for writer and reader
+    """The constants that the spare channels of ``node``'s tensor can hold; () for less than two."""
+    spare = -node.shape[0] % min(spec.tile)  # in the last tile, for both the writer and the reader
     plain = all(step.op in _FINAL for step in epilogue.steps) and 0 <= _shift(epilogue) <= _MOST
     if spare < 2 or not plain or node.rescale.low > 1 or node.out_bits != 8:
         return ()
@@ -36,12 +36,12 @@ def offered(node: IntConv, epilogue: Epilogue, spec: VtaSpec) -> tuple[int, ...]
 
 
 def producing(values: Sequence[int], epilogue: Epilogue) -> Int64:
-    """Accumulators, before ``epilogue``, that become ``values``: int64 [channels]."""
+    """The accumulators, int64 [channels], that ``epilogue`` turns into ``values``."""
     return np.array(values, np.int64) << _shift(epilogue)
 
 
 def _shift(epilogue: Epilogue) -> int:
-    """The shift of the spare channels; a vector of shifts has zeros for them."""
+    """The shift of the spare channels; vectors of shifts have zeros there."""
     return sum(
         step.operand
         for step in epilogue.steps
@@ -52,7 +52,7 @@ def _shift(epilogue: Epilogue) -> int:
 
 
 def inner_taps(node: IntConv, source: Shape) -> list[Pair]:
-    """The kernel positions that lie inside the picture ``source`` for every output."""
+    """The kernel positions that lie inside ``source``, not in its padding, for every output."""
     rows, cols = (
         [
             tap
@@ -69,9 +69,9 @@ def inner_taps(node: IntConv, source: Shape) -> list[Pair]:
 def riding(
     weight: Int8, bias: Int64, values: Sequence[int], taps: Sequence[Pair], spec: VtaSpec
 ) -> tuple[Int8, Int64]:
-    """``weight`` int8 [O, I, KH, KW] with inputs for ``values``; what of ``bias`` [O] is left.
+    """``weight`` int8 [O, I, KH, KW] with inputs for ``values``, and the rest of ``bias`` [O].
 
-    Only tiles that exist anyway take it: a new one would cost as much as a tile for the bias.
+    Only existing tiles take bias: a new tile would cost as much as one for the bias.
     """
     outs, ins, *kernel = weight.shape
     extra, left = np.zeros((outs, len(values), *kernel), np.int8), bias.copy()

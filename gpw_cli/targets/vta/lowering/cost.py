@@ -1,4 +1,4 @@
-"""Estimated cycles of a kernel under a tiling: enough to choose between tilings, not to report.
+"""Estimated cycles of a kernel under a tiling, good enough to choose between tilings.
 
     cycles = CostModel(shaped, spec, sram, costs).estimate(tiling)
 
@@ -19,7 +19,7 @@ from gpw_cli.targets.vta.lowering.tile_ir import Int64
 from gpw_cli.targets.vta.lowering.tiling import Tiling, input_sizes
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
-_EXPOSED = {1: 1.0, 2: 0.5}  # share of the last tile's STORE and the next LOAD that nothing hides
+_EXPOSED = {1: 1.0, 2: 0.5}  # share of the last tile's STORE and the next LOAD that is not hidden
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class CostModel:
         return max(total, 0.0 if alone else load) + last * exposed
 
     def _tile(self, chunk: _ChunkCost, tiling: Tiling, pixels: int, *, alone: bool) -> float:
-        """Cycles of one output tile; another one follows it unless it is ``alone``."""
+        """Cycles of one output tile; another one follows unless it is ``alone``."""
         outputs = pixels * chunk.groups * self.pixel
         rest = max(1, ceil(REST / outputs))
         uop = self.costs.gemm_uop
@@ -108,7 +108,7 @@ class CostModel:
         return max(behind + again, self._store(outputs))
 
     def _once(self, chunk: _ChunkCost, tiling: Tiling, area: int, tiles: int) -> float:
-        """What a chunk adds to its tiles: its micro-ops, and weights that nothing hides."""
+        """What a chunk adds to its tiles: its micro-ops, and weights whose load is not hidden."""
         before = chunk.loads[-1].tiles * area / tiles * self.costs.gemm_uop
         uops = min(2 * chunk.uops, self.spec.uop_limit)
         return max(0.0, chunk.once - before) + self._uop_beats(uops)
@@ -156,9 +156,9 @@ class CostModel:
 
 
 def _lag(bands: int, columns: int) -> int:
-    """How many tiles after its last input tile the next layer's first tile comes.
+    """The number of tiles between the last input tile of the next layer's first tile and that tile.
 
-    It needs its own and the neighbouring tiles; from 3 on, no module waits.
+    It needs its own and the neighbouring tiles. With 3 or more, no module waits.
     """
     last = (min(2, bands) - 1) * columns + min(2, columns) - 1
     return bands * columns - last

@@ -1,10 +1,10 @@
-"""The dependency tokens that make each instruction wait for what it needs.
+"""Dependency tokens, which make each instruction wait for what it needs.
 
     ops = with_tokens(stream.ops)
 
 Only the latest needed instruction of a neighbouring module gets a token, and only if no earlier
-instruction of the waiting module has already waited for it or a later one: tokens pair up one to
-one in order, and none is left over.
+instruction of the waiting module has waited for it or a later one. Tokens thus pair up one to one,
+in order, and none is left over.
 """
 
 from __future__ import annotations

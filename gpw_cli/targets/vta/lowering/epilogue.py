@@ -1,14 +1,14 @@
-"""From accumulators to stored bytes in as few ALU steps as are exact.
+"""From accumulators to stored bytes, exactly and in as few ALU steps as possible.
 
     acc = Bounds(low, high)                       # int64 [O], the accumulators' possible values
     epilogue = shorten(acc, relu, node.rescale, name, spec)       # epilogue.fold goes into the bias
 
-The rounding term 2^(n-1) joins the bias and ReLU moves behind the shift, as
-``(max(x, 0) + r) >> n == max((x + r) >> n, 0)``; both only where no accumulator can overflow. A
-clip that no possible value reaches is dropped, block by block.
+The rounding term 2^(n-1) is added to the bias, and ReLU moves behind the shift, because ``(max(x,
+0) + r) >> n == max((x + r) >> n, 0)``. Both happen only where no accumulator can overflow. A clip
+that no possible value reaches is dropped, block by block.
 
-Only an immediate shifts left. Where channels differ and some shift left, all are shifted left by
-the same immediate first, then right by what is too much.
+Only an immediate shifts left. Where channels have different shifts and some shift left, all are
+first shifted left by the same immediate and then right by the excess.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _IMM_LOW, _IMM_HIGH = fields.limits(fields.ALU, "imm")
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Smallest and largest possible value of each channel, int64 [C]."""
+    """The smallest and the largest possible value of each channel, int64 [C]."""
 
     low: Int64
     high: Int64
 
     @property
     def overflow(self) -> bool:
-        """Whether some value may leave int32."""
+        """Whether a value may exceed int32."""
         return bool((self.low < _LOW).any() or (self.high > _HIGH).any())
 
     @property
@@ -49,30 +49,30 @@ class Bounds:
         return nothing
 
     def wrapped(self) -> Bounds:
-        """What an int32 accumulator can hold after it."""
+        """The bounds after wrapping around to int32."""
         if not self.overflow:
             return self
         return Bounds(np.full_like(self.low, _LOW), np.full_like(self.high, _HIGH))
 
     def plus(self, other: Bounds | Int64) -> Bounds:
-        """Of a sum, not wrapped."""
+        """The bounds of a sum, without wrapping."""
         if isinstance(other, Bounds):
             return Bounds(self.low + other.low, self.high + other.high)
         return Bounds(self.low + other, self.high + other)
 
     def shifted(self, right: Int64) -> Bounds:
-        """Of ``value >> right`` (left for negative), not wrapped."""
+        """The bounds of ``value >> right`` (negative: left), without wrapping."""
         down, up = np.maximum(right, 0), np.maximum(-right, 0)
         return Bounds(self.low >> down << up, self.high >> down << up)
 
     def clipped(self, low: int, high: int) -> Bounds:
-        """Of a clip."""
+        """The bounds of clipped values."""
         return Bounds(self.low.clip(low, high), self.high.clip(low, high))
 
 
 @dataclass(frozen=True, eq=False)
 class Epilogue:
-    """``fold``: int64 [O] to add to the bias; ``steps``; ``bounds`` of the result."""
+    """``fold`` int64 [O] is added to the bias; then ``steps``; ``bounds`` of the result."""
 
     fold: Int64
     steps: tuple[AluStep, ...]
@@ -80,7 +80,7 @@ class Epilogue:
 
 
 def step(op: AluOp, values: Int64, blocks: Mask | None = None) -> AluStep:
-    """One step with an immediate where all channels agree and it fits 16 bits."""
+    """One step, with an immediate where all channels agree and the value fits 16 bits."""
     first = int(values.flat[0])
     if _IMM_LOW <= first <= _IMM_HIGH and (values == first).all():
         return AluStep(op, first, blocks)
@@ -97,10 +97,10 @@ def channels(shift: int | Int32, count: int, where: str) -> Int64:
 
 
 def shift_steps(right: Int64, acc: Bounds, where: str, spec: VtaSpec) -> tuple[AluStep, ...]:
-    """``acc >> right`` (left for negative), int64 [O], in amounts that ``spec`` can shift by.
+    """``acc >> right`` (int64 [O], negative: left) in amounts that ``spec`` can shift by.
 
-    Raises UnsupportedError where some channels shift left, others do not, and the values are so
-    large that shifting all of them left could overflow.
+    Raises UnsupportedError where only some channels shift left and the values are so large that
+    shifting all of them left could overflow.
     """
     left = max(0, -int(right.min()))
     down = right + left
@@ -129,10 +129,10 @@ def shorten(
     *,
     by_block: bool = False,
 ) -> Epilogue:
-    """The shortest exact steps for ReLU (if ``relu``) and ``rescale``; ``where`` is for errors.
+    """The shortest exact steps for ReLU (if ``relu``) and ``rescale``; ``where``: named in errors.
 
-    ``by_block``: a step is for the output blocks that need it, and a block whose accumulators are
-    constant needs none, its result is in ``fold``. Otherwise each step is for all.
+    ``by_block``: a step applies to the output blocks that need it; a block with constant
+    accumulators needs none, as ``fold`` contains its result. Otherwise steps apply to all blocks.
     Raises UnsupportedError for a rescale with a multiplier: VTA's ALU only shifts.
     """
     if rescale.multiplies:
@@ -173,5 +173,5 @@ def shorten(
 
 
 def _by_block(mask: Mask, block: int) -> Mask:
-    """Whether any channel of each block is set, bool [blocks]."""
+    """Whether ``mask`` is set for any channel of each block, bool [blocks]."""
     return np.logical_or.reduceat(mask, np.arange(0, len(mask), block))

@@ -1,11 +1,11 @@
-"""Joined and chosen channels that are never copied: which stored channels a tensor is made of.
+"""Concatenated and selected channels without a copy: the stored channels that a tensor consists of.
 
     gathers = Gathers(graph, block=16)
-    gathers.absorb(node)                 # True: readers take its pieces, no kernel is needed
+    gathers.absorb(node)                 # True: its readers read the slices, no kernel is needed
     for part in gathers.slices("concat"): ...      # channels ``outs`` are ``ins`` of ``source``
 
-A convolution reads each piece as a term of its own: the columns of its weights are placed where the
-channels really lie. Everything else reads a tensor that a kernel has copied together.
+A convolution reads each slice as a term of its own: the columns of its weights are moved to where
+the channels are stored. Every other reader needs a kernel that copies the slices into one tensor.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SCATTERED = 1.5
 
 @dataclass(frozen=True, eq=False)
 class ChannelSlice:
-    """Channels ``outs`` are the channels ``ins`` of tensor ``source``, each at most once."""
+    """Channels ``outs`` of a tensor are channels ``ins`` of ``source``, each at most once."""
 
     source: str
     outs: Int64
     ins: Int64
 
     def columns(self, weight: Int8, channels: int) -> Int8:
-        """int8 [O, I, KH, KW] of the whole tensor for ``channels`` of ``source``."""
+        """``weight`` int8 [O, I, KH, KW] rearranged for the ``channels`` of ``source``."""
         placed = np.zeros((len(weight), channels, *weight.shape[2:]), np.int8)
         placed[:, self.ins] = weight[:, self.outs]
         return placed
@@ -38,7 +38,7 @@ class ChannelSlice:
 
 @dataclass(frozen=True, eq=False)
 class _Origin:
-    """Of each channel: the number of its tensor in ``sources``, and its channel there."""
+    """For each channel, the index of its tensor in ``sources`` and its channel there."""
 
     sources: tuple[str, ...]
     tensor: Int64
@@ -54,7 +54,7 @@ class Gathers:
         self._free: dict[str, bool] = {}
 
     def absorb(self, node: IntConcat | IntSelect) -> bool:
-        """Whether readers are to take the pieces of ``node``; its inputs have been seen before."""
+        """Whether readers read the slices of ``node``; its inputs must have been visited before."""
         if not self._only_multiplied(node):
             return False
         origin = self._origin_of(node)
@@ -65,11 +65,11 @@ class Gathers:
         return True
 
     def slices(self, name: str) -> list[ChannelSlice]:
-        """What the tensor ``name`` is made of; itself, unless it was absorbed."""
+        """The slices that the tensor ``name`` consists of; itself, unless it was absorbed."""
         return _slices(self._origin(name))
 
     def parts_of(self, node: IntConcat | IntSelect) -> list[ChannelSlice]:
-        """What a kernel for ``node`` copies together."""
+        """The slices that a kernel for ``node`` copies."""
         return _slices(self._origin_of(node))
 
     def _origin(self, name: str) -> _Origin:
@@ -107,7 +107,7 @@ class Gathers:
 
 
 def _slices(origin: _Origin) -> list[ChannelSlice]:
-    """One a tensor; one more for each time that a channel of it is taken again."""
+    """One slice per tensor, and one more for each time that a channel is repeated."""
     found = []
     for number, name in enumerate(origin.sources):
         outs = np.flatnonzero(origin.tensor == number)

@@ -1,12 +1,12 @@
-"""The first convolution on a picture that the host lays out: fewer tiles, and the bias in them.
+"""A host layout of the image that gives the first convolution fewer tiles, which also add its bias.
 
-    laid = host_layout(graph, node, bias, spec)     # None where the plain picture is as good
-    laid.layout, laid.term                          # what the host does, what is multiplied
+    laid = host_layout(graph, node, bias, spec)     # None where the plain image is as good
+    laid.layout, laid.term                          # for the host; for the convolution
 
-A picture has few channels, so a tile would use few of its inputs. Either the whole kernel window
-lies in the channels of one position and the convolution becomes 1x1, or the columns of the window
-do and the kernel rows remain. Padding is the host's too. Channels left over hold constants, 127 and
-a last one 1, whose weights are the digits of the bias: it costs no pass of its own.
+An image has few channels, so a tile would use few of its inputs. Either the channels of one
+position hold the whole kernel window and the convolution becomes 1x1, or they hold the columns of
+the window and the kernel rows remain. The host also pads. Spare channels hold the constants 127,
+..., 127, 1, whose weights are the digits of the bias, so that the bias needs no pass of its own.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.lowering.tile_ir import Int8, Int64, Term, bias_digits, weight_tiles
 
-_GROWTH = 2  # a laid-out picture is at most so many times as large as the plain one
+_GROWTH = 2  # largest size of a laid-out image relative to the plain one
 
 
 @dataclass(frozen=True, eq=False)
 class LaidOut:
-    """``term`` reads the picture in ``layout``; ``biased``: it adds the bias too."""
+    """``term`` reads the image in ``layout``; ``biased``: it adds the bias too."""
 
     layout: InputLayout
     term: Term
     biased: bool
 
     def tiles(self, bias_blocks: int) -> int:
-        """Tile passes of all output blocks, ``bias_blocks`` of which have a bias."""
+        """Tiles per position over all output blocks, ``bias_blocks`` of which have a bias."""
         return len(self.term.tiles.out) + (0 if self.biased else bias_blocks)
 
 
 def host_layout(graph: IntGraph, node: IntConv, bias: Int64, spec: VtaSpec) -> LaidOut | None:
     """The layout with the fewest tiles for ``node`` and its ``bias`` int64 [O], of int32 values.
 
-    None unless ``node`` alone reads the picture and some layout has fewer tiles than the plain one,
-    pruned ones not counted.
+    None unless ``node`` is the only reader of the image and some layout has fewer tiles than the
+    plain one; pruned tiles do not count.
     """
     readers = [reader.name for reader in graph.consumers(graph.input.name)]
     if readers != [node.name] or node.residual == graph.input.name:
@@ -59,19 +59,19 @@ def host_layout(graph: IntGraph, node: IntConv, bias: Int64, spec: VtaSpec) -> L
 
 
 def _kept(bias: Int64, spec: VtaSpec) -> Int64:
-    """Output blocks with a bias: one tile each, at least, where no constants are laid out."""
+    """The output blocks with a bias; each needs a tile if the layout has no constants."""
     return np.unique(np.flatnonzero(bias) // spec.block_out)
 
 
 def _layouts(node: IntConv) -> Iterator[InputLayout]:
-    """The whole window in one position; its columns only, of every row with the padding's."""
+    """The whole window in one position; only its columns, for every row including padding."""
     rows, cols = node.weight.shape[2:]
     yield InputLayout((rows, cols), node.stride, node.padding)
     yield InputLayout((1, cols), (1, node.stride[1]), node.padding)
 
 
-def _elements(layout: InputLayout, picture: tuple[int, int, int], spec: VtaSpec) -> int:
-    channels, rows, cols = layout.shape(picture)
+def _elements(layout: InputLayout, image: tuple[int, int, int], spec: VtaSpec) -> int:
+    channels, rows, cols = layout.shape(image)
     return -(-channels // spec.block_in) * rows * cols
 
 
@@ -98,9 +98,9 @@ def _folded(weight: Int8, layout: InputLayout) -> Int8:
 
 
 def _constants(bias: Int64, spare: int, rows: int) -> Int8 | None:
-    """Weights int8 [O, lanes, rows, 1] of as few constant channels as hold ``bias``.
+    """Weights int8 [O, lanes, rows, 1] for the fewest constant channels that can hold ``bias``.
 
-    No lanes for a zero bias, None where ``spare`` channels do not hold it.
+    A zero bias needs no lanes; None where ``spare`` channels are not enough.
     """
     if not bias.any():
         return np.zeros((len(bias), 0, rows, 1), np.int8)

@@ -3,8 +3,8 @@
     summands = Summands(graph, spec)
     term, bounds = summands.term("layer1.relu", shift, outs)
 
-VTA loads int8 activations into the input scratchpad only, so a summand is a product with a power of
-two on a diagonal: up to 2^6 in int8. Larger shifts are the ALU's, between two phases.
+VTA loads int8 activations into the input scratchpad only, so a summand is multiplied by a diagonal
+of powers of two, up to 2^6 in int8. The ALU does larger shifts, between two phases.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ POWER = 6  # the largest power of two in int8
 
 @dataclass
 class Summands:
-    """``bounds``: the values each tensor can take; ``absorbed``: pads that have no kernel."""
+    """``bounds``: the possible values of each tensor; ``absorbed``: pads that have no kernel."""
 
     graph: IntGraph
     spec: VtaSpec
@@ -113,7 +113,7 @@ class Summands:
         return [*phases, Phase(())] if up else phases, acc
 
     def shortcut(self, node: IntConv, name: str) -> tuple[list[Phase], tuple[Term, ...], Bounds]:
-        """(phases before the convolution's, terms that join its phase, bounds)."""
+        """(phases before that of the convolution, terms that join its phase, bounds)."""
         outs = node.shape[0]
         shift = channels(node.residual_shift, outs, node.name)
         top, bottom = int(shift.max()), int(shift.min())
@@ -147,10 +147,10 @@ class Summands:
         )
 
     def behind_the_shift(self, node: IntConv, name: str, acc: Bounds) -> Term | None:
-        """The shortcut as a summand after the rescale's shift by n, if that is exact and shorter.
+        """The shortcut as a summand after the rescale's shift by n, if exact and shorter.
 
         ``(acc + (x << k)) >> n == (acc >> n) + (x << (k - n))`` for k >= n where nothing overflows
-        (``acc``: without the shortcut, with the rounding term); it saves the step that shifts x.
+        (``acc`` has the rounding term but not the shortcut). It saves the step that shifts x.
         """
         outs = node.shape[0]
         shift = channels(node.residual_shift, outs, node.name)

@@ -1,6 +1,6 @@
-"""Packing the inputs of a channel chunk into bundles, each of them one slot of the scratchpad.
+"""Packs the inputs of a channel chunk into bundles, each of which fits one slot of the scratchpad.
 
-units = needed(shaped, sizes, groups)             # input groups that some surviving tile reads
+units = needed(shaped, sizes, groups)             # input groups that a surviving tile reads
 for bundle in pack(units, room): ...
 """
 
@@ -18,8 +18,8 @@ from gpw_cli.targets.vta.lowering.tile_ir import Int64, ProductKernel
 class Shaped:
     """A kernel with the tensors it reads and writes.
 
-    ``counts``: a term's tiles by (out, inp) group; a constant term has no source tensor and one
-    input group.
+    ``counts``: the number of tiles of each term by (output, input) group; a constant term has no
+    source tensor and one input group.
     """
 
     kernel: ProductKernel
@@ -39,7 +39,7 @@ class InputGroup:
 
 
 def needed(shaped: Shaped, sizes: list[int], groups: Int64) -> list[InputGroup]:
-    """What the output ``groups`` read, term by term; ``sizes``: elements a group, a term."""
+    """The input groups that the output ``groups`` read; ``sizes``: elements per group of a term."""
     units = []
     for term, (source, size) in enumerate(zip(shaped.sources, sizes, strict=True)):
         if source is not None:
@@ -52,10 +52,10 @@ def needed(shaped: Shaped, sizes: list[int], groups: Int64) -> list[InputGroup]:
 
 
 def pack(units: list[InputGroup], room: int) -> list[list[InputGroup]]:
-    """``units`` in order in bundles of at most ``room`` elements and about equal numbers of tiles.
+    """``units`` in order, in bundles of at most ``room`` elements and about equal numbers of tiles.
 
-    Equal work lets the load of one bundle hide behind the arithmetic of the one before. Always at
-    least one bundle, empty if there are no units.
+    With equal work, the load of each bundle hides behind the arithmetic of the previous one. There
+    is always at least one bundle; it is empty if there are no units.
     """
     least = max(1, -(-sum(unit.size for unit in units) // room))
     share = sum(unit.tiles for unit in units) / least

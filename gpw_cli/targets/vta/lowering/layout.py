@@ -1,12 +1,12 @@
-"""What lies where in DRAM: regions, activation tensors and packed weight tiles.
+"""The layout of DRAM: regions, activation tensors and packed weight tiles.
 
     dram, region = DramImage().add("conv1.weight", tiles, layout="tile 16o 16i", kind="weight")
     tensor = Tensor("conv1", (16, 32, 32), group=16)
     dram, region = dram.reserve(tensor.region(spec, "intermediate"))
 
-An activation is int8 [C/group, H, W, group] a picture. ``group`` is the larger of the two blocks,
-so that one group is a whole number of output elements (what a STORE writes) and of input elements
-(what a LOAD reads). The network's input is grouped by block_in, its output by block_out.
+An activation is int8 [C/group, H, W, group] per image. ``group`` is the larger of the two blocks,
+so that a group is a whole number of output elements, which STORE writes, and of input elements,
+which LOAD reads. The network's input is grouped by block_in, its output by block_out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Tensor:
 
     @property
     def groups(self) -> int:
-        """Channel groups, the last one zero padded."""
+        """Channel groups; the last one is zero padded."""
         return ceil(self.shape[0] / self.group)
 
     @property
@@ -86,7 +86,7 @@ class DramImage:
     end: int = 0
 
     def reserve(self, region: Region, *, element: int = 1) -> tuple[DramImage, Region]:
-        """With ``region`` (its offset is ignored) at the next free aligned address."""
+        """The image with ``region`` at the next free aligned address, whatever its offset."""
         align = max(REGION_ALIGN, element)
         placed = replace(region, offset=ceil(self.end / align) * align)
         end = placed.offset + region.length
@@ -95,7 +95,7 @@ class DramImage:
     def add(
         self, name: str, data: NDArray[Any], *, layout: str, kind: str
     ) -> tuple[DramImage, Region]:
-        """With a region that holds ``data`` ([elements, ...]) from the beginning."""
+        """The image with a region that holds ``data`` ([elements, ...]) before the run."""
         element = data.nbytes // max(1, len(data))
         empty = Region(name, 0, data.nbytes, data.dtype.name, data.shape, layout, kind)
         image, region = self.reserve(empty, element=element)

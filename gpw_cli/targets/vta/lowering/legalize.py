@@ -1,9 +1,9 @@
-"""Integer graph to kernels: every node in terms of tiles, constants and exact ALU steps.
+"""From the integer graph to kernels: each node as tiles, constants and exact ALU steps.
 
     kernels, layout = legalize(graph, spec)
 
 Each kernel writes the tensor of its name. An option-A shortcut (``IntPad``) that only feeds
-additions becomes shifted diagonal tiles of those and is not computed on its own.
+additions becomes diagonal tiles of those and is not computed on its own.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ _KEEP = Rescale(0, False, *FULL_RANGE)
 
 
 def legalize(graph: IntGraph, spec: VtaSpec) -> tuple[list[Kernel], InputLayout]:
-    """The kernels of ``graph``, in an order in which they can run, and what the host prepares.
+    """The kernels of ``graph``, in an order in which they can run, and the layout of the input.
 
-    Raises UnsupportedError for a node that VTA cannot compute, by name.
+    Raises UnsupportedError naming a node that VTA cannot compute.
     """
     return _Legalizer(graph, spec).run()
 
@@ -71,7 +71,7 @@ class _ConvTerms:
 
 
 class _Legalizer:
-    """Walks a graph; ``summands.bounds`` holds the values that each tensor can take."""
+    """Visits the nodes; ``summands.bounds`` holds the possible values of each tensor."""
 
     def __init__(self, graph: IntGraph, spec: VtaSpec) -> None:
         self.graph, self.spec = graph, spec
@@ -79,7 +79,7 @@ class _Legalizer:
         self.gathers = Gathers(graph, spec.block_in)
         self.kernels: list[Kernel] = []
         self.layout = PLAIN
-        self.constants: dict[str, tuple[int, ...]] = {}  # what a tensor's spare channels hold
+        self.constants: dict[str, tuple[int, ...]] = {}  # values of a tensor's spare channels
 
     def run(self) -> tuple[list[Kernel], InputLayout]:
         for node in self.graph.nodes:
@@ -116,7 +116,7 @@ class _Legalizer:
     def _finish(
         self, node: IntNode, phases: list[Phase], acc: Bounds, relu: bool, rescale: Rescale
     ) -> None:
-        """A kernel of ``phases`` whose last one has no steps yet, without bias."""
+        """Adds a kernel of ``phases``; its last phase gets the steps of the epilogue."""
         epilogue = shorten(acc, relu, rescale, node.name, self.spec, by_block=True)
         terms, steps = self._biased(phases[-1].terms, epilogue.fold, epilogue)
         self._emit(node, [*phases[:-1], Phase(terms, steps)], epilogue)
@@ -124,7 +124,7 @@ class _Legalizer:
     def _biased(
         self, terms: tuple[Term, ...], bias: Int64, epilogue: Epilogue
     ) -> tuple[tuple[Term, ...], tuple[AluStep, ...]]:
-        """``terms`` and ``epilogue.steps`` with ``bias`` in either."""
+        """``terms`` and ``epilogue.steps``, one of which adds ``bias``."""
         tiles = bias_tiles(bias, self.spec)
         if tiles is None:
             return terms, (step(AluOp.ADD, bias), *epilogue.steps)
@@ -163,7 +163,7 @@ class _Legalizer:
     def _weights(
         self, node: integer.IntConv, bias: Int64, epilogue: Epilogue
     ) -> tuple[tuple[Term, ...], Int64]:
-        """The convolution as terms, and what of ``bias`` that leaves to add."""
+        """The convolution as terms, and the rest of ``bias`` that they do not add."""
         offer = self._offered(node, epilogue)
         found = self._conv_terms(node, bias)
         if offer:
@@ -178,11 +178,11 @@ class _Legalizer:
         return found.terms, found.left
 
     def _conv_terms(self, node: integer.IntConv, bias: Int64) -> _ConvTerms:
-        """``node`` with ``bias`` in constants that its input holds, as far as they take it.
+        """The terms of ``node``, which add ``bias`` as far as constants in its input allow.
 
-        A term a part of the input (gathers.py) and, if the kernel is large, a band of it.
+        There is one term for each slice of the input (gathers.py) and each band of a large kernel.
         """
-        zero = self.summands.bounds[node.input].zero  # inputs whose weights do nothing
+        zero = self.summands.bounds[node.input].zero  # inputs whose weights have no effect
         node = replace(node, weight=node.weight * ~zero[:, None, None])
         if node.input in self.constants:
             taps = inner_taps(node, self.graph.node(node.input).shape)
@@ -209,7 +209,7 @@ class _Legalizer:
         return offered(node, epilogue, self.spec) if read and node.name != self.graph.output else ()
 
     def _gathered(self, node: IntConcat | IntSelect) -> None:
-        """Nothing where only convolutions read it; else a copy."""
+        """A kernel that copies the slices, unless only convolutions read them."""
         bounds = self.summands.bounds
         if isinstance(node, IntConcat):
             parts = [bounds[part] for part in node.parts]
@@ -237,9 +237,9 @@ class _Legalizer:
         self.kernels.append(UpsampleKernel(copy, node.factor))
 
     def _late(self, node: integer.IntConv, acc: Bounds, epilogue: Epilogue) -> Term | None:
-        """The shortcut as a term after the epilogue's shift, its first step, where that pays.
+        """The shortcut as a term after the shift, the epilogue's first step, where that pays.
 
-        Not where a block has no shift although its shortcut adds something, a constant.
+        None where a block has no shift although its shortcut adds a constant.
         """
         shifts_first = bool(epilogue.steps) and _shifts(epilogue.steps[0])
         if node.residual is None or not shifts_first:
@@ -265,7 +265,7 @@ class _Legalizer:
         self.kernels.append(pool)
 
     def _only_added(self, node: integer.IntPad) -> bool:
-        """Whether only shortcuts and additions read it, and it is not the network's output."""
+        """Whether only shortcuts and additions read ``node`` and it is not the output."""
         readers = list(self.graph.consumers(node.name))
         only_sums = all(
             isinstance(reader, integer.IntAdd)
@@ -297,7 +297,7 @@ def _conv_bounds(weight: Int64, source: Bounds, *, padded: bool) -> Bounds:
 
 
 def _stored(bounds: Bounds, bits: int) -> Bounds:
-    """What the truncating store leaves: the same values, or any where they do not fit."""
+    """The bounds after the truncating store: unchanged if they fit, else those of ``bits`` bits."""
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     fits = (bounds.low >= low).all() and (bounds.high <= high).all()
     full = Bounds(np.full_like(bounds.low, low), np.full_like(bounds.high, high))

@@ -1,9 +1,9 @@
-"""What nobody reads is not computed: output channels whose every reader's tile was pruned.
+"""Removes what nobody reads: output channels for which every reader's tile was pruned.
 
     kernels, live = trim(kernels, tensors, graph.output, spec)
 
-Walks backwards from the network's output. Whole channel groups count, as only those have tiles and
-STOREs of their own.
+Goes backwards from the network's output, by channel groups, because only whole groups have tiles
+and STOREs of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 def trim(
     kernels: Sequence[Kernel], tensors: dict[str, Tensor], output: str, spec: VtaSpec
 ) -> tuple[list[Kernel], dict[str, Int64]]:
-    """(``kernels`` without dead tiles, empty terms and dead kernels; a tensor's live groups)."""
+    """(``kernels`` without dead kernels, terms and tiles; the live groups of each tensor)."""
     live = {name: np.zeros(tensor.groups, np.bool_) for name, tensor in tensors.items()}
     live[output][:] = True
     kept: list[Kernel] = []
@@ -38,7 +38,7 @@ def trim(
 def _trimmed(
     kernel: Kernel, live: dict[str, Mask], tensors: dict[str, Tensor], spec: VtaSpec
 ) -> Kernel:
-    """``kernel`` for its live groups; marks what it reads as live."""
+    """``kernel`` with the tiles of its live groups; marks what they read as live."""
     pixel = tensors[kernel.name].pixel(spec.block_out)
     mine = live[kernel.name]
 

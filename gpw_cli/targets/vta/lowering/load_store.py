@@ -1,4 +1,4 @@
-"""LOADs and STOREs of tiles: pixels, weights, vectors, in as few instructions as the fields allow.
+"""LOADs and STOREs of pixels, weights and vectors, in as few instructions as the fields allow.
 
 All functions add instructions to a ``Builder``'s stream; addresses are elements.
 """
@@ -16,12 +16,12 @@ from gpw_cli.targets.vta.lowering.stream import Span
 from gpw_cli.targets.vta.lowering.tiling import Window
 
 Int64 = NDArray[np.int64]
-Pixels = tuple[Int64, slice, slice]  # of a tensor: groups, rows, columns
+Pixels = tuple[Int64, slice, slice]  # groups, rows and columns of a tensor
 _FIELD = fields.limits(fields.MEM, "x_size")[1]  # x_stride and y_size have as many bits
 
 
 def load_row(builder: Builder, kind: MemType, dram: int, sram: int, count: int) -> None:
-    """``count`` elements: weights, constant inputs, or vectors into the accumulators."""
+    """Loads ``count`` elements: weights, constant inputs, or vectors into the accumulators."""
     insn = MemInsn(
         opcode=Opcode.LOAD,
         memory_type=kind,
@@ -37,7 +37,7 @@ def load_row(builder: Builder, kind: MemType, dram: int, sram: int, count: int) 
 
 
 def inside(view: Window, groups: Int64) -> Pixels:
-    """The pixels of ``view`` that lie in the tensor."""
+    """The pixels of ``view`` that lie in the tensor, not in its padding."""
     rows = view.rows - view.top - view.bottom
     cols = view.cols - view.left - view.right
     last = view.row + (rows - 1) * view.step
@@ -45,7 +45,7 @@ def inside(view: Window, groups: Int64) -> Pixels:
 
 
 def load_window(builder: Builder, source: Tensor, groups: Int64, view: Window, sram: int) -> None:
-    """The ``view`` of each of ``groups``, one after the other, from input element ``sram``."""
+    """Loads the ``view`` of each of ``groups``, one after the other, to ``sram`` and following."""
     block = builder.spec.block_in
     size = view.pixels * source.pixel(block)
     whole = view.cols == source.shape[2] and not view.padded
@@ -87,7 +87,7 @@ def _rows(view: Window, source: Tensor, block: int) -> tuple[int, int, int]:
 
 
 def store_tile(builder: Builder, out: Tensor, where: Pixels, sram: int, byte: int) -> None:
-    """Accumulators from ``sram``, [group][row][col][block], to the pixels ``where`` of ``out``.
+    """Stores accumulators from ``sram`` on, [group][row][col][block], to ``where`` in ``out``.
 
     ``byte``: which byte of the values in DRAM gets the low byte of the accumulators.
     """

@@ -1,8 +1,8 @@
 """GEMM and ALU instructions over the accumulators of one tile.
 
-An accumulator tile is [group][row][col][block]; a micro-op list holds what has no regular address
-pattern (surviving tiles), the two loops of an instruction sweep the pixels. Enough pixels join the
-list to keep equal accumulators ``REST`` micro-ops apart.
+An accumulator tile is [group][row][col][block]. The micro-op list holds what has no regular address
+pattern, the surviving tiles; the two loops of an instruction go over the pixels. The list covers
+enough pixels to keep uses of one accumulator ``REST`` micro-ops apart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class AccTile:
-    """Accumulators from ``base``: ``groups`` (ascending) x rows x cols x ``pixel`` blocks."""
+    """Accumulators from ``base`` on: ``groups`` (ascending) x rows x cols x ``pixel`` blocks."""
 
     base: int
     groups: Int64
@@ -33,17 +33,17 @@ class AccTile:
 
     @property
     def pixels(self) -> int:
-        """Output positions."""
+        """The number of output positions."""
         return self.rows * self.cols
 
     @property
     def size(self) -> int:
-        """Accumulators."""
+        """The number of accumulators."""
         return len(self.groups) * self.pixels * self.pixel
 
     @property
     def span(self) -> Span:
-        """All of them."""
+        """All its accumulators."""
         return Span(self.base, self.base + self.size)
 
     def first(self, block: Int64) -> Int64:
@@ -60,9 +60,9 @@ class AccTile:
 
 @dataclass(frozen=True, eq=False)
 class GemmOperands:
-    """Tiles at one pixel: ``dst``, ``src``, ``wgt`` [tiles]; the steps of ``src`` a row, a column.
+    """Tiles at one pixel: ``dst``, ``src``, ``wgt`` [tiles]; steps of ``src`` per row and column.
 
-    ``distance``: fewest micro-ops between equal ``dst`` (beyond the length: none is equal).
+    ``distance``: fewest micro-ops between equal ``dst`` (more than the length: none are equal).
     """
 
     dst: Int64
@@ -84,7 +84,7 @@ class GemmOperands:
 def unroll(rows: int, cols: int, need: int) -> tuple[int, int]:
     """(rows, cols) of pixels in the micro-op list: the fewest that are at least ``need``.
 
-    Divisors, so that the loops cover the rest; all pixels if those are fewer than ``need``.
+    They divide the tile, so that the loops cover the rest; all pixels if those are too few.
     """
     choices = [(1, part) for part in range(1, cols + 1) if cols % part == 0]
     choices += [(part, cols) for part in range(2, rows + 1) if rows % part == 0]
@@ -93,7 +93,7 @@ def unroll(rows: int, cols: int, need: int) -> tuple[int, int]:
 
 
 def multiply(builder: Builder, acc: AccTile, operands: GemmOperands) -> None:
-    """GEMMs over all pixels of ``acc``: one, unless its micro-ops exceed the scratchpad."""
+    """Adds GEMMs over all pixels of ``acc``: one, unless its micro-ops exceed the scratchpad."""
     count = len(operands.dst)
     need = -(-REST // operands.distance) if operands.distance <= count else 1
     tall, wide = unroll(acc.rows, acc.cols, need)
@@ -106,7 +106,7 @@ def multiply(builder: Builder, acc: AccTile, operands: GemmOperands) -> None:
 def _multiply(
     builder: Builder, acc: AccTile, operands: GemmOperands, size: tuple[int, int], between: int
 ) -> None:
-    """One GEMM with ``size`` pixels in its micro-op list, ``between`` spare ones after each."""
+    """Adds a GEMM with ``size`` pixels in its micro-op list and ``between`` fillers after each."""
     tall, wide = size
     row, col = np.divmod(np.arange(tall * wide), wide)
     dst = operands.dst[:, None] + (row * acc.cols + col) * acc.pixel
@@ -140,9 +140,9 @@ def _multiply(
 
 
 def _rested(lists: list[Int64], between: int, builder: Builder) -> list[Int64]:
-    """``between`` micro-ops on spare accumulators after each one.
+    """``lists`` with ``between`` micro-ops on spare accumulators after each one.
 
-    Only where all pixels are in the list, as the loops would move the spare ones too.
+    Only valid where all pixels are in the list: the loops would also move the spare accumulators.
     """
     dst, src, wgt = (np.repeat(part, between + 1).reshape(-1, between + 1) for part in lists)
     filler = np.arange(dst.shape[0] * between).reshape(-1, between)
@@ -151,7 +151,7 @@ def _rested(lists: list[Int64], between: int, builder: Builder) -> list[Int64]:
 
 
 def clear(builder: Builder, span: Span) -> None:
-    """Zeros in ``span``."""
+    """Sets the accumulators ``span`` to zero."""
     insn = GemmInsn(
         reset=True,
         uop_bgn=0,
@@ -164,7 +164,7 @@ def clear(builder: Builder, span: Span) -> None:
 
 
 def immediate(builder: Builder, op: AluOp, value: int, span: Span) -> None:
-    """``op`` with ``value`` on each accumulator of ``span``."""
+    """Applies ``op`` with ``value`` to each accumulator of ``span``."""
     base, size = span.begin, span.end - span.begin
     dst = [base] if size > 1 else [base, builder.sram.spare]
     uops = encode_uops(builder.spec, dst, dst, [0])
@@ -183,9 +183,9 @@ def immediate(builder: Builder, op: AluOp, value: int, span: Span) -> None:
 
 
 def on_blocks(builder: Builder, step: AluStep, vector: int, acc: AccTile, blocks: Int64) -> None:
-    """``step`` on each pixel of output ``blocks`` of ``acc``, one micro-op a block.
+    """Applies ``step`` to each pixel of output ``blocks`` of ``acc``, one micro-op per block.
 
-    ``vector``: the accumulator that holds block 0's operands, where they are one a channel.
+    ``vector``: the accumulator that holds the operands of block 0, if each channel has its own.
     """
     dst = acc.first(blocks)
     src = dst if isinstance(step.operand, int) else vector + blocks
@@ -206,10 +206,10 @@ def on_blocks(builder: Builder, step: AluStep, vector: int, acc: AccTile, blocks
 
 
 def run_step(builder: Builder, step: AluStep, vector: int, acc: AccTile) -> None:
-    """``step`` on what of ``acc`` needs it; ``vector``: see ``on_blocks``."""
+    """Applies ``step`` to the blocks of ``acc`` that need it; ``vector``: see ``on_blocks``."""
     blocks = acc.blocks
     if step.blocks is not None:
-        inside = blocks < len(step.blocks)  # a last group may have blocks without channels
+        inside = blocks < len(step.blocks)  # the last group may have blocks without channels
         blocks = blocks[inside][step.blocks[blocks[inside]]]
     if isinstance(step.operand, int) and len(blocks) == len(acc.blocks):
         immediate(builder, step.op, step.operand, acc.span)

@@ -1,12 +1,12 @@
-"""Max pooling: pixels copied into the accumulators, then maxima between those.
+"""Max pooling: pixels are copied into the accumulators, and the ALU takes maxima.
 
     tiling = pool_tiling(kernel, shaped, spec, sram)
     blocks = pool_blocks(kernel, shaped, spec)
     for segment in MaxPoolEmitter(builder, tiled, kernel).segments(): ...
 
-The pixels of a tile enter the accumulators through identity tiles; beside them lie the results,
-which start from the smallest possible value. Each tap of the window is one ALU instruction over the
-outputs for which it lies inside the picture, so no padding is loaded.
+Identity tiles bring the pixels of a tile into the accumulators. The results, next to them, start
+from the smallest possible value. Each tap of the window is one ALU instruction over the outputs for
+which it lies inside the tensor, so no padding is loaded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gpw_cli.targets.vta.lowering.tiling import Tiling, tile_sizes
 
 
 def pool_copy(kernel: MaxPoolKernel) -> ProductKernel:
-    """What max pooling multiplies: its input, by one."""
+    """The product kernel that copies the input of max pooling."""
     return ProductKernel(
         kernel.name, (Phase((Term(kernel.source, kernel.identity, role="pool"),)),)
     )
@@ -67,7 +67,7 @@ def pool_tiling(kernel: MaxPoolKernel, shaped: Shaped, spec: VtaSpec, sram: Sram
 def pool_fits(
     kernel: MaxPoolKernel, shaped: Shaped, tiling: Tiling, spec: VtaSpec, sram: SramLayout
 ) -> bool:
-    """Whether a slot of each scratchpad holds a tile's pixels and results."""
+    """Whether a slot of each scratchpad can hold the pixels and results of a tile."""
     rows, cols, slots = tiling.rows, tiling.cols, tiling.slots
     tall = (rows - 1) * kernel.stride[0] + kernel.kernel[0]
     wide = (cols - 1) * kernel.stride[1] + kernel.kernel[1]
@@ -83,7 +83,7 @@ def pool_fits(
 
 
 def pool_blocks(kernel: MaxPoolKernel, shaped: Shaped, spec: VtaSpec) -> Blocks:
-    """One chunk a live output group, all with one set of identity tiles."""
+    """One chunk per live output group; all share one set of identity tiles."""
     source, pixel = shaped.sources[0], shaped.out.pixel(spec.block_out)
     assert source is not None
     count = len(kernel.identity.data)
@@ -101,7 +101,7 @@ def pool_blocks(kernel: MaxPoolKernel, shaped: Shaped, spec: VtaSpec) -> Blocks:
 
 @dataclass(eq=False)
 class _Tile:
-    """Outputs ``area`` of group ``group``, which the input pixels ``inner`` decide."""
+    """Outputs ``area`` of group ``group``, which depend on the input pixels ``inner``."""
 
     group: int
     area: Area
@@ -140,7 +140,7 @@ class MaxPoolEmitter:
         ]
 
     def _inner(self, area: Area) -> Area:
-        """The input pixels that lie in the windows of ``area``."""
+        """The input pixels in the windows of ``area``."""
         row, rows = self._range(0, area.row, area.rows)
         col, cols = self._range(1, area.col, area.cols)
         return Area(row, rows, col, cols)
@@ -171,7 +171,7 @@ class MaxPoolEmitter:
         return Segment(ready, load, compute, finish)
 
     def _copy(self, tile: _Tile, piece: Piece) -> None:
-        """The tile's input pixels in the accumulators, followed by zeros for its results."""
+        """Copies the input pixels into the accumulators, followed by zeros for the results."""
         inner, area = tile.inner, tile.area
         results = area.rows * area.cols * self.pixel
         base = self.builder.acc.next(inner.rows * inner.cols * self.pixel + results)
@@ -198,7 +198,7 @@ class MaxPoolEmitter:
         store_tile(self.builder, self.out, where, out.base, 0)
 
     def _tap(self, tile: _Tile, inner: AccTile, out: AccTile, row: int, col: int) -> None:
-        """max(out, inner pixel at this tap) where that pixel exists."""
+        """Out = max(out, inner pixel at this tap), where that pixel exists."""
         top, tall, above = self._valid(0, row, tile.area.row, out.rows, tile.inner.row)
         left, wide, before = self._valid(1, col, tile.area.col, out.cols, tile.inner.col)
         if tall <= 0 or wide <= 0:
@@ -225,7 +225,7 @@ class MaxPoolEmitter:
     def _valid(
         self, axis: int, tap: int, first: int, count: int, begin: int
     ) -> tuple[int, int, int]:
-        """Inside the picture: (first output of the tile, how many, input relative to ``begin``)."""
+        """Outputs whose tap lies inside the tensor: (first, count, input relative to ``begin``)."""
         step, size = self.kernel.stride[axis], self.source.shape[1 + axis]
         offset = first * step - self.kernel.padding[axis] + tap
         low = max(0, -(offset // step))

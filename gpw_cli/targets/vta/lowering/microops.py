@@ -1,10 +1,10 @@
-"""Micro-op lists: their order against hazards, and their place in the micro-op scratchpad.
+"""Micro-op lists: an order that avoids hazards, and their places in the micro-op scratchpad.
 
-    order = spread(accumulators)                # indices: equal accumulators far apart
+    order = spread(accumulators)                # indices that keep equal accumulators apart
     ops, dram = with_micro_ops(ops, spec, dram) # LOADs added, uop_bgn and uop_end set
 
-An accumulator has to rest for a few micro-ops before the next one may add to it (``REST``): the
-pipelined GEMM core of the HLS design reads it before the earlier sum is written.
+``REST`` micro-ops have to pass before an accumulator may be used again: the pipelined GEMM core of
+the HLS design would read it before the previous sum is written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Int64 = NDArray[np.int64]
 
 
 def smallest_distance(accumulators: Int64) -> int:
-    """Fewest micro-ops from one use of an accumulator to the next; length + 1 if none repeats."""
+    """Fewest micro-ops from one use of an accumulator to the next; length + 1 if none is reused."""
     order = np.argsort(accumulators, kind="stable")
     same = accumulators[order][1:] == accumulators[order][:-1]
     gaps = np.diff(order)[same]
@@ -35,9 +35,9 @@ def smallest_distance(accumulators: Int64) -> int:
 
 
 def spread(blocks: Int64) -> Int64:
-    """An order of the items that keeps equal ``blocks`` apart: the better of two interleavings.
+    """An order that keeps equal ``blocks`` apart: the better of two interleavings.
 
-    Round robin, or each block's items evenly over the whole list.
+    One is round robin; the other spreads the items of each block evenly over the whole list.
     """
     count = np.bincount(blocks)
     order = np.argsort(blocks, kind="stable")
@@ -54,10 +54,11 @@ def spread(blocks: Int64) -> Int64:
 def with_micro_ops(
     ops: Sequence[Op], spec: VtaSpec, dram: DramImage
 ) -> tuple[tuple[Op, ...], DramImage]:
-    """``ops`` with uop_bgn and uop_end, and a LOAD before the first use of lists not yet there.
+    """``ops`` with uop_bgn and uop_end, and a LOAD before the first use of a list not yet loaded.
 
-    A LOAD brings as many of the lists that follow as there is room for; without room it starts
-    over. Adds the region "uops". Raises UnsupportedError if one list alone is too long.
+    A LOAD brings in as many of the following lists as fit; when the scratchpad is full, it starts
+    over from element 0. Adds the region "uops". Raises UnsupportedError if one list alone is too
+    long.
     """
     pad = _Scratchpad(spec.uop_limit)
     result: list[Op] = []
@@ -77,7 +78,7 @@ def with_micro_ops(
 
 
 def _based(op: Op, base: int) -> Op:
-    """``op`` with the address of its micro-ops in DRAM, if it loads any: ``base`` is added."""
+    """``op`` with ``base`` added to its DRAM address, if it loads micro-ops."""
     insn = op.insn
     if isinstance(insn, MemInsn) and insn.memory_type is MemType.UOP and insn.x_size:
         return replace(op, insn=replace(insn, dram_base=base + insn.dram_base))
@@ -85,7 +86,7 @@ def _based(op: Op, base: int) -> Op:
 
 
 class _Scratchpad:
-    """The micro-op scratchpad: ``resident`` lists with their first elements, all ``stored``."""
+    """The micro-op scratchpad; ``resident``: list -> first element; ``stored``: all lists."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -95,7 +96,7 @@ class _Scratchpad:
         self.count = 0
 
     def fetch(self, ops: Sequence[Op]) -> MemInsn:
-        """A LOAD of the list of ``ops[0]`` and of those that follow, from the region's start."""
+        """A LOAD of the lists of ``ops[0]`` and following, from the region's start on."""
         first = ops[0].uops
         assert first is not None
         if len(first) > self.limit:

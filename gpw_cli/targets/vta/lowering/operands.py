@@ -1,4 +1,4 @@
-"""What a kernel's GEMMs and ALU steps read: input tiles, weight sets, vectors."""
+"""The operands of a kernel's GEMMs and ALU steps: inputs, weight sets, vectors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Int64 = NDArray[np.int64]
 class Weights:
     """The weight sets of one kernel, whose tiles lie in DRAM from element ``first``.
 
-    ``loaded``: where the set that begins with a tile was loaded last.
+    ``loaded``: first tile of a set -> the element to which it was loaded last.
     """
 
     def __init__(self, builder: Builder, first: int) -> None:
@@ -32,7 +32,7 @@ class Weights:
         self.loaded: dict[int, int] = {}
 
     def need(self, weights: WeightSet) -> None:
-        """Loads the set unless it is there to stay."""
+        """Loads the set, unless it is a lasting one that has been loaded."""
         begin = weights.begin
         if weights.count and not (weights.lasting and begin in self.loaded):
             self.loaded[begin] = self.builder.wgt.next(weights.count)
@@ -40,14 +40,14 @@ class Weights:
             load_row(self.builder, MemType.WGT, first, self.loaded[begin], weights.count)
 
     def elements(self, piece: Piece) -> Int64:
-        """Where each tile of ``piece`` lies in the scratchpad."""
+        """The scratchpad element of each tile of ``piece``."""
         weights = piece.weights
         found: Int64 = self.loaded[weights.begin] + weights.index[piece.term][piece.tiles.tile]
         return found
 
 
 def vector_steps(kernel: ProductKernel) -> list[tuple[tuple[int, int], Int32]]:
-    """((phase, step), operand) of each ALU step that has one value a channel."""
+    """((phase, step), operand) of each ALU step with one value per channel."""
     return [
         ((index, number), step.operand)
         for index, phase in enumerate(kernel.phases)
@@ -57,9 +57,9 @@ def vector_steps(kernel: ProductKernel) -> list[tuple[tuple[int, int], Int32]]:
 
 
 class Vectors:
-    """Operands of ALU steps that have one value a channel, loaded before the first tile.
+    """Operands of ALU steps with one value per channel, loaded before the first tile.
 
-    They lie in DRAM from element ``first``, each ``blocks`` accumulators long.
+    They are in DRAM from element ``first`` on, each ``blocks`` accumulators long.
     """
 
     def __init__(self, builder: Builder, kernel: ProductKernel, blocks: int, first: int) -> None:
@@ -89,7 +89,7 @@ class Area:
 
 @dataclass(frozen=True, eq=False)
 class LoadedPart:
-    """``groups`` of a term's source, each a ``view``, from input element ``base``."""
+    """The ``view`` of each of ``groups`` of a term's source, from input element ``base`` on."""
 
     base: int
     view: Window
@@ -107,7 +107,7 @@ class Inputs:
         self.builder, self.shaped, self.weights = builder, shaped, weights
 
     def ready(self, area: Area, bundle: Bundle) -> bool:
-        """Whether the STOREs of all that ``load`` reads stand in the stream."""
+        """Whether the STOREs of everything that ``load`` reads are in the stream."""
         for part in self._parts(area, bundle, 0)[0].values():
             if not self.builder.stream.available(part.source, inside(part.view, part.groups)):
                 return False
@@ -122,7 +122,7 @@ class Inputs:
         return parts
 
     def _parts(self, area: Area, bundle: Bundle, base: int) -> tuple[Loaded, int]:
-        """(parts from ``base`` on, end)."""
+        """(the parts from element ``base`` on, the end)."""
         loaded: Loaded = {}
         for part in bundle.parts:
             source = self.shaped.sources[part.term]
@@ -134,7 +134,7 @@ class Inputs:
         return loaded, base
 
     def operands(self, piece: Piece, loaded: Loaded, acc: AccTile) -> GemmOperands:
-        """What ``piece`` multiplies at the first pixel, with the strides to the others."""
+        """The operands of ``piece`` at the first pixel, with the strides to the others."""
         tiles, wgt = piece.tiles, self.weights.elements(piece)
         span = Span(int(wgt.min()), int(wgt.max()) + 1)
         dst = acc.first(tiles.out)

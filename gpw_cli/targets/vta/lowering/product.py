@@ -3,8 +3,8 @@
     for segment in ProductEmitter(builder, tiled, kernel).segments():
         segment.load(); segment.compute(); segment.finish()
 
-A segment is what is loaded at once: one bundle of inputs (with the first weight set that it needs)
-or a further weight set. ``emit.py`` interleaves the segments of the whole network.
+A segment covers what is loaded at once: a bundle of inputs with its first weight set, or a further
+weight set. ``emit.py`` interleaves the segments of the whole network.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
 class Segment:
     """Loads, then GEMMs, then (after a tile's last GEMM) ALU steps and STOREs.
 
-    ``ready``: whether the STORE of everything that ``load`` reads stands in the stream.
+    ``ready``: whether the STOREs of everything that ``load`` reads are in the stream.
     """
 
     ready: Callable[[], bool]
@@ -37,9 +37,9 @@ class Segment:
 
 @dataclass(eq=False)
 class _Tile:
-    """One output tile under way; ``phase``: how many phases have had their ALU steps.
+    """One output tile in progress; ``phase``: the phases whose ALU steps have been emitted.
 
-    ``loaded``: the inputs of its latest bundle.
+    ``loaded``: the inputs of the latest bundle.
     """
 
     chunk: Chunk
@@ -114,7 +114,7 @@ class ProductEmitter:
         return Segment(ready, load, compute, finish)
 
     def _accumulators(self, tile: _Tile) -> AccTile:
-        """The tile's accumulators, zeroed when it starts."""
+        """The tile's accumulators, which are zeroed when it starts."""
         if tile.acc is None:
             self.vectors.need()
             chunk, area = tile.chunk, tile.area
@@ -125,7 +125,7 @@ class ProductEmitter:
         return tile.acc
 
     def _run_phases(self, tile: _Tile, until: int) -> None:
-        """ALU steps of the phases before ``until`` that have not had them."""
+        """Emits the ALU steps of the phases before ``until``, as far as that has not happened."""
         assert tile.acc is not None
         while tile.phase < until:
             for number, step in enumerate(self.kernel.phases[tile.phase].steps):
@@ -134,7 +134,7 @@ class ProductEmitter:
             tile.phase += 1
 
     def store(self, acc: AccTile, area: Area) -> None:
-        """The low byte of every accumulator, and of it shifted by 8 for every further byte."""
+        """Stores the low byte of every accumulator, and shifts by 8 before each further byte."""
         where = (
             acc.groups,
             slice(area.row, area.row + area.rows),

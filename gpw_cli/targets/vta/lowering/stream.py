@@ -1,15 +1,15 @@
-"""The instruction stream: instructions in order, and what each of them has to wait for.
+"""The instruction stream: instructions in order, and what each one has to wait for.
 
     stream = Stream.start(spec).in_layer("conv1")
     stream.load_tensor(...); stream.gemm(...); stream.store(...)   # in an order that runs as it is
     ops = with_tokens(stream.ops)                                  # flags set (dependencies.py)
 
-Instructions are added in a sequentially valid order, so no token can deadlock. Each one states
-which scratchpad elements it reads and writes; from the last reader and writer of each element
-follows what it must wait for.
+Instructions are added in a sequentially valid order, so no token can deadlock. Each one declares
+the scratchpad elements that it reads and writes; the last reader and writer of each element
+determine what it has to wait for.
 
-STORE and LOAD are no neighbours: a LOAD that needs stored bytes waits for a COMPUTE instruction
-that itself waited for the STORE, or for an empty one added for that.
+STORE and LOAD are not neighbours: a LOAD that needs stored bytes waits for a COMPUTE instruction
+that waited for the STORE, or for an empty instruction that is added for this purpose.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _LastAccess:
 
 _NOTHING = Span(0, 0)
 _ROLES = {AluOp.SHR: "shift", AluOp.ADD: "bias", AluOp.MAX: "clamp", AluOp.MIN: "clamp"}
-_NEVER, _BY_HOST = -1, -2  # what stands for the STORE of a pixel that has none
+_NEVER, _BY_HOST = -1, -2  # in place of the number of a pixel's STORE
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +115,12 @@ class Stream:
         return replace(self, layer=name)
 
     def declare(self, tensor: Tensor, *, host: bool = False) -> None:
-        """A tensor that will be stored, or that the host has written (``host``)."""
+        """Declares a tensor that will be stored, or that the host has written (``host``)."""
         size = (tensor.groups, *tensor.shape[1:])
         self.tensors[tensor.name] = np.full(size, _BY_HOST if host else _NEVER, np.int64)
 
     def available(self, tensor: Tensor, where: Any) -> bool:
-        """Whether every STORE of ``tensor[where]`` (group, row, column slices) stands already."""
+        """Whether all STOREs of ``tensor[where]`` (group, row, column slices) have been added."""
         return bool((self.tensors[tensor.name][where] != _NEVER).all())
 
     def load_tensor(self, insn: MemInsn, span: Span, tensor: Tensor, where: Any) -> None:
@@ -201,7 +201,7 @@ class Stream:
             self.waited.append((stored, number))
 
     def _relay(self, stored: int) -> int:
-        """A COMPUTE instruction that runs after the STORE ``stored``: the earliest there is."""
+        """The earliest COMPUTE instruction that runs after the STORE ``stored``."""
         found = bisect_left(self.waited, (stored, -1))
         if found == len(self.waited):
             empty = MemInsn(opcode=Opcode.LOAD, memory_type=MemType.UOP, y_size=0)

@@ -1,9 +1,10 @@
-"""What a network becomes before it is scheduled: sums of tiled products, then ALU steps.
+"""The tile IR: kernels that sum tiled products and then run ALU steps.
 
-Every node but max pooling is a ``ProductKernel``: phases of terms (source x weight tiles) that
-accumulate, each phase followed by ALU steps on the accumulators. VTA's LOAD brings int8 values into
-the input scratchpad only, so a shortcut, an addition or a pooling sum enters the accumulators
-through tiles with powers of two on a diagonal, and a bias through tiles on a constant input.
+Every node except max pooling and upsampling is a ``ProductKernel``: phases of terms (source x
+weight tiles) that accumulate, each followed by ALU steps on the accumulators. VTA's LOAD brings
+int8 values into the input scratchpad only. Shortcuts, additions and pooling sums therefore enter
+the accumulators through tiles with powers of two on a diagonal, and biases through tiles on a
+constant input.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Pair = tuple[int, int]
-_BIAS_TILES = 2  # a bias of more tiles costs more than the ALU's two cycles an accumulator
+_BIAS_TILES = 2  # more tiles cost more than the ALU's two cycles per accumulator
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +66,13 @@ class Term:
 
     @property
     def row_step(self) -> int:
-        """Rows to skip already in the LOAD: one row of taps needs every stride-th row only."""
+        """The step between loaded rows: one row of taps needs every stride-th row only."""
         return self.stride[0] if self.kernel[0] == 1 and self.padding[0] == 0 else 1
 
 
 @dataclass(frozen=True, eq=False)
 class AluStep:
-    """acc = acc ``op`` operand: an immediate (16 bits, signed), or int32 [C], one a channel.
+    """acc = acc ``op`` operand: a signed 16-bit immediate, or int32 [C], one value per channel.
 
     ``blocks``: the output blocks that need it, bool [blocks]; None: all.
     """
@@ -91,7 +92,7 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class ProductKernel:
-    """One node: ``phases`` from zero, the result in tensor ``name``."""
+    """One node: ``phases`` on accumulators that start at zero; writes the tensor ``name``."""
 
     name: str
     phases: tuple[Phase, ...]
@@ -117,7 +118,7 @@ class MaxPoolKernel:
 
 @dataclass(frozen=True, eq=False)
 class UpsampleKernel:
-    """``copy`` of the picture, each pixel stored ``factor`` times along rows and columns."""
+    """``copy`` of a tensor, with each pixel stored ``factor`` times along rows and columns."""
 
     copy: ProductKernel
     factor: Pair
@@ -151,7 +152,8 @@ def diagonal_tiles(
 ) -> TileSet:
     """Tiles that copy input channel c, times ``values[c + before]``, to output channel c + before.
 
-    ``values``: 0 to 127, [O]. The same tiles at every tap of ``kernel``; equal tiles are kept once.
+    ``values``: 0 to 127, [O]. Every tap of ``kernel`` has the same tiles; equal tiles are kept
+    once.
     """
     matrix = np.zeros((len(values), in_channels, 1, 1), np.int8)
     source = np.arange(in_channels)
@@ -172,9 +174,9 @@ def diagonal_tiles(
 
 
 def banded(term: Term, spec: VtaSpec) -> list[Term]:
-    """``term`` in bands of rows, where its kernel's window would not fit the input scratchpad.
+    """``term`` in bands of kernel rows, where its window would not fit the input scratchpad.
 
-    A band is a kernel of its own rows, which begins further down: its padding is less, or negative.
+    A band is a kernel of these rows that starts further down: its padding is smaller or negative.
     """
     pixel = max(spec.block_in, spec.block_out) // spec.block_in
     fitting = (spec.inp_depth - 1) // (2 * pixel * term.kernel[1])
@@ -201,7 +203,7 @@ def constant_input(spec: VtaSpec) -> Int8:
 def bias_digits(bias: Int64, many: int, base: int = 127) -> Int8 | None:
     """int8 [many + 1, O]: ``bias`` [O] = base * (the sum of all rows but the last) + the last.
 
-    ``base``: 1 to 127. None where ``many`` rows do not reach.
+    ``base``: 1 to 127. None where ``many`` rows are not enough.
     """
     high = np.round(bias / base).astype(np.int64)
     digits = np.zeros((many + 1, len(bias)), np.int8)

@@ -1,4 +1,4 @@
-"""Choosing the tile of a kernel: of all that fit the scratchpads, the one estimated cheapest.
+"""Chooses the tiling of a kernel: the one with the lowest estimate that fits the scratchpads.
 
 tiling = choose(shaped, spec, sram, costs)        # rows x cols outputs, groups of channels
 """
@@ -44,7 +44,7 @@ def _tilings(shaped: Shaped, slots: int) -> Iterator[Tiling]:
 
 
 def fits(shaped: Shaped, tiling: Tiling, spec: VtaSpec, sram: SramLayout) -> bool:
-    """Whether a slot of each scratchpad holds what ``tiling`` puts there at once."""
+    """Whether a slot of each scratchpad can hold a tile of ``tiling``."""
     outputs = tiling.rows * tiling.cols * tiling.groups * shaped.out.pixel(spec.block_out)
     return (
         outputs <= sram.acc // tiling.slots

@@ -1,4 +1,4 @@
-"""Output tiles and the input pixels they need, as the fields of a LOAD describe them.
+"""Output tiles, and the input pixels that they need in terms of the fields of a LOAD.
 
 shaped = shape(kernel, tensors, spec)
 tiling = Tiling(rows=8, cols=32, groups=1, slots=2)
@@ -26,7 +26,7 @@ _MAX_PAD = fields.limits(fields.MEM, "y_pad_0")[1]
 
 @dataclass(frozen=True)
 class Tiling:
-    """``rows`` x ``cols`` outputs of ``groups`` channel groups at a time, in ``slots`` buffers."""
+    """Tiles of ``rows`` x ``cols`` outputs of ``groups`` channel groups, in ``slots`` buffers."""
 
     rows: int
     cols: int
@@ -54,12 +54,12 @@ class Window:
 
     @property
     def padded(self) -> bool:
-        """Whether any pixel is a zero from outside."""
+        """Whether any pixel is padding."""
         return self.top + self.bottom + self.left + self.right > 0
 
     @property
     def pixels(self) -> int:
-        """Pixels in the scratchpad."""
+        """The number of pixels in the scratchpad."""
         return self.rows * self.cols
 
 
@@ -70,7 +70,7 @@ def extent(term: Term, rows: int, cols: int) -> tuple[int, int]:
 
 
 def window(term: Term, source: Tensor, row: int, rows: int, col: int, cols: int) -> Window:
-    """Of the outputs ``row`` to row + rows - 1, ``col`` to col + cols - 1."""
+    """The window of the outputs ``row`` to row + rows - 1, ``col`` to col + cols - 1."""
     tall, wide = extent(term, rows, cols)
     first_row = row * term.stride[0] - term.padding[0]
     first_col = col * term.stride[1] - term.padding[1]
@@ -118,7 +118,7 @@ def tile_sizes(size: int) -> list[int]:
 
 
 def input_sizes(shaped: Shaped, tiling: Tiling, spec: VtaSpec) -> list[int]:
-    """Input elements of one group, a term; 0 for a constant term."""
+    """The input elements per group of each term; 0 for a constant term."""
     return [
         int(np.prod(extent(term, tiling.rows, tiling.cols))) * source.pixel(spec.block_in)
         if source

@@ -1,4 +1,4 @@
-"""Upsampling: a copy of the picture whose pixels are stored several times.
+"""Upsampling: a copy of a tensor whose pixels are stored several times.
 
 VTA's STORE writes rows of ``x_size`` elements ``x_stride`` apart, so one pixel a row and a stride
 of ``factor`` pixels writes every ``factor``-th pixel of a line.
@@ -26,7 +26,7 @@ class UpsampleEmitter(ProductEmitter):
         self.large, self.factor = tiled.out, kernel.factor
 
     def store(self, acc: AccTile, area: Area) -> None:
-        """Each line of pixels as often as ``factor`` says, to every place of its pixels."""
+        """Stores each line of pixels ``factor`` times, to every position of its pixels."""
         down, right = self.factor
         for number, group in enumerate(acc.groups.tolist()):
             for row in range(area.rows):

@@ -1,12 +1,12 @@
-"""Where the cycles of a schedule went: layer by layer, although layers overlap.
+"""The cycles of a schedule by layer, although layers overlap.
 
     layers = layer_timings(program, work, schedule)
     sum(layer.cycles for layer in layers)      # the program's cycles, exactly
 
-A layer is all the runs of instructions that carry its name; it is over when the last of them is.
-Layers are listed in that order, and each is charged the cycles since the one before was over. A
-load that ran ahead, under an earlier layer's arithmetic, thus costs its layer nothing. The first
-includes the first fetch, the last one what follows it (FINISH).
+A layer consists of all instructions that carry its name and ends with the last of them. Layers are
+listed in the order of their ends, and each is charged the cycles since the previous end. A load
+that ran during an earlier layer's arithmetic thus costs its own layer nothing. The first layer
+includes the first fetch, the last one includes FINISH.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gpw_cli.targets.vta.timing.occupancy import (
 from gpw_cli.targets.vta.timing.pipeline import Schedule
 from gpw_cli.targets.vta.timing.roles import kinds, running
 
-#: What a cycle is called: the first of these that ran in it, "stall" if none did.
+#: The category of a cycle: the first of these that was active, "stall" if none was.
 SPLIT = ("gemm", "alu", "load", "store", "stall")
 _MOVES = tuple(kind for kind in range(len(KINDS)) if kind not in (GEMM, ALU, SYNC))
 
@@ -43,10 +43,10 @@ _MOVES = tuple(kind for kind in range(len(KINDS)) if kind not in (GEMM, ALU, SYN
 class LayerTiming(LayerCycles):
     """One layer of ``instructions`` instructions.
 
-    ``split``: by SPLIT (a load of any kind, by LOAD or COMPUTE).
-    ``work``: cycles that the layer's own instructions take, each as if alone, by KINDS.
+    ``split``: by SPLIT ("load" covers loads by LOAD and by COMPUTE).
+    ``work``: uncontended cycles of the layer's own instructions, by KINDS.
     ``dram_bytes``: of its own instructions, by inp, wgt, acc, uop, out and insn.
-    ``gemm_uops``: its micro-ops that multiply.
+    ``gemm_uops``: micro-ops that multiply.
     """
 
     instructions: int
@@ -56,7 +56,7 @@ class LayerTiming(LayerCycles):
 
 
 def layer_names(program: Program) -> NDArray[np.object_]:
-    """The layer of each instruction; "program" for those that the program gives to none."""
+    """The layer of each instruction; "program" for instructions of no layer."""
     names = np.full(program.length, "program", object)
     for layer in program.layers:
         names[layer.begin : layer.end] = layer.name
@@ -64,7 +64,7 @@ def layer_names(program: Program) -> NDArray[np.object_]:
 
 
 def layer_timings(program: Program, work: Occupancy, schedule: Schedule) -> tuple[LayerTiming, ...]:
-    """One a layer, in the order in which they are over."""
+    """One entry per layer, in the order in which they end."""
     found: dict[str, list[int]] = {}
     for number, name in enumerate(layer_names(program).tolist()):
         found.setdefault(name, []).append(number)
@@ -98,7 +98,7 @@ def _layer(name: str, work: Occupancy, mine: Index, cycles: int, split: Index) -
 
 
 def _split(work: Occupancy, schedule: Schedule, ends: Index) -> Index:
-    """int64 [layers, SPLIT]: between any two events the modules' states are constant."""
+    """int64 [layers, SPLIT]. The modules' states are constant between successive events."""
     events = np.unique(np.concatenate([[0], schedule.start, schedule.end, ends]))
     times, lengths = events[:-1], np.diff(events)
     load, compute, store = (

@@ -4,11 +4,11 @@
     port.request(client=3, ready=12, bursts=(16, 16, 4))
     port.serve(until=100)          # (3, 65): the cycle after the client's last beat left
 
-Source: ``shell/VME.scala`` and ``dpi/VTAMemDPI.scala``. Modelled exactly: one burst is accepted a
-cycle, of the lowest client that has one; a client offers one every ``command_interval`` cycles;
-``outstanding`` bursts are accepted at most and none in the cycle in which a burst ends; accepted
-bursts are served in order, one beat a cycle, the first no sooner than ``read_latency`` cycles
-after the queue of accepted bursts last became non-empty. Writes do not pass here.
+Source: ``shell/VME.scala`` and ``dpi/VTAMemDPI.scala``. Modelled exactly: each cycle accepts one
+burst, from the lowest client that offers one; a client offers a burst every ``command_interval``
+cycles; at most ``outstanding`` bursts are in flight, and none is accepted in the cycle in which one
+ends; accepted bursts are served in order, one beat per cycle, the first at least ``read_latency``
+cycles after the queue of accepted bursts became non-empty. Writes use another port.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ class ReadPort:
         self._outstanding = timing.outstanding
         self._ready = [_NEVER] * CLIENTS  # cycle of each client's next offer
         self._bursts: list[Sequence[int]] = [()] * CLIENTS
-        self._next = [0] * CLIENTS  # which burst that is
+        self._next = [0] * CLIENTS  # the index of that burst
         self._ends: deque[int] = deque()  # last beats of accepted bursts, ascending
         self._accepted = -1  # cycle of the last acceptance
-        self._begun = -2  # cycle in which the last burst left the queue
+        self._begun = -2  # cycle in which the last burst left the queue of accepted ones
         self._free = 0  # cycle from which the memory can serve the next one
 
     def request(self, client: int, ready: int, bursts: Sequence[int]) -> None:
-        """``client``, which has no request open, offers its first burst in the cycle ``ready``."""
+        """``client``, which has no open request, offers its first burst in the cycle ``ready``."""
         self._ready[client], self._bursts[client], self._next[client] = ready, bursts, 0
         self.begins[client] = []
 
     def serve(self, until: int) -> tuple[int, int] | None:
-        """Accept bursts up to the cycle ``until``, or to the first request that is complete.
+        """Accepts bursts up to the cycle ``until``, or until a request is complete.
 
         Returns (client, the cycle after its last beat left the memory), None if none completed.
-        The caller has made every request that is ready by ``until``.
+        The caller must have made all requests that are ready by ``until``.
         """
         ready = self._ready
         while (cycle := self._next_acceptance(min(ready))) <= until:
@@ -66,7 +66,7 @@ class ReadPort:
         return None
 
     def _next_acceptance(self, ready: int) -> int:
-        """Changes nothing: a request made later may be ready sooner."""
+        """The cycle of the next acceptance; a later request may still be ready earlier."""
         if ready == _NEVER:
             return _NEVER
         cycle, ends, ended = max(ready, self._accepted + 1), self._ends, 0
@@ -85,7 +85,7 @@ class ReadPort:
         """The cycle of the burst's first beat."""
         queued = cycle + 1
         begin = self._free
-        if queued > self._begun + 1:  # the queue was empty: the latency counts anew
+        if queued > self._begun + 1:  # the queue was empty: the latency applies again
             begin = max(begin, queued + self._latency)
         self._accepted, self._begun, self._free = cycle, begin, begin + beats
         while self._ends and self._ends[0] < cycle:

@@ -1,10 +1,10 @@
-"""What every instruction of a program asks of VTA's units: cycles, memory bursts, tokens.
+"""What each instruction needs of VTA's units: cycles, memory bursts, tokens.
 
     work = occupancy_of(program, timing)
-    work.cycles[3]                     # occupancy of instruction 3, nothing else running
+    work.cycles[3]                     # occupancy of instruction 3 when nothing else runs
 
-Columns rather than objects: a program has tens of thousands of instructions. Source of the
-occupancies: ``vta.config.VtaTiming``.
+Stored as columns, because a program has tens of thousands of instructions. ``vta.config.VtaTiming``
+defines the occupancies.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from gpw_cli.targets.vta.isa.modules import FLAGS, modules_of
 from gpw_cli.targets.vta.isa.program import Program
 
 Bursts = tuple[int, ...]  # beats of each
-Padding = tuple[int, int, int]  # zero tiles, rows that are passed over, zero tiles after these
+Padding = tuple[int, int, int]  # zero tiles, rows that are skipped, zero tiles after them
 
 KINDS = ("inp", "wgt", "acc", "uop", "gemm", "alu", "out", "sync")
 INP, WGT, ACC, UOP, GEMM, ALU, OUT, SYNC = range(8)
-#: Read clients by priority, as the memory port numbers them; instruction fetch is 0.
+#: The memory port's read clients in order of priority; instruction fetch is 0.
 FETCH_CLIENT = 0
 CLIENT = {UOP: 1, INP: 2, WGT: 3, ACC: 4}
-LOAD_QUEUED = 3  # cycles from a load's start until its first burst lies in the memory's queue
+LOAD_QUEUED = 3  # cycles from the start of a load until its first burst is in the memory's queue
 _LOADS = {MemType.UOP: UOP, MemType.WGT: WGT, MemType.INP: INP, MemType.ACC: ACC}
 
 
 @dataclass(frozen=True, eq=False)
 class Occupancy:
-    """One row an instruction, int64.
+    """One row per instruction, int64.
 
     ``unit``: a Module; ``kind``: an index of KINDS. ``cycles``: uncontended occupancy. ``uops``:
     executed micro-ops, ``macs``: those that multiply. ``bytes``: between DRAM and scratchpad.
-    A load further has ``bursts``, its requests, and ``beats``, their sum; ``delay``, cycles before
-    the first; ``tail``, cycles after the last beat; ``padding``, what ``padding_end`` takes.
+    Loads also have ``bursts``, the beats of each request, and ``beats``, their sum; ``delay``,
+    cycles before the first; ``tail``, cycles after the last beat; ``padding``, an argument of
+    ``padding_end``.
     ``flags``: pop_prev, pop_next, push_prev, push_next, each 0 or 1.
     ``finish``: number of the first FINISH, -1 if there is none.
     """
@@ -64,7 +65,7 @@ class Occupancy:
 
 
 def occupancy_of(program: Program, timing: VtaTiming) -> Occupancy:
-    """Raises ProgramError, with the instruction's number, for what no unit can execute."""
+    """The occupancy of all instructions. Raises ProgramError naming one that cannot execute."""
     columns = decode_columns(program.spec, program.insn)
     unit, kind = _dispatch(columns)
     uops = _uops(columns, kind)
@@ -150,15 +151,15 @@ def _load(
     above = row["y_pad_0"]
     overhead = timing.wide_load_overhead if wide else timing.load_overhead
     work.delay[number], work.tail[number] = above, overhead - LOAD_QUEUED
-    first = timing.read_latency + LOAD_QUEUED + above  # beat, from the start
+    first = timing.read_latency + LOAD_QUEUED + above  # cycle of the first beat, from the start
     end = max(first + beats, padding_end(0, zeros, ((first, beats),)))
     work.cycles[number] = end + overhead - LOAD_QUEUED
 
 
 def _padding(row: dict[str, int]) -> Padding:
-    """Rows above and beside the data are one run of zero tiles, those below another.
+    """The padding above and beside the data is one run of zero tiles, the padding below another.
 
-    With nothing beside the data the rows of data between the two are passed over, one a cycle.
+    Without padding beside the data, the rows of data between the two are skipped, one per cycle.
     """
     sides, below = row["x_pad_0"] + row["x_pad_1"], row["y_pad_1"]
     width = row["x_size"] + sides
@@ -167,11 +168,11 @@ def _padding(row: dict[str, int]) -> Padding:
 
 
 def padding_end(start: int, padding: Padding, served: Iterable[tuple[int, int]]) -> int:
-    """The cycle in which the zero padding of a load is done; all cycles are those of the memory.
+    """The cycle in which the zero padding of a load is done, on the memory's time scale.
 
     ``start``: cycle in which the load starts. ``served``: (cycle of the first beat, beats) of its
-    bursts, ascending. A tile of zeros is written in a cycle in which no beat is; a row is passed
-    over in any cycle. Source: ``ZeroPadding`` in ``core/TensorLoadNarrowVME.scala``.
+    bursts, ascending. A zero tile is written in a cycle without a beat; a row is skipped in any
+    cycle. Source: ``ZeroPadding`` in ``core/TensorLoadNarrowVME.scala``.
     """
     tiles, rows, last = padding
     served = tuple(served)
@@ -180,7 +181,7 @@ def padding_end(start: int, padding: Padding, served: Iterable[tuple[int, int]])
 
 
 def _fill(cycle: int, tiles: int, served: tuple[tuple[int, int], ...]) -> int:
-    """The cycle after the last of ``tiles`` zero tiles, from ``cycle`` on, has been written."""
+    """The cycle after the last of ``tiles`` zero tiles is written, starting from ``cycle``."""
     for begin, beats in served:
         free = max(0, begin - cycle)
         if tiles <= free:

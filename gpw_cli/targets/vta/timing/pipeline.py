@@ -1,17 +1,17 @@
-"""VTA's four modules at work: when every instruction starts and ends.
+"""The simulation of VTA's four modules: when each instruction starts and ends.
 
     schedule = run(work, timing)
     schedule.end.max()                 # cycles of the whole program
 
-Cycle 0 is FETCH's first read command. FETCH reads a batch, hands one instruction a cycle to the
-queues of LOAD, COMPUTE and STORE, and reads the next batch when all have found room (on a bus of
-128 bits and more when all but two have, which wait in a register). A module takes its instructions
-in order; one starts when it lies in the queue and the tokens it pops are there, and pushes when it
-ends. ``end`` is the first cycle in which the module is free again and another sees the token.
-Sources: ``core/FetchVME64.scala``, ``FetchWideVME.scala``, ``Load.scala``, ``Compute.scala``,
-``Store.scala``, ``Semaphore.scala``.
+Cycle 0 is FETCH's first read command. FETCH reads a batch, passes one instruction per cycle to the
+queues of LOAD, COMPUTE and STORE, and reads the next batch when the whole batch is in the queues
+(on a bus of at least 128 bits, when all but two instructions are; those wait in registers). A
+module runs its instructions in order. An instruction starts when it is in the queue and the tokens
+that it pops are available; it pushes its tokens when it ends. ``end`` is the first cycle in which
+the module is free again and another module sees the token. Sources: ``core/FetchVME64.scala``,
+``FetchWideVME.scala``, ``Load.scala``, ``Compute.scala``, ``Store.scala``, ``Semaphore.scala``.
 
-Events, not cycles: the cost is one event an instruction and one step a burst.
+The simulation is event-driven: one event per instruction and one step per burst.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from gpw_cli.targets.vta.timing.occupancy import (
 
 _FETCH = len(Module)
 _FETCH_QUEUED = 2  # as LOAD_QUEUED
-_START, _END = 0, 1  # an instruction may start, has ended
+_START, _END = 0, 1  # kinds of events: an instruction may start; it has ended
 _FOREVER = 1 << 60
 
 
@@ -46,7 +46,8 @@ _FOREVER = 1 << 60
 class Batch:
     """Instructions ``first`` to ``first + count - 1``, fetched from cycle ``begin`` to ``end``.
 
-    Of these cycles FETCH waited ``memory`` for the shared port and ``blocked`` for a full queue.
+    FETCH spent ``memory`` of these cycles waiting for the shared port, ``blocked`` for a full
+    queue.
     """
 
     first: int
@@ -59,11 +60,11 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Cycle in which each instruction is in its module's queue, starts, has ended: int64 [n].
+    """The cycles in which each instruction is queued, starts and has ended: int64 [n] each.
 
-    Nothing is later than the end of the first FINISH, which is where the RTL's counter stops: what
-    still runs then (FINISH waits for the tokens it pops, for nothing else) is cut off there.
-    ``read_beats``: delivered by the memory.
+    All times are cut off at the end of the first FINISH, where the RTL's counter stops. FINISH
+    waits only for the tokens that it pops, so other instructions may still be running then.
+    ``read_beats``: beats that the memory has delivered.
     """
 
     arrive: Index
@@ -74,7 +75,7 @@ class Schedule:
 
 
 def run(work: Occupancy, timing: VtaTiming) -> Schedule:
-    """Raises ProgramError for a deadlock, with the instructions that wait."""
+    """The schedule. Raises ProgramError for a deadlock, naming the instructions that wait."""
     simulation = _Simulation(work, timing)
     simulation.run()
     end = np.array(simulation.end, np.int64)
@@ -89,7 +90,7 @@ def run(work: Occupancy, timing: VtaTiming) -> Schedule:
 
 
 def _until(batch: Batch, over: int) -> Batch:
-    """What happened of a batch before the cycle ``over``."""
+    """The part of a batch before the cycle ``over``."""
     end = min(batch.end, over)
     memory = min(batch.memory, end - batch.begin)
     blocked = min(batch.blocked, end - batch.begin - memory)
@@ -105,7 +106,7 @@ class _Simulation:
         self.pops, self.pushes = _queues(work, POPS), _queues(work, PUSHES)
         self.queue = [np.flatnonzero(work.unit == unit).tolist() for unit in Module]
         self.sent = [0] * len(Module)  # instructions that FETCH has put into the queue
-        self.done = [0] * len(Module)  # of these have ended: the position of the unit's next
+        self.done = [0] * len(Module)  # instructions that have ended
         self.busy = [False] * len(Module)
         self.tokens = [0] * len(QUEUES)
         self.open: dict[int, int] = {}  # read client -> the load whose request is open
@@ -114,13 +115,13 @@ class _Simulation:
         self.batches: list[Batch] = []
         self.dispatched = 0  # instructions that have left FETCH
         self.wide = timing.bus_bytes >= INSN_BYTES
-        self.held = 2 if self.wide else 0  # instructions that may be left when FETCH reads again
-        self.batch_first, self.batch_end = 0, 0  # numbers of the batch fetched last
+        self.held = 2 if self.wide else 0  # instructions left when FETCH reads again
+        self.batch_first, self.batch_end = 0, 0  # instruction numbers of the latest batch
         self.begin = 0  # cycle of its read command
-        self.ready = 0  # cycle from which that batch can be handed over
-        self.here = 0  # instructions that lie in FETCH or have left it
-        self.slot = 0  # the earliest cycle in which FETCH hands over its next instruction
-        self.blocked: int | None = None  # the unit whose full queue FETCH waits for
+        self.ready = 0  # cycle from which that batch can be dispatched
+        self.here = 0  # instructions that FETCH has received
+        self.slot = 0  # the earliest cycle in which FETCH can dispatch the next instruction
+        self.blocked: int | None = None  # the unit whose queue is full
 
     def run(self) -> None:
         self._fetch(0)
@@ -143,7 +144,7 @@ class _Simulation:
             raise ProgramError(self._deadlock())
 
     def _fetch(self, cycle: int) -> None:
-        """Request the next batch, if instructions are left."""
+        """Requests the next batch, if instructions are left."""
         self.begin = cycle
         self.batch_first = self.batch_end
         self.batch_end = min(self.batch_first + self.timing.fetch_batch, self.count)
@@ -168,12 +169,12 @@ class _Simulation:
         return self.timing.wide_fetch_overhead if self.wide else self.timing.fetch_overhead
 
     def _beats(self) -> int:
-        """Of the batch being fetched; all of it lies in FETCH until ``ready``."""
+        """Beats of the batch that is being fetched."""
         count = self.batch_end - self.batch_first
         return -(-count * INSN_BYTES // self.timing.bus_bytes)
 
     def _dispatch(self, cycle: int) -> None:
-        """One instruction a cycle into the queues, until the batch ends or a queue is full."""
+        """Moves an instruction per cycle to the queues, until the batch ends or a queue is full."""
         self.blocked, self.slot = None, max(cycle, self.slot)
         self._read_ahead()
         while self.dispatched < self.here:
@@ -190,7 +191,7 @@ class _Simulation:
             self._read_ahead()
 
     def _read_ahead(self) -> None:
-        """Read the next batch once no more than ``held`` instructions of this one are left."""
+        """Reads the next batch once at most ``held`` instructions of this one are left."""
         arrived = self.here == self.batch_end > self.batch_first
         if not arrived or self.dispatched < self.batch_end - self.held:
             return
@@ -204,7 +205,7 @@ class _Simulation:
         self._fetch(end)
 
     def _try_start(self, cycle: int, unit: int) -> None:
-        """Start the unit's next instruction if it is idle and has all that it waits for."""
+        """Starts the unit's next instruction if the unit is idle and the tokens are available."""
         position = self.done[unit]
         if self.busy[unit] or position >= self.sent[unit]:
             return
@@ -253,7 +254,7 @@ class _Simulation:
 
 
 def _queues(work: Occupancy, flags: tuple[str, str]) -> list[tuple[int, ...]]:
-    """Which of QUEUES each instruction pops from, or pushes to, by ``flags``."""
+    """The indices in QUEUES that each instruction pops from or pushes to, by ``flags``."""
     table = [
         tuple(
             QUEUES.index(queue)

@@ -1,18 +1,18 @@
-"""How many cycles a program takes on VTA, and where they go.
+"""The cycles of a program on VTA, and where they go.
 
     report = time_program(program, load_target("vta", VtaConfig).timing)
     report.cycles, report.milliseconds, report.bound_cycles
     write_trace(report, "trace.json")                    # trace.py
 
 Equal to the RTL's cycle counter for every program that was run on it: 64-bit bus with bursts of 16
-and of 256 beats, 256-bit bus. ``vta.config.VtaTiming`` holds the numbers. Modelled: the
-occupancy of every instruction, zero padding tile by tile, the batches of FETCH and the queues it
-fills, in-order modules, the token counters, and the shared read port burst by burst with its
-priorities and its latency. The counter stops when FINISH ends, and so do ``cycles``: FINISH waits
-for the tokens that it pops, not for what other modules still do. Without FINISH ``cycles`` is the
-end of the last instruction. Read from the sources, not measured: the buses of 128 and 512 bits, and
-the older RTL, which differs in its GEMM and ALU only. Not modelled: the host before the launch, a
-write that waits for a read, banks and refresh of a real memory.
+and of 256 beats, 256-bit bus. ``vta.config.VtaTiming`` holds the numbers. The model covers the
+occupancy of every instruction, zero padding tile by tile, the batches and queues of FETCH, in-order
+modules, token counters, and the shared read port burst by burst with its priorities and latency.
+The counter stops when FINISH ends, and ``cycles`` with it: FINISH waits for the tokens that it
+pops, not for other work in flight. Without FINISH, ``cycles`` is the end of the last instruction.
+The buses of 128 and 512 bits and the older RTL, which differs in GEMM and ALU only, are modelled
+from the sources and have not been measured. Not modelled: the host before the launch, writes that
+wait for reads, banks and refresh of a real memory.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ MODULES = ("FETCH", *(module.name for module in Module))
 
 @dataclass(frozen=True)
 class ModuleTiming:
-    """Cycles of one module; they sum to the program's.
+    """The cycles of one module; they sum to the program's.
 
-    ``busy``: executing, as if alone; ``memory``: longer than that, the read port being shared;
-    ``instruction``: idle, the next one not fetched yet; ``token``: idle, waiting for a dependency
-    (FETCH: for room in a queue); ``over``: after the module's last instruction.
+    ``busy``: executing, without contention; ``memory``: the extra cycles because the read port is
+    shared; ``instruction``: idle, the next instruction has not been fetched; ``token``: idle,
+    waiting for a token (FETCH: for room in a queue); ``over``: after its last instruction.
     """
 
     busy: int
@@ -61,7 +61,7 @@ class ModuleTiming:
 class TimingReport(Timing):
     """``bound`` has COMPUTE, LOAD, STORE and the read port (PORT).
 
-    ``names`` (of layers), ``work`` and ``schedule`` hold every instruction.
+    ``names`` (of layers), ``work`` and ``schedule`` have an entry for every instruction.
     """
 
     layers: tuple[LayerTiming, ...]
@@ -72,17 +72,17 @@ class TimingReport(Timing):
 
     @property
     def gemm_uops(self) -> int:
-        """Tiles that are multiplied; resets do not count."""
+        """Micro-ops that multiply a tile; resets do not count."""
         return self.units["gemm"].count
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the single instructions, for JSON."""
+        """Everything except the individual instructions, for JSON."""
         modules = {name: asdict(module) for name, module in self.modules.items()}
         return super().to_dict() | {"modules": modules}
 
 
 def time_program(program: Program, timing: VtaTiming) -> TimingReport:
-    """Raises ProgramError for what no VTA executes and for a deadlock, naming the instruction."""
+    """Raises ProgramError for an illegal instruction or a deadlock, naming the instruction."""
     work = occupancy_of(program, timing)
     schedule = run(work, timing)
     cycles = int(schedule.end.max(initial=0))
@@ -104,7 +104,7 @@ def time_program(program: Program, timing: VtaTiming) -> TimingReport:
 
 
 def _units(program: Program, work: Occupancy, cycles: int) -> dict[str, UnitWork]:
-    """The array takes one micro-op a cycle at best: in all, the network's weights, what helps them.
+    """The GEMM core's micro-ops, at most one per cycle: all, the network's weights, and helpers.
 
     Helpers bring a bias, a shortcut or a pooled tensor into the accumulators.
     """
@@ -121,7 +121,7 @@ def _module(work: Occupancy, schedule: Schedule, unit: int, cycles: int) -> Modu
     arrive, start, end = schedule.arrive[mine], schedule.start[mine], schedule.end[mine]
     free = np.concatenate([[0], end])[:-1]
     took = end - start
-    busy = np.minimum(took, work.cycles[mine])  # a busy port can spare a load the read latency
+    busy = np.minimum(took, work.cycles[mine])  # on a busy port a load may skip the read latency
     fetched = np.maximum(free, arrive)
     return ModuleTiming(
         busy=int(busy.sum()),

@@ -1,12 +1,12 @@
-"""Where the cycles of a program went, by what each pass over the accumulators is for.
+"""The cycles of a program by what each pass over the accumulators is for.
 
     by_role(program, work, schedule)           # {"tile": 120_832, "first_layer": 6_312, ...}
     weight_uops(program, work)                 # micro-ops that multiply weights of the network
 
-A cycle is called by what COMPUTE does in it: ``first_layer`` for every pass of the layer that reads
-the picture, else what the instruction is for (``isa.program.ROLES``); while COMPUTE neither
-multiplies nor calculates, ``load`` or ``store`` if one of them runs, ``stall`` if none does. The
-values sum to the program's cycles.
+A cycle belongs to what COMPUTE does in it: ``first_layer`` for every GEMM and ALU instruction of
+the layer that reads the image, else the role of the instruction (``isa.program.ROLES``). While
+COMPUTE runs neither, it is ``load`` or ``store`` if one of them runs, else ``stall``. The values
+sum to the program's cycles.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gpw_cli.targets.vta.isa.program import ROLES, Program
 from gpw_cli.targets.vta.timing.occupancy import ALU, GEMM, OUT, SYNC, UOP, Occupancy
 from gpw_cli.targets.vta.timing.pipeline import Schedule
 
-#: What a cycle is called.
+#: The categories of cycles.
 CYCLES = (*ROLES, "first_layer", "load", "store", "stall")
 _ALU = {AluOp.SHR: "shift", AluOp.MUL: "shift", AluOp.ADD: "bias"}
 
 
 def by_role(program: Program, work: Occupancy, schedule: Schedule) -> dict[str, int]:
-    """Cycles by CYCLES."""
+    """The number of cycles in each category of CYCLES."""
     events = np.unique(np.concatenate([[0], schedule.start, schedule.end]))
     times, lengths = events[:-1], np.diff(events)
     load, compute, store = (running(work, schedule, unit, times) for unit in Module)
@@ -44,12 +44,12 @@ def by_role(program: Program, work: Occupancy, schedule: Schedule) -> dict[str, 
 
 
 def weight_uops(program: Program, work: Occupancy) -> int:
-    """GEMM micro-ops that multiply the network's weights, not a bias, a shortcut or a pool."""
+    """GEMM micro-ops that multiply the network's weights, not a bias, shortcut or pool."""
     return int(work.macs[[name == "tile" for name in roles(program)]].sum())
 
 
 def roles(program: Program) -> list[str]:
-    """What each instruction is for; by its operation where the program does not say."""
+    """The role of each instruction, guessed from its operation where the program does not say."""
     if program.roles:
         return list(program.roles)
     columns = decode_columns(program.spec, program.insn)
@@ -62,7 +62,7 @@ def roles(program: Program) -> list[str]:
 
 
 def _numbers(program: Program) -> Index:
-    """The place in CYCLES of each instruction's arithmetic."""
+    """The category of each instruction, as an index of CYCLES."""
     found = np.array([CYCLES.index(name) for name in roles(program)], np.int64)
     filled = [layer for layer in program.layers if layer.end > layer.begin]
     for layer in filled:
@@ -72,7 +72,7 @@ def _numbers(program: Program) -> Index:
 
 
 def running(work: Occupancy, schedule: Schedule, unit: int, times: Index) -> NDArray[np.int64]:
-    """The instruction that ``unit`` executes at each of ``times``, -1 for none."""
+    """The instruction that ``unit`` executes at each of ``times``; -1: none."""
     mine = np.flatnonzero(work.unit == unit)
     if not len(mine):
         return np.full(len(times), -1)

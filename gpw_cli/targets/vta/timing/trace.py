@@ -2,7 +2,7 @@
 
 write_trace(time_program(program, timing), "trace.json")
 
-One thread a module, one for the layers; one microsecond of the trace is one cycle.
+One thread per module and one for the layers; a microsecond of the trace is one cycle.
 Format: the Trace Event Format, complete events ("ph": "X").
 """
 
@@ -21,7 +21,7 @@ Event = dict[str, Any]
 
 
 def write_trace(report: TimingReport, path: str | Path) -> None:
-    """Write the trace as JSON to ``path``; OSError if that cannot be written."""
+    """Writes the trace as JSON to ``path``. Raises OSError if that fails."""
     events = [*_names(), *_layers(report), *_batches(report), *_instructions(report)]
     text = json.dumps({"displayTimeUnit": "ns", "traceEvents": events})
     Path(path).write_text(text + "\n", encoding="utf-8")

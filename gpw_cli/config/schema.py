@@ -1,9 +1,9 @@
-"""The typed configuration: what ``conf/`` fills in and every stage receives, frozen.
+"""The typed, frozen configuration, filled from ``conf/`` and passed to all stages.
 
     config = compose(["sparsity=0.7", "model=resnet56"])     # gpw_cli/config/compose.py
     config.pruning.sparsity                                  # 0.7
 
-A stage's cache key holds only its own part (gpw_cli/stages); ``runtime`` is in none.
+The key of a stage has only the stage's own part (gpw_cli/stages); ``runtime`` is in no key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gpw_cli.tracking.registry import TrackerName
 
 
 class Device(StrEnum):
-    """Where training and evaluation compute; ``auto`` prefers a GPU."""
+    """The device of training and evaluation; ``auto`` prefers a GPU."""
 
     auto = "auto"
     cpu = "cpu"
@@ -37,7 +37,7 @@ class ModelConfig:
     name: str = "resnet20"  # `gpw ls` lists the networks
     shortcut: str = "A"  # CIFAR ResNets: A (zero padding) or B (1x1 convolution)
     widths: list[int] = field(default_factory=list)  # CIFAR ResNets: of the 3 stages; []: published
-    args: dict[str, Any] = field(default_factory=dict)  # of a network of one's own (FILE.py:NAME)
+    args: dict[str, Any] = field(default_factory=dict)  # of the user's own network (FILE.py:NAME)
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class DataConfig:
     """The pictures. ``root`` is only where they lie; keys hold what ``data/identity.py`` says."""
 
     name: str = "cifar10"  # `gpw ls` lists the data sets
-    root: str | None = None  # where the images lie, outside of runtime.root
-    size: int = 0  # height and width in pixels; 0: what the network takes
-    channels: int = 0  # 1 or 3; 0: what the network takes
-    # training pictures held out to choose recipes and knobs with: they stand in for the test
-    # pictures, which are then never looked at
+    root: str | None = None  # the folder of the images, outside runtime.root
+    size: int = 0  # height and width in pixels; 0: those of the network
+    channels: int = 0  # 1 or 3; 0: those of the network
+    # training images held out to choose recipes and settings; they replace the test images, which
+    # are then not used
     validation: int = 0
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """A teacher whose logits the network also learns (Hinton et al. 2015).
+    """Knowledge distillation (Hinton et al. 2015).
 
     loss = (1 - weight) * cross entropy + weight * temperature^2 * KL(teacher || network), both
     softened by ``temperature``. ``teacher``: none; dense (finetune: the network before pruning);
@@ -63,14 +63,14 @@ class DistillConfig:
     """
 
     teacher: str = "none"  # none, dense, a network with shipped weights, or a file
-    model: str = ""  # network of a teacher file; empty: the one that is trained
-    temperature: float = 4.0  # both logits are divided by it
+    model: str = ""  # network of a teacher file; empty: the network in training
+    temperature: float = 4.0  # divides the logits of both networks
     weight: float = 0.9  # share of the teacher in the loss
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """``source``: auto (bundled where shipped, else scratch), bundled, scratch, or a file."""
+    """``source``: auto (bundled if available, else scratch), bundled, scratch, or a file."""
 
     source: str = "auto"  # auto, bundled, scratch, or the path of a checkpoint
     train: Recipe = field(default_factory=Recipe)
@@ -79,38 +79,38 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class PruningConfig:
-    """Which weights go. ``tile_out`` and ``tile_in`` 0 take the target's GEMM tile.
+    """Which weights are removed. ``tile_out``, ``tile_in``: 0 means the GEMM tile of the target.
 
-    ``budget`` (cycles of one run on the target) or ``budget_ms``: scope ``cycles`` only, in place
-    of ``sparsity``. ``branches``: modules whose residual branches stay, the others go; empty: the
-    budget decides.
+    ``budget`` (cycles of a run on the target) or ``budget_ms``: for scope ``cycles``, instead of
+    ``sparsity``. ``branches``: modules that keep their residual branches, the others lose them;
+    empty: the budget decides.
     """
 
-    scheme: Scheme = Scheme.gpw  # what one group is
-    sparsity: float = 0.5  # share of the groups that go, 0 to below 1
-    scope: Scope = Scope.layer  # the sets that lose the same share, or a budget of cycles
-    criterion: Criterion = Criterion.l1  # what scores a group
+    scheme: Scheme = Scheme.gpw  # the shape of a group
+    sparsity: float = 0.5  # share of removed groups, 0 to below 1
+    scope: Scope = Scope.layer  # the sets with the same sparsity, or a budget of cycles
+    criterion: Criterion = Criterion.l1  # the score of a group
     rounding: CountRounding = CountRounding.nearest  # of sparsity times the number of groups
     include_first: bool = False  # also prune the first convolution
     include_last: bool = False  # also prune the classifier
     tile_out: int = 0  # output channels of a group; 0: those of the target's tile
     tile_in: int = 0  # input channels of a group; 0: those of the target's tile
-    # an output channel whose weights are all gone keeps its batch norm's scale and shift (or its
-    # bias): it still sends a constant. Results from before this setting existed have true.
+    # an output channel without weights keeps the scale and shift of its batch norm, or its bias,
+    # and so a constant output. Results from before this setting existed have true.
     keep_shift: bool = False
-    permute: bool = False  # channels change places first, so that groups keep more
+    permute: bool = False  # permute channels first, so that groups retain more
     budget: int = 0  # scope cycles: cycles of one run on the target
-    budget_ms: float = 0.0  # the same in milliseconds at the target's clock
-    # modules whose residual branches stay, the others go; []: the budget decides
+    budget_ms: float = 0.0  # in milliseconds at the clock of the target
+    # modules that keep their residual branches; []: the budget decides
     branches: list[str] = field(default_factory=list)
-    # share of a budget that is left free: with the scales of the fine-tuned network a shortcut may
-    # need a shift more, which is a pass
+    # share of the budget left free, because with the scales of the fine-tuned network a shortcut
+    # may need another shift, which is a pass
     margin: float = 0.015
-    gradient_batches: int = 50  # taylor: batches of 128 training pictures
+    gradient_batches: int = 50  # taylor: batches of 128 training images
 
     @property
     def exact_sparsity(self) -> Decimal:
-        """The decimal that was written: 0.7 as a float is a little less."""
+        """The decimal as written, since 0.7 as a float is slightly less."""
         return Decimal(repr(self.sparsity))
 
 
@@ -118,12 +118,12 @@ class PruningConfig:
 class GradualConfig:
     """Pruning in ``steps`` over the first ``epochs`` of fine-tuning (Zhu and Gupta 2017).
 
-    The share that is removed rises by the cubic schedule; at each step the masks are chosen again,
-    and a group may grow back. 0 steps: all at once, before fine-tuning.
+    The sparsity follows the cubic schedule. Each step chooses new masks, and removed groups may
+    return. 0 steps: all at once, before fine-tuning.
     """
 
     steps: int = 0  # 0: all at once, before fine-tuning
-    epochs: int = 0  # of fine-tuning, over which the steps are spread
+    epochs: int = 0  # of fine-tuning, in which the steps are taken
 
 
 @dataclass(frozen=True)
@@ -159,39 +159,39 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class SimulateConfig:
-    """How much to simulate. ``images``: test pictures run through the encoded program; 0: all."""
+    """The simulation. ``images``: number of test images; 0: all."""
 
     images: int = 0  # test images to run; 0: all
 
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """What ``gpw sweep +experiment=NAME`` runs (``conf/experiment``); in no cache key.
+    """The sweep of ``+experiment=NAME`` (``conf/experiment``); not in keys.
 
     ``grids``: override -> values, written as on the command line and quoted ("0.5:0.9", "0,1,2");
-    the sweep is the points of all of them, in order.
+    the sweep has the points of all grids, in order.
     """
 
-    name: str = ""  # folder below results; empty: named by its content
+    name: str = ""  # folder below results; empty: from a digest
     until: str = "simulate"  # the last stage of every point
     grids: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """How and where to compute; changes no result's identity."""
+    """How and where to compute; not in keys."""
 
     device: Device = Device.auto  # auto prefers a GPU
-    threads: int = 0  # CPU threads of one process; 0: the cores divided by the jobs
+    threads: int = 0  # CPU threads of a process; 0: cores divided by jobs
     root: str = ".gpw"  # the artifact store and fetched data
-    results: str = "results"  # where sweeps leave their folders
+    results: str = "results"  # the folders of sweeps
     trackers: list[TrackerName] = field(default_factory=list)
     tracking: str | None = None  # where trackers write: a folder, or an MLflow address; null: root
 
 
 @dataclass(frozen=True)
 class Config:
-    """The whole tree."""
+    """The whole configuration."""
 
     seed: int = 0  # of initialisation, order and augmentation
     model: ModelConfig = field(default_factory=ModelConfig)

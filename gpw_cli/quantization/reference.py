@@ -4,9 +4,9 @@
     logits = run(graph, x)                                                # int32 [N, classes]
     logits = split_logits(graph, pictures.test)                           # of a whole split
 
-Inside, tensors are int8 [N, H, W, C]: a convolution is a gather of whole pixels and one exact
+Internally, tensors are int8 [N, H, W, C]. A convolution gathers whole pixels and computes one exact
 matrix product (gpw_cli/quantization/matmul.py). Pixels of up to 16 bytes are moved as one number,
-which is five times as fast as byte by byte; channels are padded with zeros for it.
+five times as fast as byte by byte; channels are padded with zeros to make this possible.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from gpw_cli.graph.integer import Int8, Int32, IntGraph, IntNode, Rescale, Shift
 from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.quantization.matmul import int8_matmul
 
-BATCH = 32  # pictures at once: a layer's windows and accumulators stay in the second-level cache
-# bytes of a pixel -> the type that moves that many
+BATCH = 32  # images at once, so that windows and accumulators of a layer stay in the L2 cache
+# bytes of a pixel -> type that moves them
 WIDE = {
     1: torch.int8,
     2: torch.int16,
@@ -37,7 +37,7 @@ WIDE = {
     8: torch.int64,
     16: torch.complex128,
 }
-INPUT = ""  # the quantized pictures as they are given; no node is called so
+INPUT = ""  # name of the quantized input images; no node has it
 STORED = {8: torch.int8, 16: torch.int16, 32: torch.int32}
 
 
@@ -51,7 +51,7 @@ def quantize_input(graph: IntGraph, x: Tensor | NDArray[np.float32]) -> Int8:
 
 
 def run(graph: IntGraph, x: Int8) -> Int32:
-    """Logits int32 [N, classes] of quantized pictures int8 [N, C, H, W]."""
+    """Logits int32 [N, classes] of quantized images int8 [N, C, H, W]."""
     steps = _steps(graph)
     batches = [x[i : i + BATCH] for i in range(0, len(x), BATCH)]
     parts = [_execute(steps, batch)[graph.output] for batch in batches]
@@ -60,13 +60,13 @@ def run(graph: IntGraph, x: Int8) -> Int32:
 
 
 def run_all(graph: IntGraph, x: Int8) -> dict[str, NDArray[np.signedinteger]]:
-    """Every tensor by name, [N, C, H, W], int8 but for the output (int8, int16 or int32)."""
+    """All tensors [N, C, H, W] by name: int8, the output int8, int16 or int32."""
     tensors = _execute(_steps(graph), x, keep=True)
     return {name: _channels_first(value).contiguous().numpy() for name, value in tensors.items()}
 
 
 def split_logits(graph: IntGraph, split: Split, batch: int = 512) -> Int32:
-    """Logits int32 [N, classes] of every image of ``split``, in its order."""
+    """Logits int32 [N, classes] of all images, in the order of ``split``."""
     found = []
     for pixels in torch.split(split.images, batch):
         found.append(run(graph, quantize_input(graph, normalise(pixels, graph.mean, graph.std))))
@@ -74,18 +74,18 @@ def split_logits(graph: IntGraph, split: Split, batch: int = 512) -> Int32:
 
 
 def share_right(logits: NDArray[np.number], split: Split) -> float:
-    """Share of ``split`` whose first largest logit is the label, in 0..1."""
+    """Top-1 accuracy over ``split`` in 0..1; of equal logits the first counts."""
     return float((logits.argmax(1) == split.labels.numpy()).mean())
 
 
 def accuracy(graph: IntGraph, split: Split, batch: int = 512) -> float:
-    """``share_right`` of the graph's own logits."""
+    """``share_right`` of the logits of ``graph``."""
     return share_right(split_logits(graph, split, batch), split)
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """A node with what it computes from the tensors so far, and those that nobody needs later."""
+    """A node with its function of the tensors so far, and the tensors not needed afterwards."""
 
     node: IntNode
     compute: Callable[[dict[str, Tensor]], Tensor]
@@ -107,7 +107,7 @@ def _compute(node: IntNode) -> Callable[[dict[str, Tensor]], Tensor]:
 
 
 def _execute(steps: Sequence[_Step], x: Int8, keep: bool = False) -> dict[str, Tensor]:
-    """Tensors [N, H, W, C] by name: all of them, or those still needed at the end."""
+    """Tensors [N, H, W, C] by name: all with ``keep``, else those still needed at the end."""
     tensors: dict[str, Tensor] = {INPUT: torch.from_numpy(np.require(x, np.int8, ["C", "W"]))}
     for step in steps:
         tensors[step.node.name] = step.compute(tensors)
@@ -123,10 +123,10 @@ def _input(node: integer.IntInput, tensors: dict[str, Tensor]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Kernel:
-    """The weights of a convolution as its matrix product takes them.
+    """The weights of a convolution for its matrix product.
 
-    ``matrix``: int8 [KH*KW*channels, O]; ``channels``: the input's with those that pad a pixel;
-    ``bound``: no partial sum is larger.
+    ``matrix``: int8 [KH*KW*channels, O]; ``channels``: of the input, with padding; ``bound``: on
+    the magnitude of partial sums.
     """
 
     matrix: Tensor
@@ -154,7 +154,7 @@ def _conv(node: integer.IntConv, kernel: _Kernel, tensors: dict[str, Tensor]) ->
 
 
 def _accumulate(node: integer.IntConv, kernel: _Kernel, x: Tensor) -> Tensor:
-    """int32 [N, OH, OW, O]: the convolution without bias."""
+    """The convolution without bias: int32 [N, OH, OW, O]."""
     if kernel.channels > x.shape[3]:
         x = F.pad(x, (0, kernel.channels - x.shape[3]))
     columns = _columns(x, (node.weight.shape[2], node.weight.shape[3]), node.stride, node.padding)

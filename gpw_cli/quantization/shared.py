@@ -1,14 +1,13 @@
-"""A network whose layers share a few weight values, which can be trained (Deep Compression).
+"""A network whose weights share a few trainable values per layer (Deep Compression).
 
     network = SharedNetwork(graph, bits=4)      # graph from quantization's ``prepare``
-    logits = network(x)                         # float32, weights read from 16 values a layer
-    network.graph()                             # the float graph with the values as they are now
+    logits = network(x)                         # float32, 16 values per layer
+    network.graph()                             # the float graph with the current values
 
-The gradients of all weights that share a value are summed (papers/002; Han et al., ICLR 2016) and
-divided by their number: a step moves each weight as far as ordinary training would on average, so
-a learning rate means the same whatever is shared. Which value a weight has is decided once, by
-``share``. Value 0 is zero and is not trained, so what a mask removed stays exactly zero. Biases are
-not shared; they train along.
+The gradient of a value is the mean over the weights that share it: the sum of papers/002 (Han et
+al., ICLR 2016) divided by their number, so that a learning rate has the same effect however many
+weights share a value. ``share`` assigns values to weights once. Value 0 is zero and is not trained,
+so masked weights stay exactly zero. Biases are trained but not shared.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from gpw_cli.graph.parameters import with_parameters
 
 
 class SharedNetwork(nn.Module):
-    """``graph`` with 2^bits values a convolution or linear layer, zero among them.
+    """``graph`` with 2^bits values, including zero, per convolution or linear layer.
 
-    Of the layer ``fc``: ``fc_values`` float32 [2^bits - 1], ``fc_bias`` float32 [O], and the buffer
+    For the layer ``fc``: ``fc_values`` float32 [2^bits - 1], ``fc_bias`` float32 [O], and the buffer
     ``fc_codes`` uint8 of the weight's shape.
     """
 
@@ -49,7 +48,7 @@ class SharedNetwork(nn.Module):
         return logits_of(self._graph, x, self._own)
 
     def graph(self) -> Graph:
-        """The float graph with the weights and biases as they are now."""
+        """The float graph with the current weights and biases."""
         arrays: dict[str, np.ndarray] = {}
         with torch.no_grad():
             for node in self._layers:
@@ -68,7 +67,7 @@ class SharedNetwork(nn.Module):
 
 
 class _Mean:
-    """A gradient hook: the sum over the weights of a value becomes their mean."""
+    """A gradient hook that turns the sum over the weights of a value into the mean."""
 
     def __init__(self, weights: np.ndarray) -> None:
         self.weights = torch.from_numpy(weights).clamp(min=1).float()

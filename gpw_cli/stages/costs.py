@@ -1,10 +1,10 @@
-"""What a mask costs on the target: the network with it, quantized, compiled and timed.
+"""The cost of a mask on the target: quantize, compile and time the masked network.
 
     costs = NetworkCosts(graph, calibration, config)        # graph: traced, batch norm not folded
     graph, timing = costs.compiled({"layer1.0.conv1.weight": mask})
 
-Ranges come from a few training pictures through the masked network: good enough for the cycles,
-which depend on the weights' zeros and, by at most a pass or two, on the shifts.
+Ranges are calibrated on a few training images. This is accurate enough for cycles, which depend on
+the zeros of the weights and, by at most a pass or two, on the shifts.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ if TYPE_CHECKING:
     from gpw_cli.targets.base import Timing
 
 
-CALIBRATION = 64  # training pictures
+CALIBRATION = 64  # training images
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkCosts:
-    """``calibration``: normalised training pictures [N, C, H, W]."""
+    """``calibration``: normalised training images [N, C, H, W]."""
 
     graph: Graph
     calibration: Tensor
     config: Config
 
     def compiled(self, masks: Mapping[str, Bools]) -> tuple[Graph, Timing]:
-        """What is left without the weights outside ``masks`` (parameter name -> bools), timed."""
+        """The simplified network under ``masks`` (parameter name -> bools), and its timing."""
         kept = masked(self.graph, masks, self.config.pruning.keep_shift)
         timing = npu_of(self.config.target).compile(self._quantized(kept)).time()
         return remove_dead(fold(kept)), timing
 
     def integers(self, masks: Mapping[str, Bools]) -> IntGraph:
-        """The fused integer network without the weights outside ``masks``."""
+        """The fused integer network with ``masks`` applied."""
         return self._quantized(masked(self.graph, masks, self.config.pruning.keep_shift))
 
     def _quantized(self, graph: Graph) -> IntGraph:
@@ -71,7 +71,7 @@ class NetworkCosts:
     def problem(
         self, layers: Sequence[Candidate], branches: Sequence[tuple[str, ...]], limit: int
     ) -> Problem:
-        """The knapsack over ``layers``; ``branches``: names of the convolutions of each."""
+        """The knapsack problem over ``layers``; ``branches``: the convolutions of each branch."""
         tile = npu_of(self.config.target).tile
         index = {layer.name.removesuffix(".weight"): n for n, layer in enumerate(layers)}
         branches = [branch for branch in branches if all(name in index for name in branch)]
@@ -99,7 +99,7 @@ class NetworkCosts:
         )
 
     def _gone(self, branches: Sequence[tuple[str, ...]]) -> frozenset[int] | None:
-        """The branches that ``pruning.branches`` does not name; None where it names none."""
+        """The branches that ``pruning.branches`` does not name; None if it is empty."""
         stay = self.config.pruning.branches
         if not stay:
             return None
@@ -120,8 +120,8 @@ def _inside(branch: tuple[str, ...], module: str) -> bool:
 
 
 def _live(layer: Candidate, weight: Float | None) -> Bools:
-    """The groups of which the simplified network still has a weight (None: it lacks the layer)."""
-    if weight is None or not weight.any():  # a layer without weights may have taken another shape
+    """The groups with a weight in the simplified network (None: it has no such layer)."""
+    if weight is None or not weight.any():  # a layer without weights may have another shape
         return np.zeros(layer.layout.grid, np.bool_)
     return np.asarray(layer.layout.collect(weight.reshape(layer.layout.shape)).any(0), np.bool_)
 
@@ -129,10 +129,10 @@ def _live(layer: Candidate, weight: Float | None) -> Bools:
 def within_budget(
     job: Job, model: nn.Module, layers: Sequence[Candidate], share: float = 1.0
 ) -> tuple[PruneResult, dict[str, Any]]:
-    """The masks under ``pruning.budget``, and the cycles that the compiler gives them.
+    """The masks within ``pruning.budget``, and their compiled cycles.
 
-    share: of the cycles above the budget that go.
-    Raises UsageError, with the smallest budget that is possible, for one that cannot be met.
+    share: the share to remove of the cycles above the budget.
+    Raises UsageError, with the smallest possible budget, for a budget that cannot be met.
     """
     config, pictures = job.config, job.services.pictures(job.config)
     graph = trace(model, picture_of(job), pictures.mean, pictures.std)
@@ -170,15 +170,15 @@ def dense_cycles(job: Job) -> int | None:
 
 
 def budget_cycles(config: Config, timing: Timing) -> int:
-    """``pruning.budget``, or what ``pruning.budget_ms`` is at the clock of ``timing``."""
+    """``pruning.budget``, or ``pruning.budget_ms`` in cycles at the clock of ``timing``."""
     return config.pruning.budget or int(config.pruning.budget_ms * 1e3 * timing.clock_mhz)
 
 
 def masked(graph: Graph, masks: Mapping[str, Bools], keep_shift: bool) -> Graph:
     """``graph`` with the weights outside ``masks`` zero.
 
-    Unless ``keep_shift``, an output channel whose weights are all gone loses its bias, and its
-    batch norm's scale and shift, too.
+    Unless ``keep_shift``, an output channel without weights also loses its bias and the scale and
+    shift of its batch norm.
     """
     gone: dict[str, Bools] = {}
     nodes: list[Node] = []

@@ -31,7 +31,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer, dense and pruned; 0 where a network has no such layer."""
+    """One layer, dense and pruned; 0 if a network has no such layer."""
 
     name: str
     cycles: int
@@ -114,7 +114,7 @@ def _sum(moved: Mapping[str, int]) -> int:
 
 
 def _layers(dense: Timing | None, pruned: Timing | None) -> tuple[Layer, ...]:
-    """In the order of the dense network; what only the pruned one has as a layer comes last."""
+    """In the order of the dense network; layers of the pruned network alone come last."""
     before, after = (
         {layer.name: layer for layer in timing.layers} if timing is not None else {}
         for timing in (dense, pruned)
@@ -126,5 +126,5 @@ def _layers(dense: Timing | None, pruned: Timing | None) -> tuple[Layer, ...]:
 
 
 def _spent(layer: LayerCycles | None) -> tuple[int, int]:
-    """(cycles, DRAM bytes); none where the layer is gone."""
+    """(cycles, DRAM bytes); zeros for a removed layer."""
     return (0, 0) if layer is None else (layer.cycles, _sum(layer.dram_bytes))

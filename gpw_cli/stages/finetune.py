@@ -1,4 +1,4 @@
-"""finetune: training with the mask held on weights, gradients and momenta."""
+"""finetune: training with masked weights, gradients and momenta."""
 
 from __future__ import annotations
 

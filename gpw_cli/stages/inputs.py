@@ -1,6 +1,6 @@
-"""What each stage's cache key is made from: its own sub-configuration, nothing of ``runtime``.
+"""The inputs of each stage's key: its part of the configuration, without ``runtime``.
 
-Imports no torch: keys of a whole sweep are computed in milliseconds.
+Imports no torch, so that the keys of a sweep take milliseconds.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ SOURCES = (
 
 
 def picture_shape(config: Config) -> tuple[int, int]:
-    """(channels, size in pixels) of the pictures: what the data group says, else the network's."""
-    if is_own(config.model.name):  # code does not say what it takes
+    """(channels, size in pixels) of the images, from the data group, else from the network."""
+    if is_own(config.model.name):  # code has no fixed input
         channels, size = native_shape(config.data.name)
     else:
         channels, size = model_input(config.model.name)
@@ -48,7 +48,7 @@ def picture_shape(config: Config) -> tuple[int, int]:
 
 
 def pretrain(config: Config) -> Mapping[str, Any]:
-    """Network, pictures, and either a recipe with its seed or the checksum of given weights."""
+    """Network, data set, and either recipe and seed or the checksum of given weights."""
     channels, size = picture_shape(config)
     root = Path(config.data.root) if config.data.root else None
     data = data_identity(config.data.name, root, size, channels)
@@ -58,7 +58,7 @@ def pretrain(config: Config) -> Mapping[str, Any]:
 
 
 def model_identity(config: Config) -> dict[str, Any]:
-    """The network; one of the user's own by the content of its file, wherever that lies."""
+    """The network; the user's own network by the content of its file, without its path."""
     plain = _without(config.model, ModelConfig, "widths", "args")
     if is_own(config.model.name):
         return {**plain, "name": own_identity(config.model.name)}
@@ -68,9 +68,9 @@ def model_identity(config: Config) -> dict[str, Any]:
 
 
 def _without(value: Any, kind: type[Any], *later: str) -> dict[str, Any]:
-    """``value`` as plain data, less what of ``later`` is at its default.
+    """``value`` as plain data, without the settings of ``later`` that have their default.
 
-    A setting that came later is left out at its default, so that older keys stay valid.
+    Settings that were added later are left out at their default, so that older keys stay valid.
     """
     plain: dict[str, Any] = to_plain(value)
     usual: dict[str, Any] = to_plain(kind())
@@ -104,12 +104,12 @@ def _checksum(file: Path) -> str:
 
 
 def weights_file(config: Config) -> Path | None:
-    """The file that the pre-trained weights come from; None: train from scratch."""
+    """The file of the pre-trained weights; None: train from scratch."""
     source = config.pretrain.source
     if source == "scratch":
         return None
     if source == "auto" and config.data.validation:
-        return None  # the shipped weights have seen the pictures that are held out
+        return None  # the shipped weights were trained on the held-out images
     if is_named(source):
         return weights_path(Path(config.runtime.root), config.model.name, source)
     if source in ("auto", "bundled"):
@@ -130,13 +130,13 @@ def weights_file(config: Config) -> Path | None:
 
 
 def pruning_tile(config: Config) -> tuple[int, int]:
-    """(B_out, B_in) in weights: what the pruning group says, else the target's GEMM tile."""
+    """(B_out, B_in) in weights, from the pruning group, else the GEMM tile of the target."""
     tile_out, tile_in = npu_of(config.target).tile
     return config.pruning.tile_out or tile_out, config.pruning.tile_in or tile_in
 
 
 def prune(config: Config) -> Mapping[str, Any]:
-    """The whole pruning group with the tile made concrete; a budget has no sparsity."""
+    """The pruning group with its tile resolved; a budget replaces the sparsity."""
     tile_out, tile_in = pruning_tile(config)
     pruning = config.pruning
     later = ("rounding", "budget", "budget_ms", "branches", "gradient_batches", "margin", "permute")
@@ -147,7 +147,7 @@ def prune(config: Config) -> Mapping[str, Any]:
         plain["plugins"] = {name: origin for name, origin in plugged.items() if origin}
     if pruning.keep_shift:  # the behaviour from before the setting existed
         del plain["keep_shift"]
-    if pruning.scope is Scope.cycles:  # the mask depends on what the target charges for it
+    if pruning.scope is Scope.cycles:  # the mask depends on the cycles of the target
         del plain["sparsity"]
         plain |= {
             "margin": pruning.margin,
@@ -158,7 +158,7 @@ def prune(config: Config) -> Mapping[str, Any]:
 
 
 def finetune(config: Config) -> Mapping[str, Any]:
-    """The recipe and the seed, and what else fine-tuning was asked to do."""
+    """The recipe, the seed, and further settings of fine-tuning."""
     own = config.finetune
     rewound: dict[str, Any] = {"train": to_plain(own.train)}
     if own.rewind:
@@ -167,14 +167,14 @@ def finetune(config: Config) -> Mapping[str, Any]:
         rewound["quantizer"] = {**quantize(config), **fuse(config)}
     gradual = {"gradual": to_plain(own.gradual)} if own.gradual.steps else {}
     shared = {}
-    if own.shared.bits:  # the weights are shared after they have been equalised
+    if own.shared.bits:  # weights are equalised before they are shared
         shared = {"shared": {**to_plain(own.shared), "equalise": config.quantizer.equalise}}
     distilled = distillation(config, own.distill)
     return {**rewound, "seed": config.seed, **gradual, **shared, **distilled}
 
 
 def distillation(config: Config, distill: DistillConfig) -> Mapping[str, Any]:
-    """Teacher (by the content of its file), temperature and weight; nothing without a teacher."""
+    """Teacher (by the content of its file), temperature and weight; empty without a teacher."""
     if distill.teacher == "none":
         return {}
     teacher: Any = "dense"
@@ -189,7 +189,7 @@ def distillation(config: Config, distill: DistillConfig) -> Mapping[str, Any]:
 
 
 def teacher_file(config: Config, distill: DistillConfig) -> tuple[str, Path]:
-    """(network, file of weights) that ``distill.teacher`` names: shipped weights, or a file."""
+    """(network, weights file) of ``distill.teacher``: shipped weights, or a file."""
     name = distill.teacher
     shipped = bundled_weights(name, config.model.shortcut, config.data.name)
     if shipped is not None:
@@ -198,7 +198,7 @@ def teacher_file(config: Config, distill: DistillConfig) -> tuple[str, Path]:
 
 
 def quantize(config: Config) -> Mapping[str, Any]:
-    """The whole quantizer but its name: two presets of the same knobs are the same."""
+    """The quantizer without its name, so that presets with equal settings are the same."""
     plain: dict[str, Any] = to_plain(config.quantizer)
     del plain["name"], plain["fusion"], plain["headroom"]
     if not config.quantizer.multiplier_bits:
@@ -207,19 +207,19 @@ def quantize(config: Config) -> Mapping[str, Any]:
 
 
 def fuse(config: Config) -> Mapping[str, Any]:
-    """What is fused, and the headroom where there is some."""
+    """The fusion, and the headroom if there is any."""
     headroom = config.quantizer.headroom
     fused = {"fusion": config.quantizer.fusion.value}
     return {**fused, "headroom": headroom} if headroom else fused
 
 
 def simulate(config: Config) -> Mapping[str, Any]:
-    """The NPU, and how many images run through the program."""
+    """The NPU, and the number of simulated images."""
     return {**npu_identity(config), "images": config.simulate.images}
 
 
 def npu_identity(config: Config) -> Mapping[str, Any]:
-    """The NPU's own identity and its family; that of VTA, the first one, is left out, so that keys
+    """Identity and family of the NPU. The family is left out for VTA, the first one, so that keys
     from before there were families stay valid.
     """
     family = {} if config.target.family == "vta" else {"family": config.target.family}

@@ -1,4 +1,4 @@
-"""What the integer stages share: the float graph of the trained network, and its measurement."""
+"""Shared by the integer stages: the float graph of the trained network, and accuracy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BATCH = 256
 
 
 def float_graph(job: Job) -> Graph:
-    """The fine-tuned (or, dense, the pre-trained) network as a graph ready to be quantized."""
+    """The fine-tuned or, if dense, pre-trained network as a graph to quantize."""
     source = job.upstream.get("finetune", job.upstream["pretrain"])
     model, _ = load_network(source, job.config)
     trained = source.file(TRAINED)
@@ -47,15 +47,15 @@ def float_graph(job: Job) -> Graph:
 
 
 def packs(config: Config) -> bool:
-    """Whether channels that pruning removed leave the tensors: scheme ``channel`` does."""
+    """Whether removed channels are removed from the tensors too, as for scheme ``channel``."""
     return config.pruning.scheme is Scheme.channel and not config.pruning.keep_shift
 
 
 def prepared(job: Job, model: nn.Module, *, equalise: bool, packed: bool = False) -> Graph:
-    """``model`` traced, folded and, where the quantizer says so and ``equalise``, equalised.
+    """``model`` traced and folded, and equalised if the quantizer and ``equalise`` say so.
 
-    What is dead is taken out, unless ``pruning.keep_shift`` asks for the network as it was before
-    that pass existed: a constant channel gone would change other scales, hence roundings.
+    Dead nodes are removed unless ``pruning.keep_shift`` asks for the network as it was before this
+    pass existed: removing a constant channel would change other scales and hence roundings.
     """
     pictures = job.services.pictures(job.config)
     graph = trace(model, picture_of(job), pictures.mean, pictures.std)
@@ -66,7 +66,7 @@ def prepared(job: Job, model: nn.Module, *, equalise: bool, packed: bool = False
 
 
 def float_ranges(job: Job, graph: Graph) -> Ranges:
-    """Ranges of ``graph``: those it was trained with as integers, else measured now."""
+    """Ranges of ``graph``: those of quantized training, else calibrated now."""
     source = job.upstream.get("finetune", job.upstream["pretrain"])
     if source.file(RANGES).is_file():
         return Ranges.load(source.path)
@@ -74,7 +74,7 @@ def float_ranges(job: Job, graph: Graph) -> Ranges:
 
 
 def calibration_batches(job: Job) -> Iterator[Tensor]:
-    """Normalised training pictures, unaugmented, in the order of the data set."""
+    """Normalised training images without augmentation, in the order of the data set."""
     pictures = job.services.pictures(job.config)
     images = pictures.train.images[: job.config.quantizer.calibration]
     for start in range(0, len(images), BATCH):
@@ -84,7 +84,7 @@ def calibration_batches(job: Job) -> Iterator[Tensor]:
 def leave(
     job: Job, graph: Graph, ranges: Ranges, integers: IntGraph, *, fused: bool
 ) -> dict[str, Any]:
-    """Write the integer graph and a row a layer; accuracy of the integer reference executor."""
+    """Write the integer graph and a row per layer; returns the reference accuracy."""
     save(integers, job.work)
     rows = summarise(graph, ranges, integers, job.config.quantizer, fused)
     (job.work / LAYERS).write_text(json.dumps(rows))

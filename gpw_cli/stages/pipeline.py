@@ -1,4 +1,4 @@
-"""The stages of one configuration: their keys, and running those that are missing.
+"""The stages of a configuration: compute their keys, and run the missing ones.
 
     for step in plan(config): print(step.stage.name, step.key)      # nothing runs, no torch
     artifacts = run(config, until="finetune", services=services)    # {"pretrain": Artifact, ...}
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """A stage with its key for one configuration."""
+    """A stage with its key for a configuration."""
 
     stage: Stage
     key: str
@@ -43,9 +43,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Job:
-    """What a stage's ``build`` gets: configuration, earlier artifacts, and a directory to fill.
+    """The argument of a stage's ``build``: configuration, earlier artifacts, output directory.
 
-    session: the stage's run in the experiment trackers, for what happens while it works.
+    session: the run of the stage in the experiment trackers, for progress.
     """
 
     config: Config
@@ -56,7 +56,7 @@ class Job:
 
 
 def plan(config: Config, until: str = STAGES[-1]) -> list[Step]:
-    """Every stage up to and including ``until`` with its key; runs nothing."""
+    """All stages up to and including ``until`` with their keys; runs nothing."""
     if until not in STAGES:
         raise UsageError(f"no stage '{until}': expected one of {', '.join(STAGES)}")
     steps: list[Step] = []
@@ -82,7 +82,7 @@ def _skipped(config: Config) -> tuple[str, ...]:
 def run(
     config: Config, services: Services, until: str = STAGES[-1], *, wait: bool = True
 ) -> dict[str, Artifact]:
-    """Run what is missing, in order; raises store.Busy when not waiting for another process."""
+    """Run the missing stages in order; without ``wait``, raises store.Busy for a busy stage."""
     done: dict[str, Artifact] = {}
     steps = plan(config, until)
     with services.store.using(step.key for step in steps):
@@ -114,7 +114,10 @@ def _make(
         "seed": config.seed,
         "config": {k: v for k, v in to_plain(config).items() if k != "sweep"},
     }
-    for name in ("trackers", "tracking"):  # no part of the work, and an address may hold a password
+    for name in (
+        "trackers",
+        "tracking",
+    ):  # they do not affect results, and an address may hold a password
         del content["config"]["runtime"][name]
     artifact = services.store.make(stage.name, step.key, content, build, wait=wait)
     services.listener.stage(stage.name, artifact.metrics)
@@ -122,7 +125,7 @@ def _make(
 
 
 def tracked(chain: list[Step], seed: int) -> StageRun:
-    """The last of ``chain`` for the trackers: its parameters are all that its key depends on."""
+    """The last step of ``chain`` for the trackers; its parameters are all inputs of its key."""
     parameters = dict(flat({step.stage.name: step.inputs for step in chain}))
     last = chain[-1]
     return StageRun(last.stage.name, last.key, parameters, seed, git_commit())

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 def quantized_network(job: Job, model: nn.Module) -> QuantizedNetwork:
-    """``model`` ready to be trained as integers, calibrated as the stage quantize would.
+    """``model`` for training as integers, calibrated as in the stage quantize.
 
     Raises UnsupportedError for a convolution that runs more than once.
     """
-    job.services.device()  # sets this process's thread count
+    job.services.device()  # sets the thread count of this process
     graph, quantizer = folded(job, model, "finetune.quantized=true"), job.config.quantizer
     return QuantizedNetwork(graph, calibrate(graph, calibration_batches(job), quantizer), quantizer)
 
@@ -62,7 +62,7 @@ def keep(job: Job, model: nn.Module, graph: Graph) -> None:
 
 @torch.no_grad()
 def put_into(model: nn.Module, graph: Graph, traced: Graph) -> None:
-    """The folded weights of ``graph`` in the layers of ``model``; ``traced``: its own graph.
+    """Copy the folded weights of ``graph`` into ``model``; ``traced``: the graph of ``model``.
 
     A batch norm that was folded into a convolution then only adds the bias.
     """
@@ -77,7 +77,7 @@ def put_into(model: nn.Module, graph: Graph, traced: Graph) -> None:
         assert isinstance(module, nn.Conv2d | nn.Linear)
         if weight.any():
             module.weight.copy_(_own_groups(module, weight).reshape(module.weight.shape))
-        else:  # its input may be gone, and with it the shape
+        else:  # its input, and so its shape, may be removed
             module.weight.zero_()
         after = traced.only_consumer(node.name)
         if isinstance(after, BatchNorm):

@@ -1,9 +1,8 @@
-"""finetune.shared: each layer's weights become one of 2^bits values, and those are trained.
+"""finetune.shared: the weights of each layer share 2^bits values, which are trained.
 
-The values are found in the network as it is quantized later, batch norms folded and weights
-equalised. With one scale a layer the integers are then shared in the same way, so that an engine
-with a codebook (target=eie) finds the very values that were trained, rounded to the quantizer's
-bits.
+The values are chosen in the network as it is quantized later, with folded batch norms and equalised
+weights. With one scale per layer the integers are then shared in the same way, so that an engine
+with a codebook (target=eie) has exactly the trained values, rounded to the bits of the quantizer.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 def share_values(
     job: Job, model: nn.Module, rows: Sequence[dict[str, Any]]
 ) -> tuple[SharedNetwork, dict[str, Any]]:
-    """``model`` with shared values, trained, and what was measured; ``rows``: history so far.
+    """Train ``model`` with shared values; returns it and metrics. ``rows``: history so far.
 
-    ``shared_untrained``: test accuracy, in percent, of the values that k-means finds.
+    ``shared_untrained``: test accuracy, in percent, with the values of k-means.
     Raises UnsupportedError for a convolution that runs more than once.
     """
     own = job.config.finetune

@@ -1,4 +1,4 @@
-"""One training run inside a stage: progress to the listener, a line a row in ``metrics.jsonl``."""
+"""A training run in a stage, with progress for the listener and rows in ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_history(work: Path) -> list[dict[str, Any]]:
 
 
 def write_history(work: Path, rows: list[dict[str, Any]]) -> None:
-    """One JSON object a line and epoch."""
+    """Write one JSON object per line and epoch."""
     (work / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -60,9 +60,9 @@ def train(
     rewind_to: Recipe | None = None,
     part: Part = ONLY,
 ) -> dict[str, Any]:
-    """Fit ``model`` in place (resuming what an earlier process left) and describe the run.
+    """Train ``model`` in place, resuming an earlier process, and describe the run.
 
-    rewind_to: use the learning rates of this recipe's last ``recipe.epochs`` epochs.
+    rewind_to: use the learning rates of the last ``recipe.epochs`` epochs of this recipe.
     """
     services = job.services
     device = services.device()
@@ -99,7 +99,7 @@ def train(
         gradual=gradual,
         checkpoint=job.work / f"{part.name}{RESUME}",
         on_epoch=on_epoch,
-        on_resumed=on_resumed,  # a kill may have come between checkpoint and tracker
+        on_resumed=on_resumed,  # the process may have been killed between checkpoint and tracker
     )
     rows = [asdict(replace(record, epoch=before + record.epoch)) for record in history]
     write_history(job.work, [*part.rows, *rows])

@@ -1,10 +1,10 @@
-"""A network without data and training: random or given weights, ranges of noise, its program.
+"""A network without data and training: random or given weights, calibrated on noise.
 
     graph = integers_untrained(config)               # dense
     npu_of(config.target).compile(graph).time().cycles
 
-Cycles depend on which tiles survive and on the shifts, hardly on the weights' values, so this
-answers "how fast would it be" in seconds, and whether a network compiles at all.
+Cycles depend on the remaining tiles and the shifts, but hardly on the values of the weights. This
+estimates the speed of a network in seconds, and shows whether it compiles.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from gpw_cli.graph.integer import IntGraph
     from gpw_cli.pruning.masks import PruneResult
 
-PICTURES = 2  # of noise
+PICTURES = 2  # images of noise
 
 
 def class_count(config: Config) -> int:
-    """Classes of the data set; of an image folder, its folders. DataError where it is absent."""
+    """Number of classes of the data set; DataError if an image folder is missing."""
     if known := classes_of(config.data.name):
         return known
     return len(listed(Path(config.data.root) if config.data.root else None)[1])
 
 
 def untrained_network(config: Config, classes: int | None = None) -> nn.Module:
-    """The network with the weights of ``pretrain.source``, else as it is initialised."""
+    """The network with the weights of ``pretrain.source``, else newly initialised."""
     channels, _ = picture_shape(config)
     torch.manual_seed(derived_seed(config.seed, "pretrain", -1))
     model, _ = fresh_network(config, classes or class_count(config), channels)
@@ -52,7 +52,7 @@ def untrained_network(config: Config, classes: int | None = None) -> nn.Module:
 
 
 def masks_untrained(config: Config, model: nn.Module) -> PruneResult | None:
-    """Masks as the prune stage chooses them; None for ``dense``."""
+    """The masks of the prune stage; None for ``dense``."""
     pruning = config.pruning
     if pruning.scheme is Scheme.dense:
         return None
@@ -69,9 +69,9 @@ def masks_untrained(config: Config, model: nn.Module) -> PruneResult | None:
 
 
 def untrained_costs(config: Config, model: nn.Module | None = None) -> NetworkCosts:
-    """What masks of ``model`` cost where there are no images: ranges are those of noise.
+    """Costs of masks of ``model`` without a data set, calibrated on noise.
 
-    Equalisation and bias correction, which move values and no zeros, are left out.
+    Equalisation and bias correction are left out, since they do not change zeros.
     """
     channels, size = picture_shape(config)
     model = untrained_network(config) if model is None else model
@@ -83,5 +83,5 @@ def untrained_costs(config: Config, model: nn.Module | None = None) -> NetworkCo
 
 
 def integers_untrained(config: Config, model: nn.Module | None = None) -> IntGraph:
-    """The fused integer network of ``model``; its ranges are those of ``PICTURES`` of noise."""
+    """The fused integer network of ``model``, calibrated on ``PICTURES`` images of noise."""
     return untrained_costs(config, model).integers({})

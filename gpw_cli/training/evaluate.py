@@ -12,7 +12,7 @@ from gpw_cli.data.pictures import Pictures, Split, normalise
 def logits(
     model: nn.Module, split: Split, pictures: Pictures, batch_size: int | None = None
 ) -> Tensor:
-    """float32 [N, classes] on the CPU, for every picture of ``split`` in its order.
+    """float32 [N, classes] on the CPU, for every image of ``split`` in its order.
 
     An image's logits do not depend on the batch; on a CPU small batches, the default, stay in its
     caches.

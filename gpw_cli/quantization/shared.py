@@ -25,8 +25,8 @@ from gpw_cli.graph.parameters import with_parameters
 class SharedNetwork(nn.Module):
     """``graph`` with 2^bits values, zero included, for each convolution and linear layer.
 
-    For the layer ``fc``: ``fc_values`` float32 [2^bits - 1], ``fc_bias`` float32 [O], and the buffer
-    ``fc_codes`` uint8 of the weight's shape.
+    For the layer ``fc``: ``fc_values`` float32 [2^bits - 1], ``fc_bias`` float32 [O], and the
+    buffer ``fc_codes`` uint8 of the weight's shape.
     """
 
     def __init__(self, graph: Graph, bits: int) -> None:

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.registry import build_model
 from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose, measure_costs, smallest
-from gpw_cli.pruning.groups import Bools, Scheme, group_layout
+from gpw_cli.pruning.groups import Scheme, group_layout
 
 
 def line(size: int, stream: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpw_cli.arrays import Bools, Int64
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import encode
 from gpw_cli.targets.eie.energy import energy
 from gpw_cli.targets.eie.layers import BENCHMARK, random_layer
 from gpw_cli.targets.eie.matrix import blocks_of, work_of
-from gpw_cli.targets.eie.queues import Bools, Int64, Work, run_queues
+from gpw_cli.targets.eie.queues import Work, run_queues
 from gpw_cli.targets.eie.timing import Counts, time_pass
 
 # Random layers run through RalphMao/EIE-simulator (commit 7ee0029) with the same entries, pointers

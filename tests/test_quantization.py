@@ -17,6 +17,7 @@ from networks import ForeignNet, MeanNet, ResNetLike, VggLike, randomise
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from gpw_cli.arrays import Floats
 from gpw_cli.config.compose import compose
 from gpw_cli.config.quantizer import (
     Fusion,
@@ -40,7 +41,7 @@ from gpw_cli.graph.integer import (
     IntRelu,
     Rescale,
 )
-from gpw_cli.graph.ir import Add, AvgPool, Conv, Float, Graph, Input, ReLU, verify
+from gpw_cli.graph.ir import Add, AvgPool, Conv, Graph, Input, ReLU, verify
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.quantization.headroom import idle_bits
@@ -240,7 +241,7 @@ def test_bad_values_are_refused(knob: str, value: Any) -> None:
 # --- formulas, by hand ------------------------------------------------------------------------
 
 
-def chain(w1: Float, b1: Float, w2: Float) -> Graph:
+def chain(w1: Floats, b1: Floats, w2: Floats) -> Graph:
     """1x1 convolution, ReLU, 1x1 convolution on a picture of one pixel."""
     shape = (len(w1), 1, 1)
     return verify(

@@ -13,19 +13,11 @@ from collections.abc import Callable
 import numpy as np
 from torch import fx
 
+from gpw_cli.arrays import Floats
 from gpw_cli.graph import aten_moves, aten_pool
 from gpw_cli.graph.context import Context, argument, operator_name, pair, result_shape
 from gpw_cli.graph.frame import Pair
-from gpw_cli.graph.ir import (
-    Add,
-    BatchNorm,
-    Clip,
-    Conv,
-    Float,
-    Node,
-    ReLU,
-    window,
-)
+from gpw_cli.graph.ir import Add, BatchNorm, Clip, Conv, Node, ReLU, window
 
 BATCH = 2  # with a batch of one, export could confuse the batch with a dimension of size one
 SUPPORTED = (
@@ -52,7 +44,7 @@ def _conv(context: Context, op: fx.Node) -> Node:
     return Conv(context.label(op), source.name, weight, bias, stride, around, shape)
 
 
-def _ungrouped(weight: Float, groups: int) -> Float:
+def _ungrouped(weight: Floats, groups: int) -> Floats:
     """[O, I * groups, KH, KW] from [O, I, KH, KW]: zero between channels of different groups."""
     if groups == 1:
         return weight
@@ -64,7 +56,7 @@ def _ungrouped(weight: Float, groups: int) -> Float:
     return full
 
 
-def _dilated(weight: Float, dilation: Pair) -> Float:
+def _dilated(weight: Floats, dilation: Pair) -> Floats:
     if dilation == (1, 1):
         return weight
     high, wide = ((size - 1) * step + 1 for size, step in zip(_hw(weight), dilation, strict=True))
@@ -172,7 +164,7 @@ def _computed(context: Context, value: object) -> bool:
     return isinstance(value, fx.Node) and value in context.names
 
 
-def _channels(context: Context, op: fx.Node, value: object, source: Node) -> Float:
+def _channels(context: Context, op: fx.Node, value: object, source: Node) -> Floats:
     """A number, or a stored tensor that broadcasts to one value per channel, as float64 [C]."""
     if isinstance(value, int | float):
         return np.full(source.shape[0], float(value))
@@ -185,7 +177,7 @@ def _channels(context: Context, op: fx.Node, value: object, source: Node) -> Flo
     return np.broadcast_to(array.reshape(-1), (source.shape[0],)).astype(np.float64)
 
 
-def _hw(weight: Float) -> Pair:
+def _hw(weight: Floats) -> Pair:
     return int(weight.shape[2]), int(weight.shape[3])
 
 

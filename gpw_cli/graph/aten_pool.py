@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from torch import fx
 
+from gpw_cli.arrays import Int64
 from gpw_cli.graph.context import Context, argument, pair, result_shape
 from gpw_cli.graph.frame import Pair, Shape
 from gpw_cli.graph.ir import AvgPool, BatchNorm, MaxPool, Node, window
 from gpw_cli.graph.moves import Spread
-from gpw_cli.graph.views import Index, averages, uniform, windows
+from gpw_cli.graph.views import averages, uniform, windows
 
 
 def max_pool(context: Context, op: fx.Node) -> Node:
@@ -95,7 +96,7 @@ def adaptive_max(context: Context, op: fx.Node) -> Node | str:
     return MaxPool(context.label(op), source.name, kernel, stride, (0, 0), shape)
 
 
-Windows = tuple[tuple[Index, Index], tuple[Index, Index]]
+Windows = tuple[tuple[Int64, Int64], tuple[Int64, Int64]]
 
 
 def _adaptive(source: Shape, shape: Shape) -> tuple[Windows, tuple[Pair, Pair] | None]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Floats
+
 Codes = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 ROUNDS = 100  # k-means converges far earlier; a bound all the same
 
 

@@ -17,14 +17,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools, Int64
 from gpw_cli.graph.constants import Known, known
 from gpw_cli.graph.ir import Add, Conv, Graph, Input, Node, Pad, inputs, verify
 from gpw_cli.graph.moves import Concat, Select
-
-Bools = NDArray[np.bool_]
-Ids = NDArray[np.int64]
 
 
 def compact(graph: Graph) -> Graph:
@@ -52,9 +49,9 @@ def kept_channels(graph: Graph) -> dict[str, Bools]:
     return {name: ~gone[own] for name, own in ids.items()}
 
 
-def tied_channels(graph: Graph) -> dict[str, Ids]:
+def tied_channels(graph: Graph) -> dict[str, Int64]:
     """Tensor -> int64 [C]: channels with the same number are kept or removed together."""
-    ids: dict[str, Ids] = {}
+    ids: dict[str, Int64] = {}
     same = _Same()
     for node in graph.nodes:
         if isinstance(node, Input | Conv):
@@ -79,18 +76,18 @@ class _Same:
     def __init__(self) -> None:
         self.leader: list[int] = []
 
-    def new(self, count: int) -> Ids:
+    def new(self, count: int) -> Int64:
         """``count`` new numbers."""
         first = len(self.leader)
         self.leader += range(first, first + count)
         return np.arange(first, first + count)
 
-    def join(self, a: Ids, b: Ids) -> None:
+    def join(self, a: Int64, b: Int64) -> None:
         """Joins the sets of the numbers, pair by pair."""
         for one, other in zip(a.tolist(), b.tolist(), strict=True):
             self.leader[self._find(other)] = self._find(one)
 
-    def leaders(self, numbers: Ids) -> Ids:
+    def leaders(self, numbers: Int64) -> Int64:
         """One number for each set."""
         return np.array([self._find(number) for number in numbers.tolist()], np.int64)
 

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gpw_cli.graph.ir import Add, AvgPool, BatchNorm, Clip, Conv, Float, Input, Node, Pad, ReLU
+from gpw_cli.arrays import Bools, Floats
+from gpw_cli.graph.ir import Add, AvgPool, BatchNorm, Clip, Conv, Input, Node, Pad, ReLU
 from gpw_cli.graph.moves import Concat, Select, Spread
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +23,7 @@ class Known:
     ``positive`` is derived from the kinds of the nodes and from zeros, not from other values.
     """
 
-    constant: Float
+    constant: Floats
     positive: Bools
 
     @property

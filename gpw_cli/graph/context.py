@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, fx, nn
 
+from gpw_cli.arrays import Floats, Int64
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.frame import Pair
-from gpw_cli.graph.ir import Float, Node
-from gpw_cli.graph.views import Index, image_nodes, is_natural, natural
+from gpw_cli.graph.ir import Node
+from gpw_cli.graph.views import image_nodes, is_natural, natural
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class Context:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.views: dict[fx.Node, Index] = {}
-        self.parts: dict[fx.Node, list[Index]] = {}
+        self.views: dict[fx.Node, Int64] = {}
+        self.parts: dict[fx.Node, list[Int64]] = {}
         self._tensors: dict[fx.Node, str] = {}  # tensors made from views
         self.refusals: list[Refusal] = []
         self.names: dict[fx.Node, str] = {}
-        self.arrays: dict[fx.Node, Float] = {}  # parameters, buffers, values made from them
+        self.arrays: dict[fx.Node, Floats] = {}  # parameters, buffers, values made from them
         self.tensors: dict[fx.Node, Tensor] = {}  # the same values in their own types
         self.nodes: dict[str, Node] = {}
 
@@ -112,17 +113,17 @@ class Context:
             self._tensors[value] = made[-1].name if made else name
         return self.nodes[self._tensors[value]]
 
-    def index(self, value: fx.Node) -> Index:
+    def index(self, value: fx.Node) -> Int64:
         """The position of each element of ``value`` in its tensor."""
         return self.views[value] if value in self.views else natural(result_shape(value)[1:])
 
-    def see(self, op: fx.Node, name: str, index: Index) -> None:
+    def see(self, op: fx.Node, name: str, index: Int64) -> None:
         """Records that ``op`` is the tensor ``name`` viewed through ``index``."""
         self.names[op] = name
         if not is_natural(index, self.nodes[name].shape):
             self.views[op] = index
 
-    def array(self, value: object, op: fx.Node) -> Float | None:
+    def array(self, value: object, op: fx.Node) -> Floats | None:
         """A parameter or buffer as float64; None where the argument is None."""
         if value is None:
             return None

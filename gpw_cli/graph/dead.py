@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools
 from gpw_cli.graph.constants import Known, known, never_negative
 from gpw_cli.graph.ir import (
     Add,
@@ -37,8 +37,6 @@ from gpw_cli.graph.ir import (
     verify,
 )
 from gpw_cli.graph.moves import Concat, Select
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from gpw_cli.graph.ir import Conv, Float, Graph, Node, ReLU, verify
+from gpw_cli.arrays import Floats
+from gpw_cli.graph.ir import Conv, Graph, Node, ReLU, verify
 
 ROUNDS = 20
 LIMIT = 4.0  # limit of a channel's total factor, which widens the range of its activations
@@ -22,7 +23,7 @@ LIMIT = 4.0  # limit of a channel's total factor, which widens the range of its 
 def equalise(graph: Graph) -> Graph:
     """``graph`` with equalised weights; zeros (pruned weights, pruned channels) stay zeros."""
     nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
-    total: dict[str, Float] = {}
+    total: dict[str, Floats] = {}
     for _ in range(ROUNDS):
         for first, second in _pairs(graph):
             a, b = nodes[first], nodes[second]
@@ -48,7 +49,7 @@ def _pairs(graph: Graph) -> list[tuple[str, str]]:
     return found
 
 
-def _factors(a: Conv, b: Conv) -> Float:
+def _factors(a: Conv, b: Conv) -> Floats:
     """sqrt(r1 r2) / r1 per channel; 1 where either side is all zero."""
     r1, r2 = np.abs(a.weight).max((1, 2, 3)), np.abs(b.weight).max((0, 2, 3))
     used = (r1 > 0) & (r2 > 0)

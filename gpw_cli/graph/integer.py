@@ -16,14 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int8, Int32, Int64
 from gpw_cli.graph.frame import Binary, Ordered, Padded, Pair, Shape, Source, Unary, Windowed
 from gpw_cli.graph.integer_moves import IntMove
 
-Int8 = NDArray[np.int8]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 Shift = int | Int32  # one shift per tensor, or int32 [C], one per channel
 Scale = float
 

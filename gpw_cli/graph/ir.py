@@ -15,13 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Floats
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.frame import Binary, Ordered, Padded, Pair, Shape, Source, Unary, Windowed
 from gpw_cli.graph.moves import Concat, Move, Select, Spread, Upsample, moved_shape
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +34,8 @@ class Input(Source):
 class Conv(Unary):
     """weight [O, I, KH, KW], bias [O], zero padding, no groups, no dilation."""
 
-    weight: Float
-    bias: Float
+    weight: Floats
+    bias: Floats
     stride: Pair
     padding: Pair
     shape: Shape
@@ -47,8 +45,8 @@ class Conv(Unary):
 class BatchNorm(Unary):
     """x * scale + shift, each [C]; ``fold`` removes it."""
 
-    scale: Float
-    shift: Float
+    scale: Floats
+    shift: Floats
     shape: Shape
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.graph.ir import Conv, Float, Graph
+from gpw_cli.arrays import Floats
+from gpw_cli.graph.ir import Conv, Graph
 
 
-def parameters(graph: Graph) -> dict[str, Float]:
+def parameters(graph: Graph) -> dict[str, Floats]:
     """Name and ``weight`` or ``bias`` -> float64 array."""
     return {
         f"{node.name}.{what}": value
@@ -32,7 +33,7 @@ def with_parameters(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> Graph:
     Raises KeyError for a missing array, ValueError for one of another shape.
     """
 
-    def taken(name: str, own: Float) -> Float:
+    def taken(name: str, own: Floats) -> Floats:
         if arrays[name].shape != own.shape:
             raise ValueError(f"{name}: shape {arrays[name].shape}, the graph's is {own.shape}")
         return arrays[name].astype(np.float64)

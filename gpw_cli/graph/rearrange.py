@@ -14,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Floats
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.graph.ir import AvgPool, Clip, Conv, Float, Graph, Input, MaxPool, Node, Pad, ReLU
+from gpw_cli.graph.ir import AvgPool, Clip, Conv, Graph, Input, MaxPool, Node, Pad, ReLU
 from gpw_cli.graph.ir import inputs as inputs_of
 from gpw_cli.graph.moves import Concat, Select, Spread, Upsample
 
@@ -73,7 +74,7 @@ def place_selects(graph: Graph) -> Graph:
     return Graph(tuple(done.values()), graph.output)
 
 
-def _columns(weight: Float, channels: NDArray[np.int64], count: int) -> Float:
+def _columns(weight: Floats, channels: NDArray[np.int64], count: int) -> Floats:
     """Column ``channels[c]`` of the result is column c; columns of the same channel add up."""
     full = np.zeros((count, len(weight), *weight.shape[2:]))
     np.add.at(full, channels, weight.swapaxes(0, 1))

@@ -17,20 +17,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64
 from gpw_cli.graph.frame import Pair, Shape
 from gpw_cli.graph.ir import Node, Pad
 from gpw_cli.graph.moves import Select, Spread, Upsample
 
-Index = NDArray[np.int64]
 
-
-def natural(shape: tuple[int, ...]) -> Index:
+def natural(shape: tuple[int, ...]) -> Int64:
     """Every element at its own position."""
     return np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
 
 
-def moved(run: Callable[..., Any], args: Any, kwargs: Any, index: Index, batch: int) -> Any:
-    """``run`` on ``index`` for ``batch`` images: an Index, or a list of them.
+def moved(run: Callable[..., Any], args: Any, kwargs: Any, index: Int64, batch: int) -> Any:
+    """``run`` on ``index`` for ``batch`` images: an int64 array, or a list of them.
 
     ``args`` and ``kwargs`` have ``INDEX`` in place of the tensor. None if images are mixed.
     """
@@ -65,7 +64,7 @@ def _placed(value: Any, whole: torch.Tensor) -> Any:
     return value
 
 
-def is_natural(index: Index, shape: Shape) -> bool:
+def is_natural(index: Int64, shape: Shape) -> bool:
     """Whether the view is the tensor of ``shape`` itself, or the tensor completely flat."""
     own, full = _stripped(index.shape), _stripped(shape)
     if own not in (full, [int(np.prod(shape))]):
@@ -80,7 +79,7 @@ def _stripped(shape: tuple[int, ...]) -> list[int]:
     return sizes
 
 
-def image_nodes(index: Index, source: Node, label: Callable[[], str]) -> list[Node] | None:
+def image_nodes(index: Int64, source: Node, label: Callable[[], str]) -> list[Node] | None:
     """The nodes that compute the view of ``source`` as a tensor [C, H, W]; None if no nodes can."""
     sizes = _stripped(index.shape)
     if len(sizes) > 3:
@@ -101,11 +100,11 @@ def image_nodes(index: Index, source: Node, label: Callable[[], str]) -> list[No
     return made
 
 
-def _moves(rows: Index, cols: Index) -> bool:
+def _moves(rows: Int64, cols: Int64) -> bool:
     return bool((rows != np.arange(len(rows))).any() or (cols != np.arange(len(cols))).any())
 
 
-def _separated(index: Index, shape: Shape) -> tuple[Index, Index, Index] | None:
+def _separated(index: Int64, shape: Shape) -> tuple[Int64, Int64, Int64] | None:
     """The channel, row and column that each output channel, row and column reads."""
     _, high, wide = shape
     channels = index[:, 0, 0] // (high * wide)
@@ -116,7 +115,7 @@ def _separated(index: Index, shape: Shape) -> tuple[Index, Index, Index] | None:
     return (channels, rows, cols) if same.all() and (cols >= 0).all() else None
 
 
-def _spatial(source: Node, rows: Index, cols: Index, name: str) -> Node:
+def _spatial(source: Node, rows: Int64, cols: Int64, name: str) -> Node:
     channels, high, wide = source.shape
     shape = (channels, len(rows), len(cols))
     steps = _stride(rows, high), _stride(cols, wide)
@@ -128,23 +127,23 @@ def _spatial(source: Node, rows: Index, cols: Index, name: str) -> Node:
     return Spread(name, source.name, np.eye(high)[rows], np.eye(wide)[cols], shape)
 
 
-def _stride(places: Index, size: int) -> int | None:
+def _stride(places: Int64, size: int) -> int | None:
     """The s for which ``places`` are every s-th position from 0."""
     step = int(places[1] - places[0]) if len(places) > 1 else size
     return step if step > 0 and np.array_equal(places, np.arange(0, size, step)) else None
 
 
-def _repeats(places: Index, size: int, factor: int) -> bool:
+def _repeats(places: Int64, size: int, factor: int) -> bool:
     return np.array_equal(places, np.repeat(np.arange(size), factor))
 
 
-def windows(size: int, parts: int) -> tuple[Index, Index]:
+def windows(size: int, parts: int) -> tuple[Int64, Int64]:
     """(first, end) of adaptive pooling's windows."""
     number = np.arange(parts)
     return number * size // parts, -(-(number + 1) * size // parts)
 
 
-def uniform(first: Index, end: Index) -> Pair | None:
+def uniform(first: Int64, end: Int64) -> Pair | None:
     """(window, stride) where all windows have one size and stride, starting at 0."""
     sizes = end - first
     step = int(first[1]) if len(first) > 1 else int(sizes[0])
@@ -156,7 +155,7 @@ def uniform(first: Index, end: Index) -> Pair | None:
     )
 
 
-def averages(first: Index, end: Index, size: int) -> NDArray[np.float64]:
+def averages(first: Int64, end: Int64, size: int) -> NDArray[np.float64]:
     """[windows, size]: the mean over each window."""
     place = np.arange(size)
     inside = (place >= first[:, None]) & (place < end[:, None])

@@ -31,7 +31,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.pruning.groups import Bools, Floats
+from gpw_cli.arrays import Bools, Floats
 
 
 class CountRounding(StrEnum):

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gpw_cli.arrays import Bools
 from gpw_cli.errors import UsageError
-from gpw_cli.pruning.groups import Bools
 
 
 def kept_bits(kept: Bools) -> str:

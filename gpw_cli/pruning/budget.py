@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools, Floats
 from gpw_cli.errors import UsageError
-from gpw_cli.pruning.groups import Bools, Floats
 
 Branches = frozenset[int]  # indices of the removed branches
 _PRICES = 400  # prices tried to find the sets of branches

@@ -23,9 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gpw_cli.arrays import Floats
 from gpw_cli.errors import UsageError
 from gpw_cli.plugins import Open
-from gpw_cli.pruning.groups import Floats, GroupLayout
+from gpw_cli.pruning.groups import GroupLayout
 
 
 def _sum(rows: Floats) -> Floats:

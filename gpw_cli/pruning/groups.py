@@ -19,13 +19,12 @@ from numbers import Integral
 import numpy as np
 import numpy.typing as npt
 
+from gpw_cli.arrays import Bools, Floats
 from gpw_cli.errors import UsageError
 from gpw_cli.plugins import Open
 
 Shape = tuple[int, int, int, int]  # O, I, KH, KW
 Tile = tuple[int, int]  # B_out, B_in in weights
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,11 @@ from decimal import Decimal
 import torch
 from torch import Tensor, nn
 
+from gpw_cli.arrays import Bools, Floats
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.allocation import CountRounding, Scope, Scored, select
 from gpw_cli.pruning.criteria import Criterion, group_saliency, group_scores
-from gpw_cli.pruning.groups import (
-    Bools,
-    Floats,
-    GroupLayout,
-    Scheme,
-    Shape,
-    Tile,
-    group_layout,
-    group_sets,
-)
+from gpw_cli.pruning.groups import GroupLayout, Scheme, Shape, Tile, group_layout, group_sets
 
 
 @dataclass(frozen=True, eq=False)

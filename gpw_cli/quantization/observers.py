@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Floats
 from gpw_cli.config.quantizer import Observer
 from gpw_cli.quantization.ranges import BINS, TensorRange
 
-Float = NDArray[np.float64]
 KL_BINS = 2048
 CANDIDATES = 100
 
@@ -28,7 +27,7 @@ def threshold(observer: Observer, seen: TensorRange, bits: int, percentile: floa
     return float(TABLE[observer](seen, bits, percentile))
 
 
-def squared_error(counts: Float, values: Float, step: float, top: int) -> float:
+def squared_error(counts: Floats, values: Floats, step: float, top: int) -> float:
     """Sum of counts * (x - q(x))^2, q(x) = step * min(round(x / step), top), x >= 0."""
     codes = np.minimum(np.floor(values / step + 0.5), top)
     return float(np.dot(counts, np.square(values - codes * step)))
@@ -64,7 +63,7 @@ def _kl(seen: TensorRange, bits: int, percentile: float) -> float:
     return float(min(end * seen.limit / KL_BINS, seen.max_abs))
 
 
-def _divergence(counts: Float, end: int, levels: int) -> float:
+def _divergence(counts: Floats, end: int, levels: int) -> float:
     """KL(P || Q). P: the first ``end`` bins, the rest added to the last; Q: P in ``levels``."""
     p = counts[:end].copy()
     q = _quantized(p, min(levels, end))
@@ -76,7 +75,7 @@ def _divergence(counts: Float, end: int, levels: int) -> float:
     return float(np.sum(p[used] * np.log(p[used] / np.maximum(q[used], 1e-12))))
 
 
-def _quantized(p: Float, levels: int) -> Float:
+def _quantized(p: Floats, levels: int) -> Floats:
     """``p`` in ``levels`` runs of bins, each replaced by the mean of its non-empty bins."""
     starts = (np.arange(levels) * len(p)) // levels
     sizes = np.diff(np.append(starts, len(p)))

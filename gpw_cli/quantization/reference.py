@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gpw_cli.arrays import Int8, Int32
 from gpw_cli.data.pictures import Split, normalise
 from gpw_cli.graph import integer
 from gpw_cli.graph.frame import kernel_positions
-from gpw_cli.graph.integer import Int8, Int32, IntGraph, IntNode, Rescale, Shift
+from gpw_cli.graph.integer import IntGraph, IntNode, Rescale, Shift
 from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.quantization.matmul import int8_matmul
 

@@ -15,11 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Floats, Int8, Int32, Int64
 from gpw_cli.config.quantizer import PotRule, QuantizerConfig, Rounding
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.graph.integer import Int8, Int32
 from gpw_cli.quantization.activations import UNUSED, above_floor
 from gpw_cli.quantization.scales import (
     least_error,
@@ -30,8 +29,6 @@ from gpw_cli.quantization.scales import (
     round_half_away,
 )
 
-Float = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 MAX_SHIFT = 30  # 2^(n-1) must fit an int32 beside the accumulator
 INT32_LIMIT = 2**31
 TRIES = 128  # doublings of a weight scale
@@ -54,7 +51,7 @@ class Layer:
     """
 
     codes: Int8
-    steps: Float
+    steps: Floats
     bias: Int32
     shift: Int32
     residual_shift: Int32 | None
@@ -63,7 +60,7 @@ class Layer:
 
 
 def quantize_layer(
-    name: str, weight: Float, bias: Float, scales: Scales, bits: int, cfg: QuantizerConfig
+    name: str, weight: Floats, bias: Floats, scales: Scales, bits: int, cfg: QuantizerConfig
 ) -> Layer:
     """Quantize one convolution: float weight [O, I, KH, KW], bias [O].
 
@@ -79,7 +76,7 @@ def quantize_layer(
     raise UnsupportedError(f"{name}: no scale keeps its sums within 32 bits ({scales})")
 
 
-def corrected_bias(weight: Float, bias: Float, layer: Layer, mean: Float) -> Float:
+def corrected_bias(weight: Floats, bias: Floats, layer: Layer, mean: Floats) -> Floats:
     """``bias`` minus the mean error of the rounded weights; ``mean`` [I]: of the input."""
     error = layer.codes * layer.steps[:, None, None, None] - weight
     return np.asarray(bias - np.einsum("oihw,i->o", error, mean))
@@ -93,7 +90,7 @@ def _unit(scales: Scales, cfg: QuantizerConfig) -> float | None:
     return None if joined is None else mantissa(joined) / mantissa(scales.input)
 
 
-def _weight_scales(weight: Float, unit: float | None, bits: int, cfg: QuantizerConfig) -> Float:
+def _weight_scales(weight: Floats, unit: float | None, bits: int, cfg: QuantizerConfig) -> Floats:
     """S_w [O]: one value per layer or per channel."""
     rows = np.abs(weight.reshape(len(weight), -1))
     parts = list(rows) if cfg.per_channel else [rows.ravel()]
@@ -101,7 +98,7 @@ def _weight_scales(weight: Float, unit: float | None, bits: int, cfg: QuantizerC
     return np.broadcast_to(np.array(steps), (len(weight),)).copy()
 
 
-def _weight_scale(values: Float, unit: float | None, bits: int, cfg: QuantizerConfig) -> float:
+def _weight_scale(values: Floats, unit: float | None, bits: int, cfg: QuantizerConfig) -> float:
     largest = float(values.max())
     if largest == 0:
         return power_of_two(UNUSED, PotRule.ceil, unit or 1.0)
@@ -117,13 +114,13 @@ def _weight_scale(values: Float, unit: float | None, bits: int, cfg: QuantizerCo
 
 def _at(
     name: str,
-    weight: Float,
-    bias: Float,
-    steps: Float,
+    weight: Floats,
+    bias: Floats,
+    steps: Floats,
     scales: Scales,
     bits: int,
     cfg: QuantizerConfig,
-) -> tuple[Layer, Float]:
+) -> tuple[Layer, Floats]:
     """The layer with weight scales ``steps`` [O], and the largest accumulator of each channel."""
     high = 2 ** (bits - 1) - 1
     low = -high - (cfg.clip_low == -128)
@@ -150,12 +147,12 @@ def _at(
     return layer, bound
 
 
-def _shifts(scale: float, units: Float, name: str) -> Int32:
+def _shifts(scale: float, units: Floats, name: str) -> Int32:
     return np.array([log2_ratio(scale, float(unit), name) for unit in units], np.int32)
 
 
 def bias_integers(
-    bias: Float, units: Float, shift: Int32, factor: float, cfg: QuantizerConfig
+    bias: Floats, units: Floats, shift: Int32, factor: float, cfg: QuantizerConfig
 ) -> Int64:
     """The bias at the accumulators' ``units`` [O], before the rescale by ``shift`` [O].
 

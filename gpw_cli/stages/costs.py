@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpw_cli.arrays import Bools, Floats
 from gpw_cli.data.pictures import normalise
 from gpw_cli.errors import UnsupportedError, UsageError
 from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.fold import fold
-from gpw_cli.graph.ir import BatchNorm, Conv, Float, Graph, Node
+from gpw_cli.graph.ir import BatchNorm, Conv, Graph, Node
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose
 from gpw_cli.pruning.masks import PruneResult, masks_of
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from gpw_cli.config.schema import Config
     from gpw_cli.graph.integer import IntGraph
-    from gpw_cli.pruning.groups import Bools
     from gpw_cli.pruning.masks import Candidate
     from gpw_cli.stages.pipeline import Job
     from gpw_cli.targets.base import Timing
@@ -119,7 +119,7 @@ def _inside(branch: tuple[str, ...], module: str) -> bool:
     return all(name == module or name.startswith(f"{module}.") for name in branch)
 
 
-def _live(layer: Candidate, weight: Float | None) -> Bools:
+def _live(layer: Candidate, weight: Floats | None) -> Bools:
     """The groups with a weight in the simplified network (None: it has no such layer)."""
     if weight is None or not weight.any():  # a layer without weights may have another shape
         return np.zeros(layer.layout.grid, np.bool_)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int8
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.base import LayerCycles, Timing, UnitWork
 from gpw_cli.targets.eie.config import VALUE_BITS
@@ -24,7 +25,6 @@ from gpw_cli.targets.eie.network import Network
 from gpw_cli.targets.eie.reference import run_reference
 from gpw_cli.targets.eie.timing import Counts, time_network
 
-Int8 = NDArray[np.int8]
 CONVOLUTIONS = "{}, one matrix-vector product an output pixel, no weight reuse"
 
 

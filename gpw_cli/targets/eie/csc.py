@@ -16,12 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64, UInt8
 from gpw_cli.errors import ProgramError
-
-UInt8 = NDArray[np.uint8]
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-Int16 = NDArray[np.int16]
-Int64 = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from gpw_cli.arrays import Floats, Int16, Int64
 
 TOP = 2**15 - 1
 EXTRA = 8  # bits that an activation has beyond the integer graph's

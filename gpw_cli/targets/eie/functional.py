@@ -16,9 +16,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.graph.integer import Int8, IntConv, IntInput
+from gpw_cli.arrays import Int8, Int16
+from gpw_cli.graph.integer import IntConv, IntInput
 from gpw_cli.targets.eie.csc import Csc, places
-from gpw_cli.targets.eie.fixed import Int16
 from gpw_cli.targets.eie.host import compute, finish, widened, windows
 from gpw_cli.targets.eie.network import Layer, Network
 

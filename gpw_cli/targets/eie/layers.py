@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpw_cli.arrays import Bools
 from gpw_cli.graph.codebook import Codes
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import encode
 from gpw_cli.targets.eie.matrix import Blocks, slices_of
-from gpw_cli.targets.eie.queues import Bools
 from gpw_cli.targets.eie.timing import Counts, time_pass
 
 

@@ -16,12 +16,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools, Int64
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.codebook import Codes
 from gpw_cli.targets.eie.config import POINTER_BITS, EieConfig
 from gpw_cli.targets.eie.csc import Csc, encode
 from gpw_cli.targets.eie.memory import Storage, pack, storage, unpack
-from gpw_cli.targets.eie.queues import Bools, Int64, Work
+from gpw_cli.targets.eie.queues import Work
 
 Matrix = TypeVar("Matrix", NDArray[np.uint8], NDArray[np.bool_])
 Blocks = tuple[tuple[Csc, ...], ...]

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError, UnsupportedError
 from gpw_cli.targets.eie.config import POINTER_BITS, VALUE_BITS, EieConfig
-from gpw_cli.targets.eie.csc import Csc, Int64
+from gpw_cli.targets.eie.csc import Csc
 
 Bytes = NDArray[np.uint8]
 Pointers = NDArray[np.uint16]

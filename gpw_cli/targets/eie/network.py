@@ -17,21 +17,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gpw_cli.arrays import Floats, Int16, Int64
 from gpw_cli.graph import integer
 from gpw_cli.graph.codebook import share
 from gpw_cli.graph.frame import Pair, Shape
 from gpw_cli.graph.integer import IntGraph, IntNode, Rescale
 from gpw_cli.targets.eie.config import EieConfig
-from gpw_cli.targets.eie.fixed import (
-    EXTRA,
-    TOP,
-    Floats,
-    Int16,
-    Int64,
-    fraction_for,
-    safe_shift,
-    to_fixed,
-)
+from gpw_cli.targets.eie.fixed import EXTRA, TOP, fraction_for, safe_shift, to_fixed
 from gpw_cli.targets.eie.matrix import Blocks, blocks_of, lines_of, require_reach, storage_of
 from gpw_cli.targets.eie.memory import Storage, codebook_bits
 

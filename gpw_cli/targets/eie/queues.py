@@ -22,12 +22,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools, Int64
 from gpw_cli.targets.eie.config import EieConfig
-
-Bools = NDArray[np.bool_]
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from gpw_cli.arrays import Int8, Int16
 from gpw_cli.errors import ProgramError
 from gpw_cli.graph.codebook import share
-from gpw_cli.graph.integer import Int8, IntConv, IntInput
-from gpw_cli.targets.eie.fixed import TOP, Int16
+from gpw_cli.graph.integer import IntConv, IntInput
+from gpw_cli.targets.eie.fixed import TOP
 from gpw_cli.targets.eie.host import compute, finish, widened
 from gpw_cli.targets.eie.network import Layer, Network, scale_of
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from gpw_cli.arrays import Bools, Int16, Int64
 from gpw_cli.targets.eie.config import VALUE_BITS, EieConfig
 from gpw_cli.targets.eie.csc import Csc
-from gpw_cli.targets.eie.fixed import Int16
 from gpw_cli.targets.eie.host import windows
 from gpw_cli.targets.eie.matrix import work_of
 from gpw_cli.targets.eie.network import Layer, Network
-from gpw_cli.targets.eie.queues import Bools, Int64, run_queues
+from gpw_cli.targets.eie.queues import run_queues
 
 
 @dataclass(frozen=True)

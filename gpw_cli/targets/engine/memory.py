@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.targets.engine.config import EngineConfig
-from gpw_cli.targets.engine.work import ConvWork, Ints, Shape
+from gpw_cli.targets.engine.work import ConvWork, Shape
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def activation_bytes(shape: Shape, cfg: EngineConfig, stored: int = 1) -> int:
     return channels * shape[1] * shape[2] * max(stored, cfg.value_bytes)
 
 
-def traffics(work: ConvWork, row_bytes: Ints, cfg: EngineConfig) -> Iterator[Traffic]:
+def traffics(work: ConvWork, row_bytes: Int64, cfg: EngineConfig) -> Iterator[Traffic]:
     """The ways to move the layer; at least one."""
     outputs = activation_bytes(work.stored, cfg, work.out_bytes)
     operands = activation_bytes(work.out, cfg) if work.adds else 0
@@ -71,7 +72,7 @@ def least_input(work: ConvWork, cfg: EngineConfig) -> int:
 Way = tuple[int, int, int, int]  # weights, inputs, first, last
 
 
-def _shared(work: ConvWork, row_bytes: Ints, cfg: EngineConfig) -> Iterator[Way]:
+def _shared(work: ConvWork, row_bytes: Int64, cfg: EngineConfig) -> Iterator[Way]:
     """NVDLA's convolution buffer: one part stays, the other slides through what is left of it."""
     line, high = line_bytes(work, cfg), work.source[1]
     size = cfg.shared_buffer
@@ -86,7 +87,7 @@ def _shared(work: ConvWork, row_bytes: Ints, cfg: EngineConfig) -> Iterator[Way]
     yield weights * len(bands), line * sum(bands), first, 0
 
 
-def _parts(row_bytes: Ints, size: int) -> int:
+def _parts(row_bytes: Int64, size: int) -> int:
     """Number of runs of rows of at most ``size`` bytes each (a single row always fits)."""
     parts, used = 1, 0
     for row in row_bytes.tolist():
@@ -103,7 +104,7 @@ def _bands(work: ConvWork, lines: int) -> list[int]:
     return _spans(max((lines - work.kernel[0]) // work.stride[0] + 1, 1), work, 0)
 
 
-def _apart(work: ConvWork, row_bytes: Ints, cfg: EngineConfig) -> Iterator[Way]:
+def _apart(work: ConvWork, row_bytes: Int64, cfg: EngineConfig) -> Iterator[Way]:
     """Three buffers, one half filled while the other is used, for tiles that fit all of them."""
     weights, count, found = int(row_bytes.sum()), 1, False
     while True:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpw_cli.arrays import Bools, Int64
 from gpw_cli.targets.engine.config import EngineConfig
-from gpw_cli.targets.engine.work import Bools, ConvWork, Ints, tiles
+from gpw_cli.targets.engine.work import ConvWork, tiles
 
 BIAS_BYTES = 4
 GROUP_TAG_BYTES = 4  # of compressed weights, a kernel group
@@ -34,7 +35,7 @@ class Product:
     cycles: int
     bound: int
     tiles: int
-    row_bytes: Ints
+    row_bytes: Int64
 
 
 def products(work: ConvWork, cfg: EngineConfig) -> list[Product]:
@@ -131,7 +132,7 @@ def _pass(stream: int, cfg: EngineConfig) -> int:
     return stream + cfg.weight_cycles
 
 
-def weight_bytes(nonzero: Bools, cfg: EngineConfig) -> Ints:
+def weight_bytes(nonzero: Bools, cfg: EngineConfig) -> Int64:
     """int64 [rows of tiles]: what DRAM holds of the weights of each row, with its biases.
 
     Skipped tiles are not stored, and one bit a tile says which; compressed weights are the

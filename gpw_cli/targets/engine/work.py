@@ -11,15 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools
 from gpw_cli.graph import integer
 from gpw_cli.graph.integer import IntGraph, IntNode
 from gpw_cli.graph.integer_moves import IntSelect
 from gpw_cli.targets.engine.config import EngineConfig
 
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Shape = tuple[int, int, int]  # channels, height, width
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from gpw_cli.arrays import Floats
 from gpw_cli.pruning.criteria import Scoring
-from gpw_cli.pruning.groups import Floats, Grouping, Shape, Tile
+from gpw_cli.pruning.groups import Grouping, Shape, Tile
 
 
 def _largest(batches: Iterable[Floats]) -> Floats:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.check.hazards import Hazards
 from gpw_cli.targets.vta.isa.access import Transfer
-from gpw_cli.targets.vta.isa.instructions import Index
 from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Program, Region
 from gpw_cli.targets.vta.isa.tokens import Clock
@@ -55,7 +55,7 @@ class DramState:
         if have != wanted:
             raise ProgramError(f"region {name}: {have} bytes, {list(shape)} takes {wanted}")
 
-    def _granules(self, place: str, moved: Transfer) -> Index:
+    def _granules(self, place: str, moved: Transfer) -> Int64:
         """A transfer's granules. Raises ProgramError if a row leaves its region."""
         rows = np.unique(moved.rows)
         last = rows + moved.row_bytes - 1

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError
-from gpw_cli.targets.vta.isa.instructions import Index
 from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.tokens import Clock
 
@@ -25,7 +25,7 @@ class Hazards:
         self.read_at = np.zeros((len(Module), depth), np.int32)
         self.valid = np.zeros(depth, np.bool_)
 
-    def read(self, place: str, index: Index, module: Module, stamp: int, clock: Clock) -> None:
+    def read(self, place: str, index: Int64, module: Module, stamp: int, clock: Clock) -> None:
         """A read of ``index``. Raises ProgramError out of bounds, unwritten or racing."""
         self._bounds(place, index)
         if not self.valid[index].all():
@@ -34,7 +34,7 @@ class Hazards:
         self._after(place, "reads", self.written, index, module, clock)
         self.read_at[module, index] = stamp
 
-    def write(self, place: str, index: Index, module: Module, stamp: int, clock: Clock) -> None:
+    def write(self, place: str, index: Int64, module: Module, stamp: int, clock: Clock) -> None:
         """A write of ``index``. Raises ProgramError out of bounds or racing."""
         self._bounds(place, index)
         self._after(place, "writes", self.written, index, module, clock)
@@ -42,7 +42,7 @@ class Hazards:
         self.written[module, index] = stamp
         self.valid[index] = True
 
-    def _bounds(self, place: str, index: Index) -> None:
+    def _bounds(self, place: str, index: Int64) -> None:
         if int(index.max()) >= self.depth:
             raise ProgramError(
                 f"{place}: {self.name} element {int(index.max())}, there are {self.depth}"
@@ -53,7 +53,7 @@ class Hazards:
         place: str,
         verb: str,
         stamps: NDArray[np.int32],
-        index: Index,
+        index: Int64,
         module: Module,
         clock: Clock,
     ) -> None:

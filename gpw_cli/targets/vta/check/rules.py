@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.check.dram import DramState
 from gpw_cli.targets.vta.check.hazards import Hazards
@@ -26,7 +27,6 @@ from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     AluOp,
     GemmInsn,
-    Index,
     Insn,
     MemInsn,
     MemType,
@@ -64,7 +64,7 @@ def check(program: Program) -> CheckReport:
     return CheckReport(checker.distance, checker.uops_used, checker.gemm_uops)
 
 
-def gemm_distance(dst: Index) -> tuple[int, bool]:
+def gemm_distance(dst: Int64) -> tuple[int, bool]:
     """(fewest micro-ops between two uses of an accumulator, or 0; whether an order with 4 exists).
 
     ``dst``: int64 [n], the accumulator of each micro-op, in execution order.
@@ -106,10 +106,10 @@ class _Checker:
         if not condition:
             raise ProgramError(f"{self.place}: {problem}")
 
-    def _read(self, pad: Hazards, index: Index) -> None:
+    def _read(self, pad: Hazards, index: Int64) -> None:
         pad.read(self.place, index, self.module, self.stamp, self.clock)
 
-    def _write(self, pad: Hazards, index: Index) -> None:
+    def _write(self, pad: Hazards, index: Int64) -> None:
         pad.write(self.place, index, self.module, self.stamp, self.clock)
 
     # LOAD and STORE
@@ -160,7 +160,7 @@ class _Checker:
 
     # GEMM and ALU
 
-    def _micro_ops(self, insn: GemmInsn | AluInsn) -> tuple[Index, Index, Index]:
+    def _micro_ops(self, insn: GemmInsn | AluInsn) -> tuple[Int64, Int64, Int64]:
         self._need(insn.uop_bgn < insn.uop_end, f"no micro-op in [{insn.uop_bgn}, {insn.uop_end})")
         self._need(insn.iter_out > 0 and insn.iter_in > 0, "an iteration count is 0")
         limit = self.spec.uop_limit
@@ -179,7 +179,7 @@ class _Checker:
         self._write(self.acc, dst)
         self.amounts.forget(dst)
 
-    def _check_distance(self, dst: Index) -> None:
+    def _check_distance(self, dst: Int64) -> None:
         distance, possible = gemm_distance(dst)
         self.gemm_uops += len(dst)
         if distance:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.isa.access import Transfer
-from gpw_cli.targets.vta.isa.instructions import AluInsn, Index, MemInsn, MemType
+from gpw_cli.targets.vta.isa.instructions import AluInsn, MemInsn, MemType
 from gpw_cli.targets.vta.isa.program import Program
 
 _CONSTANT = ("uop", "weight", "bias")  # kinds of regions that are never written
@@ -43,11 +44,11 @@ class Amounts:
             self.value[moved.sram] = data.reshape(len(moved.sram), -1)
             self.known[moved.sram] = True
 
-    def forget(self, index: Index) -> None:
+    def forget(self, index: Int64) -> None:
         """These accumulators are overwritten."""
         self.known[index] = False
 
-    def check(self, place: str, insn: AluInsn, src: Index) -> None:
+    def check(self, place: str, insn: AluInsn, src: Int64) -> None:
         """Checks a SHR; ``src``: the accumulators with its amounts, unless it has an immediate.
 
         Raises ProgramError for an amount that the hardware cannot shift by.

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gpw_cli.targets.vta.isa.instructions import AluOp, Index
-
-Int32 = NDArray[np.int32]
+from gpw_cli.arrays import Int32, Int64
+from gpw_cli.targets.vta.isa.instructions import AluOp
 
 
 def fold(op: AluOp, x: Int32, y: Int32 | np.int32) -> Int32:
@@ -31,7 +29,7 @@ def fold(op: AluOp, x: Int32, y: Int32 | np.int32) -> Int32:
     return result.astype(np.uint32).view(np.int32)
 
 
-def waves(dst: Index, src: Index | None) -> Iterator[Index]:
+def waves(dst: Int64, src: Int64 | None) -> Iterator[Int64]:
     """The positions of the micro-ops (dst, src), int64 [n], in groups that can run at once.
 
     Within a group no accumulator is written twice, and none is both read and written by different
@@ -50,7 +48,7 @@ def waves(dst: Index, src: Index | None) -> Iterator[Index]:
         yield from _in_sequence(dst, src)
 
 
-def _in_sequence(dst: Index, src: Index) -> Iterator[Index]:
+def _in_sequence(dst: Int64, src: Int64) -> Iterator[Int64]:
     """The longest runs of micro-ops that do not depend on one another."""
     begin, read, written = 0, set[int](), set[int]()
     for position, (target, source) in enumerate(zip(dst.tolist(), src.tolist(), strict=True)):

@@ -13,35 +13,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools, Int8, Int64
 from gpw_cli.targets.vta.functional.gemm_groups import MatrixProduct, matrix_products
 from gpw_cli.targets.vta.functional.matmul import Block, Matmul
 from gpw_cli.targets.vta.functional.steps import Lanes, PlanStep, SetAccumulators
 from gpw_cli.targets.vta.functional.strided import Rows
-from gpw_cli.targets.vta.isa.access import Mask
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.isa.instructions import Index
 from gpw_cli.targets.vta.isa.program import Bytes
-
-Int8 = NDArray[np.int8]
 
 
 class Constants:
     """``mask`` [depth]: which elements are constant; ``value`` [depth, lanes]: their values."""
 
     def __init__(self, depth: int, lanes: int, dtype: type[np.int8] | type[np.int32]) -> None:
-        self.mask: Mask = np.ones(depth, np.bool_)  # a scratchpad is zero at the start
+        self.mask: Bools = np.ones(depth, np.bool_)  # a scratchpad is zero at the start
         self.value: NDArray[Any] = np.zeros((depth, lanes), dtype)
 
-    def set(self, index: Index, value: NDArray[Any] | np.int8 | np.int32) -> None:
+    def set(self, index: Int64, value: NDArray[Any] | np.int8 | np.int32) -> None:
         """The elements ``index`` now hold ``value``."""
         self.mask[index] = True
         self.value[index] = value
 
-    def forget(self, index: Index) -> None:
+    def forget(self, index: Int64) -> None:
         """The elements ``index`` now depend on the image."""
         self.mask[index] = False
 
-    def uniform(self, index: Index) -> NDArray[Any] | None:
+    def uniform(self, index: Int64) -> NDArray[Any] | None:
         """The value [lanes] that all of ``index`` hold; None if they differ."""
         value = self.value[index]
         if self.mask[index].all() and (value == value[0]).all():
@@ -57,27 +54,27 @@ class Scratchpads:
         self.spec, self.dram, self.steps = spec, dram, steps
         self.inputs = Constants(spec.inp_depth, spec.batch * spec.block_in, np.int8)
         self.accumulators = Constants(spec.acc_depth, spec.batch * spec.block_out, np.int32)
-        self._pending: list[tuple[Index, Index, Index]] = []
-        self._pending_dst: Mask = np.zeros(spec.acc_depth, np.bool_)
-        self._pending_src: Mask = np.zeros(spec.inp_depth, np.bool_)
+        self._pending: list[tuple[Int64, Int64, Int64]] = []
+        self._pending_dst: Bools = np.zeros(spec.acc_depth, np.bool_)
+        self._pending_src: Bools = np.zeros(spec.inp_depth, np.bool_)
 
-    def collect(self, dst: Index, src: Index, tile: Index) -> None:
+    def collect(self, dst: Int64, src: Int64, tile: Int64) -> None:
         """Collects GEMM micro-ops, int64 [n] each; ``tile``: DRAM element of the weight tile."""
         self._pending.append((dst, src, tile))
         self._pending_dst[dst] = True
         self._pending_src[src] = True
 
-    def before_loading(self, inputs: Index) -> None:
+    def before_loading(self, inputs: Int64) -> None:
         """Called before input elements are overwritten."""
         if self._pending_src[inputs].any():
             self.flush()
 
-    def before_reading(self, accumulators: Index) -> None:
+    def before_reading(self, accumulators: Int64) -> None:
         """Called before accumulators are read or overwritten."""
         if self._pending_dst[accumulators].any():
             self.flush()
 
-    def materialise(self, accumulators: Index) -> None:
+    def materialise(self, accumulators: Int64) -> None:
         """Writes the constants of these accumulators to the machine."""
         self.before_reading(accumulators)
         known = np.unique(accumulators[self.accumulators.mask[accumulators]])
@@ -116,8 +113,8 @@ class Scratchpads:
             self.steps.append(Matmul(src, weight.reshape(-1, weight.shape[2]), blocks))
 
     def _without_constants(
-        self, src: Index, weight: Int8, starts: list[Lanes | None]
-    ) -> tuple[Index, Int8, list[Lanes | None]]:
+        self, src: Int64, weight: Int8, starts: list[Lanes | None]
+    ) -> tuple[Int64, Int8, list[Lanes | None]]:
         """Moves the part of the sums that comes from constant inputs to ``starts``."""
         candidates = np.flatnonzero(self.inputs.mask[src].all(axis=0))
         total = np.concatenate([start for start in starts if start is not None]).astype(np.int64)
@@ -133,7 +130,7 @@ class Scratchpads:
         values = total.reshape(len(starts), -1).astype(np.uint32).view(np.int32)
         return np.delete(src, folded, axis=1), np.delete(weight, folded, axis=0), list(values)
 
-    def _weight(self, tiles: Index) -> Int8:
+    def _weight(self, tiles: Int64) -> Int8:
         """Tiles [K] -> int8 [K, block_in, block_out]."""
         size = self.spec.wgt_elem_bytes
         data = self.dram[tiles[:, None] * size + np.arange(size)].view(np.int8)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpw_cli.targets.vta.isa.instructions import Index
+from gpw_cli.arrays import Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +23,13 @@ class MatrixProduct:
     [K]) each; the accumulators of one block are distinct.
     """
 
-    src: Index
-    blocks: tuple[tuple[Index, Index], ...]
+    src: Int64
+    blocks: tuple[tuple[Int64, Int64], ...]
 
 
-def matrix_products(dst: Index, src: Index, tile: Index) -> list[MatrixProduct]:
+def matrix_products(dst: Int64, src: Int64, tile: Int64) -> list[MatrixProduct]:
     """The matrix products equivalent to the micro-ops (dst, src, tile), each int64 [n]."""
-    shared: dict[bytes, list[tuple[Index, Index, Index]]] = {}
+    shared: dict[bytes, list[tuple[Int64, Int64, Int64]]] = {}
     for accumulators, inputs, tiles in _by_tiles(dst, src, tile):
         order = np.argsort(inputs[0], kind="stable")
         inputs = np.ascontiguousarray(inputs[:, order])
@@ -41,7 +41,7 @@ def matrix_products(dst: Index, src: Index, tile: Index) -> list[MatrixProduct]:
     ]
 
 
-def _by_tiles(dst: Index, src: Index, tile: Index) -> Iterator[tuple[Index, Index, Index]]:
+def _by_tiles(dst: Int64, src: Int64, tile: Int64) -> Iterator[tuple[Int64, Int64, Int64]]:
     """(accumulators [m], inputs [m, K], tiles [K]) for accumulators with the same K tiles."""
     order = np.lexsort((src, tile, dst))
     dst, src, tile = dst[order], src[order], tile[order]

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gpw_cli.arrays import Int64
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.isa.instructions import Index, MemType
+from gpw_cli.targets.vta.isa.instructions import MemType
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes
 
 
@@ -32,7 +33,7 @@ class Pages:
     ``slot``: int64 [pages], the position of a page among those held; -1: the same in all instances.
     """
 
-    slot: Index
+    slot: Int64
 
     @property
     def count(self) -> int:

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gpw_cli.arrays import Int64
 from gpw_cli.targets.vta.functional.machine import Machine
 from gpw_cli.targets.vta.functional.steps import Lanes, Operation, broadcast
 from gpw_cli.targets.vta.functional.strided import Rows
-from gpw_cli.targets.vta.isa.instructions import Index
 
 _LEFT_BYTES = 4 << 20  # gathered inputs of one product; a larger one is cut into pieces
 _FEW_ROWS = 512  # elements of one copy below which a gather by index is faster
@@ -33,7 +33,7 @@ class Block:
     to the accumulators' contents.
     """
 
-    dst: Index
+    dst: Int64
     start: Lanes | None
 
 
@@ -44,7 +44,7 @@ class Matmul:
     ``src``: int64 [positions, K]. ``weight``: int8 [K * block_in, blocks * block_out].
     """
 
-    src: Index
+    src: Int64
     weight: NDArray[np.int8]
     blocks: tuple[Block, ...]
 
@@ -88,7 +88,7 @@ class Matmul:
         return operations
 
 
-def _gather(machine: Machine, src: Index, left: Tensor) -> list[Operation]:
+def _gather(machine: Machine, src: Int64, left: Tensor) -> list[Operation]:
     """Copies inp[src] to ``left`` int8 [positions, rows, K, block_in]."""
     inp, target = _chunks(machine.inp), _chunks(left)
     operations: list[Operation] = []
@@ -101,14 +101,14 @@ def _gather(machine: Machine, src: Index, left: Tensor) -> list[Operation]:
     return operations
 
 
-def _columns(src: Index) -> Iterator[tuple[Index, Index]]:
+def _columns(src: Int64) -> Iterator[tuple[Int64, Int64]]:
     """(columns, positions [P]): the columns k with src[p, k] = src[0, k] + positions[p]."""
     kinds, kind = np.unique(src - src[:1], axis=1, return_inverse=True)
     for number in range(kinds.shape[1]):
         yield np.flatnonzero(kind.reshape(-1) == number), kinds[:, number]
 
 
-def _gather_by_index(target: Tensor, inp: Tensor, src: Index, columns: Index) -> Operation:
+def _gather_by_index(target: Tensor, inp: Tensor, src: Int64, columns: Int64) -> Operation:
     index = torch.from_numpy(np.ascontiguousarray(src[:, columns]).reshape(-1))
     where = torch.from_numpy(columns)
     shape = (len(src), len(columns), *inp.shape[1:])

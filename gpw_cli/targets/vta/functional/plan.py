@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.functional.alu import fold, waves
 from gpw_cli.targets.vta.functional.constants import Scratchpads
@@ -30,7 +31,7 @@ from gpw_cli.targets.vta.isa.access import (
     transfer,
     wgt_indices,
 )
-from gpw_cli.targets.vta.isa.instructions import Index, decode, decode_uops
+from gpw_cli.targets.vta.isa.instructions import decode, decode_uops
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes, Program
 from gpw_cli.targets.vta.isa.tokens import linearise, where
 
@@ -190,7 +191,7 @@ class _Planner:
             turn = wave[np.argsort(dst[wave], kind="stable")]
             self._alu_tensor(insn, dst[turn], src[turn])
 
-    def _alu_immediate(self, insn: isa.AluInsn, dst: Index) -> None:
+    def _alu_immediate(self, insn: isa.AluInsn, dst: Int64) -> None:
         known = self.pads.accumulators
         if known.mask[dst].all():
             known.set(dst, fold(insn.alu_opcode, known.value[dst], np.int32(insn.imm)))
@@ -209,7 +210,7 @@ class _Planner:
         else:
             self.steps.append(Alu(insn.alu_opcode, rows, insn.imm))
 
-    def _alu_tensor(self, insn: isa.AluInsn, dst: Index, src: Index) -> None:
+    def _alu_tensor(self, insn: isa.AluInsn, dst: Int64, src: Int64) -> None:
         known = self.pads.accumulators
         constant = bool(known.mask[src].all())
         if constant and known.mask[dst].all():

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int8
 from gpw_cli.errors import DataError
 from gpw_cli.targets.vta.check.rules import check
 from gpw_cli.targets.vta.functional.machine import Machine
 from gpw_cli.targets.vta.functional.plan import ExecutionPlan, execution_plan
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes, Program
 
-Int8 = NDArray[np.int8]
 _BATCH = 64  # images at once, so that a gathered tile of a layer stays in the cache
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpw_cli.targets.vta.isa.instructions import Index
+from gpw_cli.arrays import Int64
 
 _MAX_LEVELS = 4
 _Grid = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 
 
-def grid(indices: Index) -> _Grid | None:
+def grid(indices: Int64) -> _Grid | None:
     """(shape, strides of each column) of int64 [n, columns] as nested affine loops.
 
     Column c of row r is indices[0, c] + sum of (loop counter * stride), the last loop fastest.
@@ -47,7 +47,7 @@ class Rows:
     """``index`` int64 [n], n >= 1, along the first axis of a tensor, as a grid where one fits."""
 
     def __init__(
-        self, index: Index, shape: tuple[int, ...] = (), strides: tuple[int, ...] = ()
+        self, index: Int64, shape: tuple[int, ...] = (), strides: tuple[int, ...] = ()
     ) -> None:
         self.index = index
         if not shape:
@@ -66,7 +66,7 @@ class Rows:
         return cls(index.reshape(-1), shape, strides)
 
     @classmethod
-    def joint(cls, *indices: Index) -> tuple[Rows, ...]:
+    def joint(cls, *indices: Int64) -> tuple[Rows, ...]:
         """Several index lists of one length as grids of one shape (irregular if none fits)."""
         found = grid(np.stack(indices, axis=1))
         if found is None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.isa.instructions import AluInsn, GemmInsn, Index, MemInsn, MemType
-
-Mask = NDArray[np.bool_]
+from gpw_cli.targets.vta.isa.instructions import AluInsn, GemmInsn, MemInsn, MemType
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,10 @@ class Transfer:
     [y_size * x_size] elements that hold data; ``pads``: int64 elements filled with zero.
     """
 
-    rows: Index
+    rows: Int64
     row_bytes: int
-    sram: Index
-    pads: Index
+    sram: Int64
+    pads: Int64
 
 
 def dram_elem_bytes(spec: VtaSpec, memory_type: MemType) -> int:
@@ -57,23 +55,23 @@ def transfer(spec: VtaSpec, insn: MemInsn) -> Transfer:
     return Transfer(rows, size * insn.x_size, index[data], index[~data])
 
 
-def _expand(insn: GemmInsn | AluInsn, base: Index, factor_out: int, factor_in: int) -> Index:
+def _expand(insn: GemmInsn | AluInsn, base: Int64, factor_out: int, factor_in: int) -> Int64:
     """Base [uops] -> [iter_out * iter_in * uops]."""
     outer = factor_out * np.arange(insn.iter_out, dtype=np.int64)
     inner = factor_in * np.arange(insn.iter_in, dtype=np.int64)
     return (outer[:, None, None] + inner[None, :, None] + base).reshape(-1)
 
 
-def dst_indices(insn: GemmInsn | AluInsn, dst: Index) -> Index:
+def dst_indices(insn: GemmInsn | AluInsn, dst: Int64) -> Int64:
     """Accumulators written; ``dst``: the dst fields of the micro-ops [uop_bgn, uop_end)."""
     return _expand(insn, dst, insn.dst_factor_out, insn.dst_factor_in)
 
 
-def src_indices(insn: GemmInsn | AluInsn, src: Index) -> Index:
+def src_indices(insn: GemmInsn | AluInsn, src: Int64) -> Int64:
     """Input elements (GEMM) or accumulators (ALU) that src selects."""
     return _expand(insn, src, insn.src_factor_out, insn.src_factor_in)
 
 
-def wgt_indices(insn: GemmInsn, wgt: Index) -> Index:
+def wgt_indices(insn: GemmInsn, wgt: Int64) -> Int64:
     """Weight elements read."""
     return _expand(insn, wgt, insn.wgt_factor_out, insn.wgt_factor_in)

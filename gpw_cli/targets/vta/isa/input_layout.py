@@ -14,10 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Int8 = NDArray[np.int8]
-Int64 = NDArray[np.int64]
+from gpw_cli.arrays import Int8, Int64
+
 Pair = tuple[int, int]
 Shape = tuple[int, int, int]
 

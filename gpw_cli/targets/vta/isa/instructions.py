@@ -16,8 +16,9 @@ from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from gpw_cli.arrays import Int64, UInt32
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
@@ -126,8 +127,6 @@ class FinishInsn(_Flags):
 
 
 Insn = MemInsn | GemmInsn | AluInsn | FinishInsn
-UInt32 = NDArray[np.uint32]
-Index = NDArray[np.int64]
 
 _LAYOUT: dict[Opcode, tuple[type[Any], fields.Layout]] = {
     Opcode.LOAD: (MemInsn, fields.MEM),
@@ -168,7 +167,7 @@ def _encode_one(spec: VtaSpec, number: int, insn: Insn) -> bytes:
     return words[0].to_bytes(8, "little") + words[1].to_bytes(8, "little")
 
 
-def decode_columns(spec: VtaSpec, stream: bytes) -> dict[str, Index]:
+def decode_columns(spec: VtaSpec, stream: bytes) -> dict[str, Int64]:
     """Field name -> one value an instruction, 0 where the instruction has no such field.
 
     Raises ProgramError for a truncated stream and an unknown opcode.
@@ -231,7 +230,7 @@ def encode_uops(spec: VtaSpec, dst: ArrayLike, src: ArrayLike, wgt: ArrayLike = 
     return word.astype(np.uint32)
 
 
-def decode_uops(spec: VtaSpec, words: UInt32) -> tuple[Index, Index, Index]:
+def decode_uops(spec: VtaSpec, words: UInt32) -> tuple[Int64, Int64, Int64]:
     """(dst, src, wgt), each int64 in the shape of ``words``."""
     rest, parts = words.astype(np.int64), []
     for field in fields.UOP:

@@ -16,7 +16,8 @@ from enum import IntEnum
 
 import numpy as np
 
-from gpw_cli.targets.vta.isa.instructions import Index, Insn, MemInsn, MemType, Opcode
+from gpw_cli.arrays import Int64
+from gpw_cli.targets.vta.isa.instructions import Insn, MemInsn, MemType, Opcode
 
 
 class Module(IntEnum):
@@ -69,7 +70,7 @@ def module_of(insn: Insn) -> Module:
     return Module(_MODULE[insn.opcode, memory])
 
 
-def modules_of(opcode: Index, memory_type: Index) -> Index:
+def modules_of(opcode: Int64, memory_type: Int64) -> Int64:
     """``module_of`` for columns of decoded fields (``instructions.decode_columns``)."""
-    found: Index = _MODULE[opcode, memory_type].astype(np.int64)
+    found: Int64 = _MODULE[opcode, memory_type].astype(np.int64)
     return found

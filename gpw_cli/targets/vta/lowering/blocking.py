@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gpw_cli.arrays import Int8, Int64
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering.input_blocking import InputGroup, Shaped, needed, pack
 from gpw_cli.targets.vta.lowering.microops import smallest_distance, spread
 from gpw_cli.targets.vta.lowering.sram import SramLayout
-from gpw_cli.targets.vta.lowering.tile_ir import Int8, Int64, Term, TileSet
+from gpw_cli.targets.vta.lowering.tile_ir import Term, TileSet
 from gpw_cli.targets.vta.lowering.tiling import Tiling, input_sizes
 
 

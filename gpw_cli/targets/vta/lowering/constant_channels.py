@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gpw_cli.arrays import Int8, Int64
 from gpw_cli.graph.frame import Shape
 from gpw_cli.graph.integer import IntConv
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.epilogue import Epilogue
-from gpw_cli.targets.vta.lowering.tile_ir import Int8, Int64, Pair, bias_digits
+from gpw_cli.targets.vta.lowering.tile_ir import Pair, bias_digits
 
 _MOST = 16  # largest shift between the producer's 7-bit constant and its accumulator
 _FINAL = (AluOp.SHR, AluOp.MAX, AluOp.MIN)

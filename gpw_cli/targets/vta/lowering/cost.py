@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from gpw_cli.arrays import Int64
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering.input_blocking import InputGroup, Shaped, needed, pack
 from gpw_cli.targets.vta.lowering.loops import unroll
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.sram import SramLayout
-from gpw_cli.targets.vta.lowering.tile_ir import Int64
 from gpw_cli.targets.vta.lowering.tiling import Tiling, input_sizes
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 

@@ -16,16 +16,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools, Int32, Int64
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import Rescale
 from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
-from gpw_cli.targets.vta.lowering.tile_ir import AluStep, Int32, Int64
+from gpw_cli.targets.vta.lowering.tile_ir import AluStep
 
-Mask = NDArray[np.bool_]
 _LOW, _HIGH = -(2**31), 2**31 - 1
 _IMM_LOW, _IMM_HIGH = fields.limits(fields.ALU, "imm")
 
@@ -43,9 +42,9 @@ class Bounds:
         return bool((self.low < _LOW).any() or (self.high > _HIGH).any())
 
     @property
-    def zero(self) -> Mask:
+    def zero(self) -> Bools:
         """The channels that are always zero, bool [C]."""
-        nothing: Mask = (self.low == 0) & (self.high == 0)
+        nothing: Bools = (self.low == 0) & (self.high == 0)
         return nothing
 
     def wrapped(self) -> Bounds:
@@ -79,7 +78,7 @@ class Epilogue:
     bounds: Bounds
 
 
-def step(op: AluOp, values: Int64, blocks: Mask | None = None) -> AluStep:
+def step(op: AluOp, values: Int64, blocks: Bools | None = None) -> AluStep:
     """One step, with an immediate where all channels agree and the value fits 16 bits."""
     first = int(values.flat[0])
     if _IMM_LOW <= first <= _IMM_HIGH and (values == first).all():
@@ -172,6 +171,6 @@ def shorten(
     return Epilogue(fold, (*first, *steps), clipped)
 
 
-def _by_block(mask: Mask, block: int) -> Mask:
+def _by_block(mask: Bools, block: int) -> Bools:
     """Whether ``mask`` is set for any channel of each block, bool [blocks]."""
     return np.logical_or.reduceat(mask, np.arange(0, len(mask), block))

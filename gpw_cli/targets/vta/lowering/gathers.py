@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpw_cli.arrays import Int8, Int64
 from gpw_cli.graph.integer import IntConv, IntGraph, IntNode
 from gpw_cli.graph.integer_moves import IntConcat, IntSelect
-from gpw_cli.targets.vta.lowering.tile_ir import Int8, Int64
 
 SCATTERED = 1.5
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gpw_cli.arrays import Int8, Int64
 from gpw_cli.graph.integer import IntConv, IntGraph
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
-from gpw_cli.targets.vta.lowering.tile_ir import Int8, Int64, Term, bias_digits, weight_tiles
+from gpw_cli.targets.vta.lowering.tile_ir import Term, bias_digits, weight_tiles
 
 _GROWTH = 2  # largest size of a laid-out image relative to the plain one
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gpw_cli.arrays import Int64
 from gpw_cli.graph.integer import (
     FULL_RANGE,
     IntAdd,
@@ -25,15 +26,7 @@ from gpw_cli.graph.integer import (
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.epilogue import Bounds, channels, shift_steps, shorten, step
-from gpw_cli.targets.vta.lowering.tile_ir import (
-    AluStep,
-    Int64,
-    Pair,
-    Phase,
-    Term,
-    banded,
-    diagonal_tiles,
-)
+from gpw_cli.targets.vta.lowering.tile_ir import AluStep, Pair, Phase, Term, banded, diagonal_tiles
 
 POWER = 6  # the largest power of two in int8
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpw_cli.arrays import Int64
 from gpw_cli.targets.vta.lowering.layout import Tensor
-from gpw_cli.targets.vta.lowering.tile_ir import Int64, ProductKernel
+from gpw_cli.targets.vta.lowering.tile_ir import ProductKernel
 
 
 @dataclass(frozen=True, eq=False)

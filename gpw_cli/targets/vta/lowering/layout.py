@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes, Region
 
-Tiles = NDArray[np.int8]
-
 
 @dataclass(frozen=True)
 class Tensor:

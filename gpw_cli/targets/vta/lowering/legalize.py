@@ -13,6 +13,7 @@ from itertools import takewhile
 
 import numpy as np
 
+from gpw_cli.arrays import Int8, Int64
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph import integer
 from gpw_cli.graph.integer import FULL_RANGE, IntGraph, IntNode, Rescale, wrap_int32
@@ -32,8 +33,6 @@ from gpw_cli.targets.vta.lowering.host_layout import host_layout
 from gpw_cli.targets.vta.lowering.identity_tiles import Summands
 from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
-    Int8,
-    Int64,
     Kernel,
     MaxPoolKernel,
     Phase,

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Bools, Int64
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering import tile_ir
 from gpw_cli.targets.vta.lowering.layout import Tensor
-from gpw_cli.targets.vta.lowering.tile_ir import Int64, Kernel, TileSet
-
-Mask = NDArray[np.bool_]
+from gpw_cli.targets.vta.lowering.tile_ir import Kernel, TileSet
 
 
 def trim(
@@ -36,7 +34,7 @@ def trim(
 
 
 def _trimmed(
-    kernel: Kernel, live: dict[str, Mask], tensors: dict[str, Tensor], spec: VtaSpec
+    kernel: Kernel, live: dict[str, Bools], tensors: dict[str, Tensor], spec: VtaSpec
 ) -> Kernel:
     """``kernel`` with the tiles of its live groups; marks what they read as live."""
     pixel = tensors[kernel.name].pixel(spec.block_out)

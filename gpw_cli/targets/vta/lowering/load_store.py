@@ -6,8 +6,8 @@ All functions add instructions to a ``Builder``'s stream; addresses are elements
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64
 from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.instructions import MemInsn, MemType, Opcode
 from gpw_cli.targets.vta.lowering.builder import Builder
@@ -15,7 +15,6 @@ from gpw_cli.targets.vta.lowering.layout import Tensor
 from gpw_cli.targets.vta.lowering.stream import Span
 from gpw_cli.targets.vta.lowering.tiling import Window
 
-Int64 = NDArray[np.int64]
 Pixels = tuple[Int64, slice, slice]  # groups, rows and columns of a tensor
 _FIELD = fields.limits(fields.MEM, "x_size")[1]  # x_stride and y_size have as many bits
 

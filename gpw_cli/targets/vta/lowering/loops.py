@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64
 from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, encode_uops
 from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.microops import REST, smallest_distance
 from gpw_cli.targets.vta.lowering.stream import Span
 from gpw_cli.targets.vta.lowering.tile_ir import AluStep
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

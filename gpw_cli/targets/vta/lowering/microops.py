@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64, UInt32
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluInsn, GemmInsn, MemInsn, MemType, Opcode
 from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.lowering.layout import DramImage
-from gpw_cli.targets.vta.lowering.stream import Op, UInt32
+from gpw_cli.targets.vta.lowering.stream import Op
 
 REST = 4
-Int64 = NDArray[np.int64]
 
 
 def smallest_distance(accumulators: Int64) -> int:

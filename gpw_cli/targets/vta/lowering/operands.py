@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int32, Int64
 from gpw_cli.targets.vta.isa.instructions import MemType
 from gpw_cli.targets.vta.lowering.blocking import Bundle, Piece, WeightSet
 from gpw_cli.targets.vta.lowering.builder import Builder
@@ -15,10 +15,8 @@ from gpw_cli.targets.vta.lowering.layout import Tensor
 from gpw_cli.targets.vta.lowering.load_store import inside, load_row, load_window
 from gpw_cli.targets.vta.lowering.loops import AccTile, GemmOperands
 from gpw_cli.targets.vta.lowering.stream import Span
-from gpw_cli.targets.vta.lowering.tile_ir import Int32, ProductKernel
+from gpw_cli.targets.vta.lowering.tile_ir import ProductKernel
 from gpw_cli.targets.vta.lowering.tiling import Window, window
-
-Int64 = NDArray[np.int64]
 
 
 class Weights:

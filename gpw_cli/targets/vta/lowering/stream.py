@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import UInt32
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
@@ -35,8 +36,6 @@ from gpw_cli.targets.vta.isa.instructions import (
 )
 from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.lowering.layout import Tensor
-
-UInt32 = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, eq=False)

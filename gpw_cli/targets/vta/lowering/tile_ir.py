@@ -14,12 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int8, Int32, Int64
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
 
-Int8 = NDArray[np.int8]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 Pair = tuple[int, int]
 _BIAS_TILES = 2  # more tiles cost more than the ALU's two cycles per accumulator
 

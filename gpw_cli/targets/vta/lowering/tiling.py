@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.targets.vta.isa import fields
@@ -20,7 +19,6 @@ from gpw_cli.targets.vta.lowering.input_blocking import Shaped
 from gpw_cli.targets.vta.lowering.layout import Tensor
 from gpw_cli.targets.vta.lowering.tile_ir import ProductKernel, Term
 
-Int64 = NDArray[np.int64]
 _MAX_PAD = fields.limits(fields.MEM, "y_pad_0")[1]
 
 

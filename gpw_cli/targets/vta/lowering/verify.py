@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gpw_cli.arrays import Int64
 from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN
@@ -21,7 +22,6 @@ from gpw_cli.targets.vta.lowering.sram import SramLayout
 from gpw_cli.targets.vta.lowering.state import State
 from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
-    Int64,
     Kernel,
     MaxPoolKernel,
     ProductKernel,

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64
 from gpw_cli.targets.base import LayerCycles
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES
-from gpw_cli.targets.vta.isa.instructions import Index
 from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.timing.occupancy import (
@@ -78,13 +78,13 @@ def layer_timings(program: Program, work: Occupancy, schedule: Schedule) -> tupl
     )
 
 
-def traffic(work: Occupancy, numbers: Index) -> dict[str, int]:
+def traffic(work: Occupancy, numbers: Int64) -> dict[str, int]:
     """Bytes between DRAM and VTA for the instructions ``numbers``, by kind."""
     moved = np.bincount(work.kind[numbers], weights=work.bytes[numbers], minlength=len(KINDS))
     return {KINDS[kind]: int(moved[kind]) for kind in _MOVES} | {"insn": len(numbers) * INSN_BYTES}
 
 
-def _layer(name: str, work: Occupancy, mine: Index, cycles: int, split: Index) -> LayerTiming:
+def _layer(name: str, work: Occupancy, mine: Int64, cycles: int, split: Int64) -> LayerTiming:
     took = np.bincount(work.kind[mine], weights=work.cycles[mine], minlength=len(KINDS))
     return LayerTiming(
         name=name,
@@ -97,7 +97,7 @@ def _layer(name: str, work: Occupancy, mine: Index, cycles: int, split: Index) -
     )
 
 
-def _split(work: Occupancy, schedule: Schedule, ends: Index) -> Index:
+def _split(work: Occupancy, schedule: Schedule, ends: Int64) -> Int64:
     """int64 [layers, SPLIT]. The modules' states are constant between successive events."""
     events = np.unique(np.concatenate([[0], schedule.start, schedule.end, ends]))
     times, lengths = events[:-1], np.diff(events)

@@ -16,11 +16,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.isa.instructions import Index, MemType, Opcode, decode_columns
+from gpw_cli.targets.vta.isa.instructions import MemType, Opcode, decode_columns
 from gpw_cli.targets.vta.isa.modules import FLAGS, modules_of
 from gpw_cli.targets.vta.isa.program import Program
 
@@ -49,18 +50,18 @@ class Occupancy:
     ``finish``: number of the first FINISH, -1 if there is none.
     """
 
-    unit: Index
-    kind: Index
-    cycles: Index
-    uops: Index
-    macs: Index
-    bytes: Index
+    unit: Int64
+    kind: Int64
+    cycles: Int64
+    uops: Int64
+    macs: Int64
+    bytes: Int64
     bursts: list[Bursts]
-    beats: Index
-    delay: Index
-    tail: Index
+    beats: Int64
+    delay: Int64
+    tail: Int64
     padding: list[Padding]
-    flags: dict[str, Index]
+    flags: dict[str, Int64]
     finish: int
 
 
@@ -103,7 +104,7 @@ def _refuse(bad: NDArray[np.bool_], why: Callable[[int], str]) -> None:
         raise ProgramError(f"instruction {number}: {why(number)}")
 
 
-def _dispatch(columns: dict[str, Index]) -> tuple[Index, Index]:
+def _dispatch(columns: dict[str, Int64]) -> tuple[Int64, Int64]:
     """(unit, kind) of every instruction."""
     opcode, memory = columns["opcode"], columns["memory_type"]
     kind = np.full(len(opcode), SYNC)
@@ -124,7 +125,7 @@ def _dispatch(columns: dict[str, Index]) -> tuple[Index, Index]:
     return modules_of(opcode, memory), kind
 
 
-def _uops(columns: dict[str, Index], kind: Index) -> Index:
+def _uops(columns: dict[str, Int64], kind: Int64) -> Int64:
     length = columns["uop_end"] - columns["uop_bgn"]
     uops = columns["iter_out"] * columns["iter_in"] * length
     computes = (kind == GEMM) | (kind == ALU)
@@ -136,7 +137,7 @@ def _uops(columns: dict[str, Index], kind: Index) -> Index:
 
 
 def _load(
-    work: Occupancy, columns: dict[str, Index], number: int, spec: VtaSpec, timing: VtaTiming
+    work: Occupancy, columns: dict[str, Int64], number: int, spec: VtaSpec, timing: VtaTiming
 ) -> None:
     row = {name: int(columns[name][number]) for name in _MEMORY}
     kind = int(work.kind[number])
@@ -195,7 +196,7 @@ _MEMORY = tuple(field.name for field in fields.MEM)
 
 
 def _store(
-    work: Occupancy, columns: dict[str, Index], number: int, spec: VtaSpec, timing: VtaTiming
+    work: Occupancy, columns: dict[str, Int64], number: int, spec: VtaSpec, timing: VtaTiming
 ) -> None:
     row = {name: int(columns[name][number]) for name in _MEMORY}
     size = spec.out_elem_bytes

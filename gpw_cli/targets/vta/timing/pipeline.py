@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES
-from gpw_cli.targets.vta.isa.instructions import Index
 from gpw_cli.targets.vta.isa.modules import POPS, PUSHES, QUEUES, Module, queue_of
 from gpw_cli.targets.vta.timing.memory_port import ReadPort
 from gpw_cli.targets.vta.timing.occupancy import (
@@ -67,9 +67,9 @@ class Schedule:
     ``read_beats``: beats that the memory has delivered.
     """
 
-    arrive: Index
-    start: Index
-    end: Index
+    arrive: Int64
+    start: Int64
+    end: Int64
     batches: tuple[Batch, ...]
     read_beats: int
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.targets.vta.isa.instructions import AluOp, Index, Opcode, decode_columns
+from gpw_cli.arrays import Int64
+from gpw_cli.targets.vta.isa.instructions import AluOp, Opcode, decode_columns
 from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.program import ROLES, Program
 from gpw_cli.targets.vta.timing.occupancy import ALU, GEMM, OUT, SYNC, UOP, Occupancy
@@ -61,7 +62,7 @@ def roles(program: Program) -> list[str]:
     ]
 
 
-def _numbers(program: Program) -> Index:
+def _numbers(program: Program) -> Int64:
     """The category of each instruction, as an index of CYCLES."""
     found = np.array([CYCLES.index(name) for name in roles(program)], np.int64)
     filled = [layer for layer in program.layers if layer.end > layer.begin]
@@ -71,7 +72,7 @@ def _numbers(program: Program) -> Index:
     return found
 
 
-def running(work: Occupancy, schedule: Schedule, unit: int, times: Index) -> NDArray[np.int64]:
+def running(work: Occupancy, schedule: Schedule, unit: int, times: Int64) -> NDArray[np.int64]:
     """The instruction that ``unit`` executes at each of ``times``; -1: none."""
     mine = np.flatnonzero(work.unit == unit)
     if not len(mine):
@@ -81,6 +82,6 @@ def running(work: Occupancy, schedule: Schedule, unit: int, times: Index) -> NDA
     return np.where(runs, last, -1)
 
 
-def kinds(work: Occupancy, numbers: Index) -> NDArray[np.int64]:
+def kinds(work: Occupancy, numbers: Int64) -> NDArray[np.int64]:
     """The kinds of instructions ``numbers``; -1 stays -1."""
     return np.where(numbers >= 0, work.kind[numbers], -1)

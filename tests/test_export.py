@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gpw_cli.cli.export import settings_of
 from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.data.digits import load_digits_pictures
 from gpw_cli.data.pictures import normalise
+from gpw_cli.errors import UsageError
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.floating import run_float
 from gpw_cli.graph.fold import fold
@@ -114,7 +117,7 @@ def test_export_writes_every_format_and_they_agree(gpw, tmp_path) -> None:
     accuracy = ran.json["fuse"]["metrics"]["test_accuracy"]
     for arguments in (["--to", "net.pt2"], ["--to", "net.safetensors"], ["--to", "net.onnx"],
                       ["--to", "net8.onnx", "--int8"], ["--to", "program"]):  # fmt: skip
-        assert gpw("export", keys["finetune"], "data=digits", *arguments).code == 0
+        assert gpw("export", keys["finetune"], *arguments).code == 0
     data = load_digits_pictures(16, 1)
     x = normalise(data.test.images, data.mean, data.std)
     code = "import sys, torch; p = torch.export.load('net.pt2').module(); "
@@ -129,6 +132,18 @@ def test_export_writes_every_format_and_they_agree(gpw, tmp_path) -> None:
     assert right == pytest.approx(accuracy, abs=0.6)  # 2 of 359 images
     assert (tmp_path / "program" / "insn.bin").is_file()
     assert (tmp_path / "net.safetensors").stat().st_size > 1000
+
+
+def test_a_point_is_exported_for_what_its_sweep_was_given(tmp_path) -> None:
+    axes = {"sparsity": "0.5", "target": "vta_pynq", "quantizer.calibration": "64"}
+    points = [{"id": "a", "axes": axes}, {"id": "b", "axes": {"target": "vta"}}]
+    content = {"overrides": ["data=digits", "seed=1", "bits=4"], "points": points}
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    found = settings_of(str(tmp_path / "points" / "a.json"))
+    assert found == ["data=digits", "bits=4", "target=vta_pynq", "quantizer.calibration=64"]
+    assert settings_of("21e7cd27") == []
+    with pytest.raises(UsageError, match="says nothing of"):
+        settings_of(str(tmp_path / "points" / "c.json"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as js
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from gpw_cli.cli.arguments import ConfigDir, Overrides
 from gpw_cli.cli.console import listener, say
 from gpw_cli.errors import UsageError
 
+OF_A_POINT = ("model", "data", "quantizer", "bits", "target")
 EPILOG = "example: gpw export 21e7cd27 --to net.onnx --int8"
 
 
@@ -50,13 +52,28 @@ def export(
     from gpw_cli.stages.source import checkpoint_overrides
 
     check_format(to, int8)
-    given = list(overrides or [])
+    given = [*settings_of(source), *(overrides or [])]
     config = compose([*checkpoint_overrides(_key(source), given, config_dir), *given], config_dir)
     services = open_services(config, listener())
     until = "pretrain" if to.suffix and not int8 else "fuse"
     artifacts = run(config, services, until)
     deliver(to, config, services, artifacts, int8=int8)
     say(f"wrote {to}")
+
+
+def settings_of(source: str) -> list[str]:
+    """Of a point's file the network, data set, quantizer and target that its sweep was given."""
+    file = Path(source)
+    manifest = file.parent.parent / "sweep.json"
+    if file.suffix != ".json" or not manifest.is_file():
+        return []
+    try:
+        sweep = js.loads(manifest.read_text())
+        axes = next(p["axes"] for p in sweep["points"] if p["id"] == file.stem)
+        given = [*sweep["overrides"], *(f"{key}={value}" for key, value in axes.items())]
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        raise UsageError(f"{manifest} says nothing of {source}; name it with a key") from None
+    return [text for text in given if re.split(r"[.=]", text)[0] in OF_A_POINT]
 
 
 def _key(source: str) -> str:

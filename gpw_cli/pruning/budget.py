@@ -263,7 +263,11 @@ def _corrected(problem: Problem, costs: Costs, gone: Branches) -> list[Bools]:
     """The choice whose compiled cycles are closest to the limit from below."""
     target = float(problem.room)
     best, best_cycles = smallest(problem), -1
-    for _ in range(_COMPILATIONS):
+    for attempt in range(2 * _COMPILATIONS):
+        if attempt >= _COMPILATIONS:  # a network whose cycles follow the prices badly
+            if best_cycles >= 0:
+                break
+            target *= 0.8
         kept = _groups(problem, _filled(problem, costs, gone, target).kept)
         measured = problem.measure(kept)
         gap = problem.room - measured.cycles

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gpw_cli.config.compose import compose
+from gpw_cli.config.compose import compose, to_plain
+from gpw_cli.config.schema import DataConfig
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.checkpoint import detect_model, load_state
 from gpw_cli.models.files import require_regular
@@ -25,7 +26,8 @@ def checkpoint_overrides(
     """Overrides that run the weights as a dense network; zero tiles stay zero.
 
     The network is the one that ``given`` names, else that of the artifact's description, else it is
-    detected from the weights. Raises CheckpointError for an invalid checkpoint, and UsageError for
+    detected from the weights; the data set is the one that ``given`` names, else that of the
+    artifact's manifest. Raises CheckpointError for an invalid checkpoint, and UsageError for
     overrides without effect.
     """
     _refuse_ignored(given)
@@ -36,6 +38,24 @@ def checkpoint_overrides(
         found.append("scheme=dense")
     if not _names(given, "model", "model.name"):
         found += _network(file)
+    return [*_data(file, given), *found]
+
+
+def _data(file: Path, given: Sequence[str]) -> list[str]:
+    """The data set that an artifact was made with, unless ``given`` names one."""
+    manifest = file.with_name("manifest.json")
+    if file.name != WEIGHTS or not manifest.is_file() or _names(given, "data", "data.name"):
+        return []
+    try:
+        data = dict(json.loads(manifest.read_text())["config"]["data"])
+        found = [f"data={data['name']}"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{manifest} names no data set ({error})") from None
+    usual = to_plain(DataConfig())
+    for key in ("root", "size", "channels"):
+        if data.get(key) != usual[key] and not _names(given, f"data.{key}"):
+            quoted = str(data[key]).replace("\\", "\\\\").replace("'", "\\'")
+            found.append(f"data.{key}='{quoted}'" if key == "root" else f"data.{key}={data[key]}")
     return found
 
 

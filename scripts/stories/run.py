@@ -1,0 +1,13 @@
+import sys
+
+import onnxruntime
+
+from gpw_cli.data.pictures import normalise
+from gpw_cli.data.progress import ignore
+from gpw_cli.data.registry import load_pictures
+
+data = load_pictures("digits", None, None, 16, 1, ignore)
+session = onnxruntime.InferenceSession(sys.argv[1])
+name = session.get_inputs()[0].name
+(logits,) = session.run(None, {name: normalise(data.test.images, data.mean, data.std).numpy()})
+print(f"{100 * (logits.argmax(1) == data.test.labels.numpy()).mean():.2f} % by onnxruntime")

@@ -164,6 +164,9 @@ def test_roofs_come_from_the_configuration_of_the_target() -> None:
     assert roofline.roof_of({"family": "eie"}) is None
     assert roofline.roof_of({**VTA, "config_file": "vta_config.json"}) is None
     assert roofline.roof_of({"name": "vta"}) is None  # of a record without these settings
+    for edited in ({"LOG_BATCH": 1e9}, {"LOG_BATCH": "four"}, {"LOG_BATCH": None}, {}):
+        assert roofline.roof_of({**VTA, "vta": edited}) is None
+    assert roofline.roof_of({**ENGINE, "dram_bytes": 0}) is None
 
 
 def test_a_network_stands_under_its_roof(tmp_path: Path) -> None:

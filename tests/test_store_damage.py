@@ -283,7 +283,7 @@ def test_the_report_names_an_edited_point_and_leaves_it_out(gpw: Gpw, tmp_path: 
     file.write_text(file.read_text().replace("91.5", "91.6"))
     edited = gpw("report", "s")
     assert edited.code == 0
-    assert f"point {ids[0]}: left out, {ids[0]}.json is damaged or was edited" in edited.err
+    assert f"{ids[0]}: left out, {ids[0]}.json is damaged or was edited" in edited.err
     assert "does not match its own checksum" in edited.err
     after = (folder / "results.csv").read_text().splitlines()
     assert after[1].startswith(f'"{ids[0]}",failed,')

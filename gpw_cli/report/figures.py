@@ -85,7 +85,7 @@ FIGURES = (
     Entry(
         "accuracy_by_stage",
         "Accuracy by stage",
-        ("quantized_accuracy", "sparsity"),
+        ("dense_accuracy", "quantized_accuracy", "sparsity"),
         stages.draw_stages,
         stages.stages_caption,
         compares_sparsities,

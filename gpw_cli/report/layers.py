@@ -57,7 +57,8 @@ def draw_layers(sweep: Sweep) -> Figure:
     upright = len(names) > UPRIGHT
     longest = max(len(name) for name in names.values())
     room = 4.5 * longest if upright else 26.0 if any("\n" in n for n in names.values()) else 14.0
-    figure, grid = panels(1, 1, [1.0 + 0.17 * len(table) + (room / 72 if upright else 0)])
+    height = max(2.3, 1.0 + 0.17 * len(table))  # the scale and the names need room too
+    figure, grid = panels(1, 1, [height + (room / 72 if upright else 0)])
     axes = grid[0][0]
     axes.grid(visible=False)
     values = table.to_numpy(dtype=float)

@@ -39,11 +39,11 @@ class Cost:
 
 
 def costs(found: pd.DataFrame) -> list[Cost]:
-    """The costs to draw; one that no network has is left out."""
+    """The costs to draw: cycles, and others that are known and differ."""
     shown = [_scaled(found, "cycles", "cycles")]
     if not found["milliseconds"].isna().any() and clock_ratio(found) is None:
         shown.append(Cost("milliseconds", "ms per image"))
-    if found["dram_bytes"].notna().any():
+    if found["dram_bytes"].nunique() > 1:
         shown.append(_scaled(found, "dram_bytes", "DRAM bytes"))
     return shown
 

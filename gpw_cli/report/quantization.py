@@ -175,7 +175,7 @@ def draw_scales(sweep: Sweep) -> Figure:
 
 
 def _draw_range(axes: Axes, place: int, row: dict[str, Any], steps: int) -> None:
-    low, high = row["min"] / row["scale"], row["max"] / row["scale"]
+    low, high = (row[end] / (row["scale"] or 1.0) for end in ("min", "max"))
     axes.plot([low, high], [place, place], color=light("muted"), linewidth=0.9)
     ends = max(low, -steps), min(high, steps)
     (bar,) = axes.barh(place, ends[1] - ends[0], left=ends[0], height=0.55, color=light("muted"))
@@ -193,9 +193,10 @@ def scales_caption(sweep: Sweep) -> str:
     worst = max(rows, key=lambda row: float(row["clipped"]))
     kept, whole = len(_clipped_most(rows)), sum(row["kind"] != "maxpool" for row in rows)
     which = "Every tensor" if kept == whole else f"The {kept} of {whole} tensors clipped most"
+    most = f"{worst['name']} is clipped most, {100 * worst['clipped']:.3g} % of its values."
+    clipped = most if worst["clipped"] else "Nothing is clipped."
     return (
         f"{which} of the integer network of {name}, with the log2 of its scale: the range over the "
         f"calibration images and the share of the values beyond {2 ** (bits - 1) - 1} steps. "
-        f"{worst['name']} is clipped most, {100 * worst['clipped']:.3g} % of its values. "
-        f"{basis(sweep)}"
+        f"{clipped} {basis(sweep)}"
     )

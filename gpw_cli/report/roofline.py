@@ -6,6 +6,7 @@ in one cycle. Peak and bandwidth come from the target's configuration in each re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def _vta(target: Mapping[str, Any]) -> Roof | None:
     log_in, log_out = (size.get(f"LOG_BLOCK_{side}") for side in ("IN", "OUT"))
     logs = (size["LOG_BATCH"], *(block if log is None else log for log in (log_in, log_out)))
     clock = 1e6 * timing["clock_mhz"]
-    full = 2.0 * 2 ** sum(logs) * clock
+    full = 2.0 * 2.0 ** sum(logs) * clock
     return Roof("gemm", full, full / timing["gemm_cycles"], timing["bus_bits"] / 8 * clock)
 
 
@@ -71,11 +72,13 @@ def roof_of(target: Mapping[str, Any]) -> Roof | None:
     """The roof of ``config.target`` of a record; None if the family has none or the record lacks
     its numbers.
     """
-    make = ROOFS.get(str(target.get("family", "vta")))
     try:
-        return make(target) if make else None
-    except (KeyError, TypeError):  # a record of before these settings
+        make = ROOFS.get(str(target.get("family", "vta")))
+        roof = make(target) if make else None
+    except (AttributeError, KeyError, OverflowError, TypeError):  # an old record, or an edited one
         return None
+    whole = roof is not None and all(0 < n < math.inf for n in (roof.peak, roof.bandwidth))
+    return roof if whole else None
 
 
 def places(sweep: Sweep) -> pd.DataFrame:

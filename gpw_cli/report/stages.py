@@ -88,6 +88,8 @@ def _draw_scheme(
         dense = row["scheme"] == "dense"
         losses = [row["dense_accuracy"] - row[column] for column, *_ in _shown(own)]
         points = [(x, loss) for x, loss in enumerate(losses) if not math.isnan(loss)]
+        if not points:  # the dense network's accuracy is not known
+            continue
         colour = light("ink" if dense else ramp(levels, row["sparsity"]))
         x, y = [x for x, _ in points], [_height(loss) for _, loss in points]
         marker = look("scheme", row["scheme"]).marker
@@ -146,12 +148,13 @@ def stages_table(sweep: Sweep) -> Table:
     last = shown[-1][0]
     rows = []
     for row in found.to_dict("records"):
-        fp32 = row["dense_accuracy"] if row["scheme"] == "dense" else row["accuracy"]
+        fp32 = row.get("dense_accuracy" if row["scheme"] == "dense" else "accuracy", math.nan)
+        lost = "" if pd.isna(fp32) else f"{row[last] - fp32:+.2f}"
         values = ["" if pd.isna(row[c]) else f"{row[c]:.2f}" for c, *_ in shown]
         values[-1] += "" if pd.isna(row["sd"]) else f" ± {row['sd']:.2f}"
         name = ", ".join(part for part in (row["scheme"], row["variant"]) if part)
         sparsity = "" if row["scheme"] == "dense" else percent(round(row["sparsity"], 4))
-        rows.append([name, sparsity, *values, f"{row[last] - fp32:+.2f}", str(row["n"])])
+        rows.append([name, sparsity, *values, lost, str(row["n"])])
     names = [table or f"on {npu_name(sweep)}" for *_, table in shown]
     head = ["scheme", "sparsity", *names, "minus fp32", "seeds"]
     note = "Test accuracy in percent, mean over seeds, ± one standard deviation of the last stage."

@@ -57,7 +57,7 @@ TESTS = {
     "gpw_cli/targets/vta/check": ("vta_checker", "vta_random", "vta_lowering"),
     "gpw_cli/targets/vta/functional": ("vta_functional", "vta_random", "vta_lowering"),
     "gpw_cli/targets/vta/timing": ("vta_timing", "vta_rtl", "vta_random"),
-    "gpw_cli/targets/vta/lowering": ("vta_lowering_parts", "vta_lowering"),
+    "gpw_cli/targets/vta/lowering": ("vta_lowering_parts", "vta_passes", "vta_lowering"),
     "gpw_cli/targets/vta": ("vta_export", "vta_timing", "vta_lowering"),
     "gpw_cli/targets": ("targets", "engine"),
 }

@@ -19,7 +19,7 @@ from gpw_cli.graph.moves import Concat, Select
 from gpw_cli.quantization.quantize import quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 
-RUN = ("simulate", "data=digits", "pretrain.train.epochs=0", "scheme=dense", "seed=3")
+RUN = ("fuse", "data=digits", "pretrain.train.epochs=0", "scheme=dense", "seed=3")
 
 
 def small() -> Graph:

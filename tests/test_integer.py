@@ -277,7 +277,7 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
         ("first", {"shape": (2, 5, 5)}, "shape"),
         ("first", {"out_bits": 16}, "16 output bits"),
         ("first", {"bias": np.zeros(2, np.int64)}, "int32"),
-        ("first", {"rescale": Rescale(np.zeros(3, np.int32), True, 0, 1)}, "one shift a channel"),
+        ("first", {"rescale": Rescale(np.zeros(3, np.int32), True, 0, 1)}, "one shift per channel"),
         ("first", {"residual": "relu"}, "out of order"),
         ("add", {"shift_a": -1}, "adds"),
         ("last", {"input": "max"}, "shape|channels"),

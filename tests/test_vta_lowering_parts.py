@@ -11,7 +11,8 @@ from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import Rescale, apply_rescale, wrap_int32
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
-from gpw_cli.targets.vta.lowering.epilogue import Bounds, shift_steps, shorten
+from gpw_cli.targets.vta.lowering.bounds import Bounds
+from gpw_cli.targets.vta.lowering.epilogue import shift_steps, shorten
 from gpw_cli.targets.vta.lowering.loops import unroll
 from gpw_cli.targets.vta.lowering.microops import smallest_distance, spread
 from gpw_cli.targets.vta.lowering.tile_ir import (

@@ -173,7 +173,9 @@ def _channels(context: Context, op: fx.Node, value: object, source: Node) -> Flo
     rank = len(result_shape(op))
     shape = (1,) * (rank - array.ndim) + array.shape
     if len(shape) != rank or any(size != 1 for axis, size in enumerate(shape) if axis != 1):
-        context.refuse(op, f"takes a stored tensor of shape {array.shape}, not one value a channel")
+        context.refuse(
+            op, f"takes a stored tensor of shape {array.shape}, not one value per channel"
+        )
     return np.broadcast_to(array.reshape(-1), (source.shape[0],)).astype(np.float64)
 
 

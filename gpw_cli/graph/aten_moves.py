@@ -44,7 +44,7 @@ def _given(context: Context, op: fx.Node, node: fx.Node, source: fx.Node) -> Any
     if node is source:
         return INDEX
     if node not in context.tensors:
-        context.refuse(op, "moves values to where another tensor says")
+        context.refuse(op, "moves values by the indices in another tensor")
     return context.tensors[node]
 
 
@@ -71,7 +71,7 @@ def concat(context: Context, op: fx.Node) -> Node:
     flat = rank == 2 and all(part.shape[1:] == (1, 1) for part in parts)
     dim = int(argument(op, "dim", 0)) % rank
     if dim != 1 or not (rank == 4 or flat):
-        context.refuse(op, f"joins along dimension {dim}; only channels (1) are supported")
+        context.refuse(op, f"concatenates along dimension {dim}; only channels (1) are supported")
     high, wide = parts[0].shape[1:]
     shape = (sum(part.shape[0] for part in parts), high, wide)
     return Concat(context.label(op), tuple(part.name for part in parts), shape)

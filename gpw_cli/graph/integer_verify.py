@@ -80,7 +80,7 @@ def _check_conv(node: integer.IntConv, shapes: dict[str, Shape], output: str) ->
         raise UnsupportedError(f"{node.name}: {node.out_bits} output bits, not one of {allowed}")
     for shift in (node.rescale.shift, node.residual_shift):
         if isinstance(shift, np.ndarray) and shift.shape != (out,):
-            raise UnsupportedError(f"{node.name}: one shift a channel, not {shift.shape}")
+            raise UnsupportedError(f"{node.name}: one shift per channel, not {shift.shape}")
 
 
 def _check_multiplier(name: str, rescale: Rescale, channels: int) -> None:

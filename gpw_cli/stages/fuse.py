@@ -15,7 +15,7 @@ def build(job: Job) -> dict[str, Any]:
     """The fused integer graph, and the accuracy before and after fusion."""
     job.services.device()
     unfused, quantizer = job.upstream["quantize"], job.config.quantizer
-    graph = float_io.load(unfused.path) or float_graph(job)  # artifacts of gpw <= 0.1 lack it
+    graph = float_io.load(unfused.path) or float_graph(job)  # older artifacts lack it
     ranges = Ranges.load(unfused.path)
     integers = quantize_graph(graph, ranges, quantizer, fused=True)
     metrics = leave(job, graph, ranges, integers, fused=True)

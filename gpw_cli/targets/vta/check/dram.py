@@ -71,7 +71,7 @@ class DramState:
         if bad.any():
             row = int(rows[bad][0])
             raise ProgramError(
-                f"{place}: DRAM bytes {row} to {row + moved.row_bytes - 1} lie in no one region"
+                f"{place}: DRAM bytes {row} to {row + moved.row_bytes - 1} are not in one region"
             )
         count = moved.row_bytes // self.granule
         return (rows[:, None] // self.granule + np.arange(count)).reshape(-1)

@@ -186,8 +186,8 @@ class _Checker:
             self.distance = min(self.distance or distance, distance)
             self._need(
                 distance >= MIN_GEMM_DISTANCE or not possible,
-                f"an accumulator returns after {distance} micro-ops, in another order it would "
-                f"after {MIN_GEMM_DISTANCE}",
+                f"an accumulator is used again after {distance} micro-ops, where another order "
+                f"allows {MIN_GEMM_DISTANCE}",
             )
 
     def _alu(self, insn: AluInsn) -> None:
@@ -206,7 +206,7 @@ class _Checker:
             number = int(np.flatnonzero(late)[0]) + 1
             raise ProgramError(
                 f"{self.place}: micro-op {number} reads accumulator {int(dst[number - 1])}, which "
-                f"the micro-op just before it writes"
+                "the previous micro-op writes"
             )
         self._write(self.acc, dst)
         self.amounts.forget(dst)

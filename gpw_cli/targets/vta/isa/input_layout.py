@@ -83,9 +83,9 @@ class InputLayout:
         col = tap % self.kernel[1] - self.padding[1] + np.arange(cols) * self.stride[1]
         inside = ((row >= 0) & (row < height))[:, :, None] & ((col >= 0) & (col < width))[:, None]
         pixel = row[:, :, None] * width + col[:, None]
-        plane = np.arange(channels)[:, None, None] * (height * width)
+        begin = np.arange(channels)[:, None, None] * (height * width)
         zero = channels * height * width
-        held = np.where(inside[:, None], pixel[:, None] + plane, zero).reshape(-1, rows, cols)
+        held = np.where(inside[:, None], pixel[:, None] + begin, zero).reshape(-1, rows, cols)
         after = zero + 1 + np.arange(len(self.constants))
         constant = np.broadcast_to(after[:, None, None], (len(after), rows, cols))
         return np.concatenate([held, constant])

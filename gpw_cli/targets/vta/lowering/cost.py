@@ -8,6 +8,7 @@ Within a tile, each load hides behind the arithmetic that the load before it all
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 from gpw_cli.arrays import Int64
@@ -46,20 +47,35 @@ class _ChunkCost:
     uops: float
 
 
+@dataclass(frozen=True, eq=False)
 class CostModel:
     """Estimates for one kernel."""
 
-    def __init__(self, shaped: Shaped, spec: VtaSpec, sram: SramLayout, costs: UnitCosts) -> None:
-        self.shaped, self.spec, self.sram, self.costs = shaped, spec, sram, costs
-        self.pixel = shaped.out.pixel(self.spec.block_out)
-        self.total = sum(int(count.sum()) for count in shaped.counts)
-        steps = [step for phase in shaped.kernel.phases for step in phase.steps]
-        # reset, bias and ALU steps: the instructions, and the micro-ops of one accumulator
-        self.issue = 2 * costs.gemm + len(steps) * costs.alu
-        self.each = 2 * costs.gemm_uop + sum(
+    shaped: Shaped
+    spec: VtaSpec
+    sram: SramLayout
+    costs: UnitCosts
+
+    @cached_property
+    def pixel(self) -> int:
+        """Accumulators of one output pixel of one group."""
+        return self.shaped.out.pixel(self.spec.block_out)
+
+    @cached_property
+    def total(self) -> int:
+        """Tiles of the kernel."""
+        return sum(int(count.sum()) for count in self.shaped.counts)
+
+    @cached_property
+    def finish(self) -> tuple[int, int]:
+        """What reset, bias and ALU steps take: cycles of the instructions; of each accumulator."""
+        costs = self.costs
+        steps = [step for phase in self.shaped.kernel.phases for step in phase.steps]
+        each = 2 * costs.gemm_uop + sum(
             costs.alu_imm_uop if isinstance(step.operand, int) else costs.alu_tensor_uop
             for step in steps
         )
+        return 2 * costs.gemm + len(steps) * costs.alu, each
 
     def estimate(self, tiling: Tiling) -> float:
         """Cycles of the whole kernel, and a part of the wait for its last tile."""
@@ -98,8 +114,9 @@ class CostModel:
         rest = max(1, ceil(REST / outputs))
         uop = self.costs.gemm_uop
         arithmetic = [one.issue + one.tiles * pixels * rest * uop for one in chunk.loads]
-        arithmetic[-1] += self.issue
-        arithmetic[-1] += outputs * self.each
+        issue, each = self.finish
+        arithmetic[-1] += issue
+        arithmetic[-1] += outputs * each
         loads = [one.cycles for one in chunk.loads]
         behind = sum(map(max, arithmetic, [*loads[1:], 0.0 if alone else loads[0]]))
         again = 0.0

@@ -23,50 +23,10 @@ from gpw_cli.graph.integer import Rescale
 from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
+from gpw_cli.targets.vta.lowering.bounds import Bounds
 from gpw_cli.targets.vta.lowering.tile_ir import AluStep
 
-_LOW, _HIGH = -(2**31), 2**31 - 1
 _IMM_LOW, _IMM_HIGH = fields.limits(fields.ALU, "imm")
-
-
-@dataclass(frozen=True, eq=False)
-class Bounds:
-    """The smallest and the largest possible value of each channel, int64 [C]."""
-
-    low: Int64
-    high: Int64
-
-    @property
-    def overflow(self) -> bool:
-        """Whether a value may exceed int32."""
-        return bool((self.low < _LOW).any() or (self.high > _HIGH).any())
-
-    @property
-    def zero(self) -> Bools:
-        """The channels that are always zero, bool [C]."""
-        nothing: Bools = (self.low == 0) & (self.high == 0)
-        return nothing
-
-    def wrapped(self) -> Bounds:
-        """The bounds after wrapping around to int32."""
-        if not self.overflow:
-            return self
-        return Bounds(np.full_like(self.low, _LOW), np.full_like(self.high, _HIGH))
-
-    def plus(self, other: Bounds | Int64) -> Bounds:
-        """The bounds of a sum, without wrapping."""
-        if isinstance(other, Bounds):
-            return Bounds(self.low + other.low, self.high + other.high)
-        return Bounds(self.low + other, self.high + other)
-
-    def shifted(self, right: Int64) -> Bounds:
-        """The bounds of ``value >> right`` (negative: left), without wrapping."""
-        down, up = np.maximum(right, 0), np.maximum(-right, 0)
-        return Bounds(self.low >> down << up, self.high >> down << up)
-
-    def clipped(self, low: int, high: int) -> Bounds:
-        """The bounds of clipped values."""
-        return Bounds(self.low.clip(low, high), self.high.clip(low, high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +96,7 @@ def shorten(
     """
     if rescale.multiplies:
         raise UnsupportedError(
-            f"{where}: its rescale multiplies before it shifts, which VTA cannot; "
+            f"{where}: its rescale multiplies before it shifts, which VTA cannot do; "
             "take a quantizer that only shifts, e.g. quantizer=best"
         )
     acc = acc.wrapped()

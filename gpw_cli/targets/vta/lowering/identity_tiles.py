@@ -25,7 +25,8 @@ from gpw_cli.graph.integer import (
 )
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
-from gpw_cli.targets.vta.lowering.epilogue import Bounds, channels, shift_steps, shorten, step
+from gpw_cli.targets.vta.lowering.bounds import Bounds
+from gpw_cli.targets.vta.lowering.epilogue import channels, shift_steps, shorten, step
 from gpw_cli.targets.vta.lowering.tile_ir import AluStep, Pair, Phase, Term, banded, diagonal_tiles
 
 POWER = 6  # the largest power of two in int8

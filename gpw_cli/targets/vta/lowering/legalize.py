@@ -21,13 +21,14 @@ from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluOp
+from gpw_cli.targets.vta.lowering.bounds import Bounds, any_int8, conv_bounds, stored
 from gpw_cli.targets.vta.lowering.constant_channels import (
     inner_taps,
     offered,
     producing,
     riding,
 )
-from gpw_cli.targets.vta.lowering.epilogue import Bounds, Epilogue, shorten, step
+from gpw_cli.targets.vta.lowering.epilogue import Epilogue, shorten, step
 from gpw_cli.targets.vta.lowering.gathers import Gathers
 from gpw_cli.targets.vta.lowering.host_layout import host_layout
 from gpw_cli.targets.vta.lowering.identity_tiles import Summands
@@ -88,7 +89,7 @@ class _Legalizer:
     def _node(self, node: IntNode) -> None:
         summands = self.summands
         if isinstance(node, integer.IntInput):
-            summands.bounds[node.name] = _any_int8(node.shape[0])
+            summands.bounds[node.name] = any_int8(node.shape[0])
         elif isinstance(node, integer.IntMaxPool):
             self._max_pool(node)
         elif isinstance(node, integer.IntConv):
@@ -133,14 +134,14 @@ class _Legalizer:
 
     def _emit(self, node: IntNode, phases: list[Phase], epilogue: Epilogue) -> None:
         bits = node.out_bits if isinstance(node, integer.IntConv) else 8
-        self.summands.bounds[node.name] = _stored(epilogue.bounds, bits)
+        self.summands.bounds[node.name] = stored(epilogue.bounds, bits)
         self.kernels.append(ProductKernel(node.name, tuple(phases)))
 
     def _conv(self, node: integer.IntConv) -> None:
         weight = node.weight.astype(np.int64)
         source = self.summands.bounds[node.input]
         bias = node.bias.astype(np.int64)
-        acc = _conv_bounds(weight, source, padded=any(node.padding)).plus(bias)
+        acc = conv_bounds(weight, source, padded=any(node.padding)).plus(bias)
         before: list[Phase] = []
         same: tuple[Term, ...] = ()
         extra = Bounds(np.zeros_like(bias), np.zeros_like(bias))
@@ -281,23 +282,3 @@ def _shifts(step: AluStep) -> bool:
 def _widened(node: integer.IntConv, many: int) -> integer.IntConv:
     """``node`` with ``many`` more output channels, without weights."""
     return replace(node, weight=np.pad(node.weight, ((0, many), (0, 0), (0, 0), (0, 0))))
-
-
-def _any_int8(count: int) -> Bounds:
-    return Bounds(np.full(count, -128, np.int64), np.full(count, 127, np.int64))
-
-
-def _conv_bounds(weight: Int64, source: Bounds, *, padded: bool) -> Bounds:
-    low = np.minimum(source.low, 0) if padded else source.low
-    high = np.maximum(source.high, 0) if padded else source.high
-    plus = np.maximum(weight, 0).sum(axis=(2, 3))
-    minus = np.minimum(weight, 0).sum(axis=(2, 3))
-    return Bounds(plus @ low + minus @ high, plus @ high + minus @ low)
-
-
-def _stored(bounds: Bounds, bits: int) -> Bounds:
-    """The bounds after the truncating store: unchanged if they fit, else those of ``bits`` bits."""
-    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    fits = (bounds.low >= low).all() and (bounds.high <= high).all()
-    full = Bounds(np.full_like(bounds.low, low), np.full_like(bounds.high, high))
-    return bounds if fits else full

@@ -119,7 +119,7 @@ class MaxPoolEmitter:
         assert source is not None
         self.source: Tensor = source
         self.pixel = self.out.pixel(builder.spec.block_out)
-        self.weights = Weights(builder, tiled.weights)
+        self.weights = Weights(builder, tiled.weight_base)
         self.inputs = Inputs(builder, tiled.shaped, self.weights)
 
     def segments(self) -> list[Segment]:

@@ -210,12 +210,12 @@ def _with_constants(
     if len(data):
         layout = f"tile {spec.block_out}o {spec.block_in}i, with bias and diagonal tiles, as used"
         dram, region = dram.add(f"{name}.weight", data, layout=layout, kind="weight")
-        tiled = replace(tiled, weights=region.offset // spec.wgt_elem_bytes)
+        tiled = replace(tiled, weight_base=region.offset // spec.wgt_elem_bytes)
     operands = [operand for _, operand in vector_steps(tiled.shaped.kernel)]
     if operands:
         count = _accumulators(state, tiled.kernel)
         packed = np.concatenate([pack_vectors(operand, count, spec) for operand in operands])
         layout = f"C/{spec.block_out} n {spec.block_out}c"
         dram, region = dram.add(f"{name}.bias", packed, layout=layout, kind="bias")
-        tiled = replace(tiled, vectors=region.offset // spec.acc_elem_bytes)
+        tiled = replace(tiled, vector_base=region.offset // spec.acc_elem_bytes)
     return dram, tiled

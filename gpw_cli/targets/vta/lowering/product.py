@@ -56,9 +56,9 @@ class ProductEmitter:
         self.builder, self.tiled, self.kernel = builder, tiled, kernel
         self.out = tiled.shaped.out
         self.pixel = self.out.pixel(builder.spec.block_out)
-        self.weights = Weights(builder, tiled.weights)
+        self.weights = Weights(builder, tiled.weight_base)
         self.inputs = Inputs(builder, tiled.shaped, self.weights)
-        self.vectors = Vectors(builder, kernel, self.out.groups * self.pixel, tiled.vectors)
+        self.vectors = Vectors(builder, kernel, self.out.groups * self.pixel, tiled.vector_base)
 
     def segments(self) -> list[Segment]:
         """In the order to run."""

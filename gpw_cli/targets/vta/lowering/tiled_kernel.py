@@ -15,8 +15,8 @@ from gpw_cli.targets.vta.lowering.tiling import Tiling
 class TiledKernel:
     """``shaped``: what ``kernel`` multiplies; of max pooling and upsampling, the copy they make.
 
-    ``out``: the tensor that it stores. ``weights``, ``vectors``: DRAM elements from which the
-    weights and the operands of ALU steps with one value a channel lie.
+    ``out``: the tensor that it stores. ``weight_base``, ``vector_base``: the DRAM elements where
+    its weights and the operands of its ALU steps with one value per channel begin.
     """
 
     kernel: Kernel
@@ -24,5 +24,5 @@ class TiledKernel:
     shaped: Shaped
     tiling: Tiling
     blocks: Blocks = field(default_factory=Blocks)
-    weights: int = 0
-    vectors: int = 0
+    weight_base: int = 0
+    vector_base: int = 0

@@ -250,7 +250,7 @@ class _Simulation:
         text = "; ".join(f"instruction {wait}" for _, wait in sorted(waits))
         if self.blocked is not None:
             text += f"; FETCH for room in the queue of {Module(self.blocked).name}"
-        return f"deadlock in cycle {max(self.end)}, waiting for ever: {text}"
+        return f"deadlock in cycle {max(self.end)}, waiting forever: {text}"
 
 
 def _queues(work: Occupancy, flags: tuple[str, str]) -> list[tuple[int, ...]]:

@@ -1,6 +1,8 @@
-"""The HTML page: one file with its styles, its script and its figures; it fetches nothing. The
-template is ``templates/page.html.j2``, which escapes every text. The script only sorts tables; the
-page is complete without it, and its policy lets no other script run (by the script's hash).
+"""The HTML page: one file with its styles, its script and its figures; it fetches nothing.
+
+The template ``templates/page.html.j2`` escapes every text. The script sorts tables and shows the
+numbers of a figure at once. The page is complete without it, and its policy lets no other script
+run (by the script's hash).
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def _environment() -> Environment:
 
 def _script(environment: Environment) -> str:
     assert environment.loader is not None
-    return environment.loader.get_source(environment, "sort.js")[0]
+    return environment.loader.get_source(environment, "page.js")[0]
 
 
 def progress(sweep: Sweep) -> str:

@@ -29,3 +29,26 @@ for (const head of document.querySelectorAll("thead th")) {
   button.addEventListener("click", () => sortBy(head));
   head.append(button);
 }
+
+// A marker or bar under the pointer, or under a finger, shows its numbers at once.
+const tip = document.createElement("div");
+tip.className = "tip";
+tip.hidden = true;
+document.body.append(tip);
+for (const title of document.querySelectorAll("figure svg g > title")) {
+  title.parentNode.dataset.tip = title.textContent;
+  title.parentNode.setAttribute("aria-label", title.textContent);
+  title.remove(); // else the browser shows it too, a second later
+}
+function showTip(event) {
+  const mark = event.target.closest("[data-tip]");
+  tip.hidden = !mark;
+  if (!mark) return;
+  tip.textContent = mark.dataset.tip;
+  const box = mark.getBoundingClientRect();
+  const right = document.documentElement.clientWidth - tip.offsetWidth - 8;
+  tip.style.left = `${Math.max(8, Math.min(box.left, right))}px`;
+  tip.style.top = `${Math.max(8, box.top - tip.offsetHeight - 6)}px`;
+}
+document.addEventListener("pointerover", showTip);
+document.addEventListener("scroll", () => (tip.hidden = true), { passive: true });

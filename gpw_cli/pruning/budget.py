@@ -28,6 +28,7 @@ from gpw_cli.errors import UsageError
 
 Branches = frozenset[int]  # indices of the removed branches
 _PRICES = 400  # prices tried to find the sets of branches
+_USED = 0.95  # share of the limit; with less in use as many compilations follow
 _COMPILATIONS = 14  # at most, to correct the price
 _TOLERANCE = 0.004  # share of the limit; closer results are accepted
 
@@ -264,10 +265,10 @@ def _corrected(problem: Problem, costs: Costs, gone: Branches) -> list[Bools]:
     target = float(problem.room)
     best, best_cycles = smallest(problem), -1
     for attempt in range(2 * _COMPILATIONS):
-        if attempt >= _COMPILATIONS:  # a network whose cycles follow the prices badly
-            if best_cycles >= 0:
+        if attempt >= _COMPILATIONS:  # cycles that follow the prices badly
+            if best_cycles >= _USED * problem.room:
                 break
-            target *= 0.8
+            target *= 0.93
         kept = _groups(problem, _filled(problem, costs, gone, target).kept)
         measured = problem.measure(kept)
         gap = problem.room - measured.cycles

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,14 +179,16 @@ RELIABILITY = {
 POINTS = f"{ROOT}/results/paper_gpw/points"
 TRUTH = {
     "1": [
-        f'grep -l \'"commit": "[0-9a-f]*-dirty"\' {ROOT}/results/*/points/*.json | wc -l',
+        f"for s in {ROOT}/results/*; do echo $(basename $s): $(grep -ls '[0-9a-f]-dirty' "
+        "$s/points/* | wc -l) points from a dirty tree; done",
         f"""python - <<'END'
 import glob, json
 for sweep in sorted(glob.glob("{ROOT}/results/*/points")):
     page = open(sweep.replace("points", "report.html")).read()
     keys = {{s["key"] for f in glob.glob(sweep + "/*.json")
             for s in json.load(open(f)).get("stages", {{}}).values()}}
-    print(sweep.split("/")[-2], len(keys), "stage keys,", sum(k in page for k in keys), "shown")
+    shown = sum(key[:12] in page for key in keys)
+    print(sweep.split("/")[-2], len(keys), "stage keys,", shown, "shown")
 END""",
     ],
     "2": [
@@ -242,30 +245,36 @@ def answer(line: str, folder: Path, env: dict[str, str]) -> str:
     return shown + (f"  exit {ran.returncode}\n" if ran.returncode else "")
 
 
+def chosen(only: list[str] | None) -> Iterator[tuple[str, str, list[str]]]:
+    """(review, finding, lines of bash)."""
+    for review, findings in (("reliability", RELIABILITY), ("truth", TRUTH)):
+        for finding, lines in findings.items():
+            if not only or f"{review}-{finding.removesuffix(' *')}" in only:
+                yield review, finding, lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="*", help="findings such as reliability-4 or truth-3,")
-    only = parser.parse_args().only
+    parser.add_argument("--only", nargs="*", help="findings, such as reliability-4 or truth-8")
+    found = list(chosen(parser.parse_args().only))
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         env = environment(base)
-        trained = base / "trained"
+        trained, folder = base / "trained", base / "finding"
         trained.mkdir()
-        print(f"$ {PREPARE}    # the store that findings with * start from")
-        print(answer(f"{PREPARE} 2>&1 | tail -1", trained, env), flush=True)
-        for review, findings in (("reliability", RELIABILITY), ("truth", TRUTH)):
-            for finding, lines in findings.items():
-                label = f"{review}-{finding.removesuffix(' *')}"
-                if only and label not in only:
-                    continue
-                folder = base / "finding"
-                shutil.rmtree(folder, ignore_errors=True)
-                starts = finding.endswith("*")
-                shutil.copytree(trained, folder) if starts else folder.mkdir()
-                print(f"== {review}.md {finding}")
-                for line in lines:
-                    said = answer(line, folder, env)
-                    print(f"$ {line.replace(f'{ROOT}/', '')}\n{said}", end="", flush=True)
+        if any(finding.endswith("*") for _, finding, _ in found):
+            print(f"$ {PREPARE}    # the store that findings with * start from")
+            print(answer(f"{PREPARE} 2>&1 | tail -1", trained, env), flush=True)
+        for review, finding, lines in found:
+            shutil.rmtree(folder, ignore_errors=True)
+            if finding.endswith("*"):
+                shutil.copytree(trained, folder)
+            else:
+                folder.mkdir()
+            print(f"== {review}.md {finding}")
+            for line in lines:
+                said = answer(line, folder, env)
+                print(f"$ {line.replace(f'{ROOT}/', '')}\n{said}", end="", flush=True)
     print(f"== not here\n{SLOW}")
 
 

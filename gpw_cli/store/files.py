@@ -61,7 +61,10 @@ def make_folder(folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileNotFoundError, ValueError) as error:
-            raise StoreError(f"no folder can be made at {folder} ({error}){AGAIN}") from None
+            raise StoreError(
+                f"no folder can be made at {folder} ({error}): name another one with "
+                "runtime.root=FOLDER"
+            ) from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

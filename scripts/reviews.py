@@ -50,7 +50,7 @@ found = load_file(file)
 name = next(k for k, v in found.items() if v.ndim == 2)
 found[name] = found[name].flip(0).contiguous(); save_file(found, file)
 END"""
-ACCURACY = "grep -h test_accuracy .gpw/store/simulate/*/manifest.json"
+ACCURACY = "grep test_accuracy .gpw/store/simulate/*/manifest.json"
 
 # finding -> lines of bash; a finding whose name ends in * starts from the trained store.
 RELIABILITY = {
@@ -166,7 +166,7 @@ RELIABILITY = {
         "touch file; gpw cache gc --all --store file",
     ],
     "13 *": [
-        "gpw ls | head -1; echo exit ${PIPESTATUS[0]}",
+        "gpw ls | head -1 | cut -c1-80; echo exit ${PIPESTATUS[0]}",
         "timeout -s INT 0.7 gpw run $A sparsity=0.5",
         "timeout -s INT 4 gpw run $A sparsity=0.5 2>&1 | grep -c Traceback",
         "gpw run data=digits target.timing.clock_mhz=0",
@@ -213,7 +213,7 @@ END""",
         "tests/test_vta_lowering_parts.py -k 'low_five_bits or wraps_around or hls_design or "
         "by_an_immediate' 2>&1 | tail -1"
     ],
-    "8 *": ["gpw simulate data=digits --checkpoint $(ls .gpw/store/pretrain) --images 64"],
+    "8 *": ["gpw simulate data=digits --checkpoint $(basename .gpw/store/pretrain/*/) --images 64"],
     "11": ["gpw config | grep -n validation"],
     "13": [f"grep -n '69.29' {ROOT}/docs/quantizers.md | cut -c1-200"],
 }

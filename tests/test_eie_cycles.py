@@ -12,8 +12,8 @@ from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import encode
 from gpw_cli.targets.eie.energy import energy
 from gpw_cli.targets.eie.layers import BENCHMARK, random_layer
-from gpw_cli.targets.eie.matrix import blocks_of, work_of
-from gpw_cli.targets.eie.queues import Work, run_queues
+from gpw_cli.targets.eie.matrix import blocks_of, entries_of
+from gpw_cli.targets.eie.queues import ColumnEntries, run_queues
 from gpw_cli.targets.eie.timing import Counts, time_pass
 
 # Random layers run through RalphMao/EIE-simulator (commit 7ee0029) with the same entries, pointers
@@ -72,7 +72,7 @@ def test_cycles_and_lines_of_the_outside_simulator(
     codes = random_codes(rng, rows, columns + 1, weights)
     active = np.append(rng.random(columns) < activations, True)
     config = EieConfig(pes=pes, queue_depth=depth, sram_bits=8 * line, registers=65536)
-    timed = run_queues(work_of([encode(codes, pes, 4)], config), active[:, None], config)
+    timed = run_queues(entries_of([encode(codes, pes, 4)], config), active[:, None], config)
     assert timed.cycles[0] + config.pipeline_cycles == cycles
     assert timed.lines[0] == lines
     assert timed.broadcasts[0] == active.sum()
@@ -115,7 +115,7 @@ def test_the_recurrence_is_the_stepped_machine(
     active[16] = True
     config = EieConfig(pes=pes, queue_depth=depth, registers=64)
     starts = np.cumsum(counts, axis=1) - counts
-    timed = run_queues(Work(counts, starts), active, config)
+    timed = run_queues(ColumnEntries(counts, starts), active, config)
     assert timed.cycles.tolist() == [stepped(counts, vector, depth) for vector in active.T]
 
 
@@ -123,7 +123,7 @@ def test_deeper_queues_never_cost_and_depth_one_is_lock_step() -> None:
     rng = np.random.default_rng(1)
     counts = rng.integers(0, 9, (8, 300)).astype(np.int64)
     active = rng.random((300, 2)) < 0.5
-    work = Work(counts, np.cumsum(counts, axis=1) - counts)
+    work = ColumnEntries(counts, np.cumsum(counts, axis=1) - counts)
     times = [
         run_queues(work, active, EieConfig(pes=8, queue_depth=depth)).cycles.tolist()
         for depth in (1, 2, 4, 16, 256)
@@ -131,14 +131,14 @@ def test_deeper_queues_never_cost_and_depth_one_is_lock_step() -> None:
     assert times == sorted(times, reverse=True)
     one = np.zeros((3, 1), np.bool_)
     one[1] = True
-    alone = run_queues(work_of([encode(np.ones((4, 3), np.uint8), 2, 4)], EieConfig(pes=2)), one,
+    alone = run_queues(entries_of([encode(np.ones((4, 3), np.uint8), 2, 4)], EieConfig(pes=2)), one,
                        EieConfig(pes=2, queue_depth=1))  # fmt: skip
     assert (alone.cycles[0], alone.broadcasts[0]) == (3, 1)
 
 
 def test_a_vector_of_zeros_takes_no_queue_cycles() -> None:
     config = EieConfig(pes=4)
-    work = work_of([encode(np.ones((8, 10), np.uint8), 4, 4)], config)
+    work = entries_of([encode(np.ones((8, 10), np.uint8), 4, 4)], config)
     timed = run_queues(work, np.zeros((10, 2), np.bool_), config)
     assert timed.cycles.tolist() == [0, 0]
     assert timed.lines.tolist() == [0, 0]

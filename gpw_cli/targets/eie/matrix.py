@@ -1,7 +1,7 @@
 """A layer's matrix in blocks that fit the register files, each with its own SRAM contents.
 
     blocks = blocks_of(codes, config)      # blocks[output pass][input batch]
-    work_of(blocks[0], config)             # what run_queues needs for the first output pass
+    entries_of(blocks[0], config)          # what run_queues needs for the first output pass
 
 The two register files of a PE hold ``config.registers`` activations each, so one pass makes at most
 ``config.vector`` outputs and one batch reads at most as many inputs. Accumulators stay in their
@@ -22,7 +22,7 @@ from gpw_cli.graph.codebook import Codes
 from gpw_cli.targets.eie.config import POINTER_BITS, EieConfig
 from gpw_cli.targets.eie.csc import Csc, encode
 from gpw_cli.targets.eie.memory import Storage, pack, storage, unpack
-from gpw_cli.targets.eie.queues import Work
+from gpw_cli.targets.eie.queues import ColumnEntries
 
 Matrix = TypeVar("Matrix", NDArray[np.uint8], NDArray[np.bool_])
 Blocks = tuple[tuple[Csc, ...], ...]
@@ -68,7 +68,7 @@ def _stored(codes: Codes, config: EieConfig) -> Csc:
     return unpack(pack(block, config), block.rows, config)
 
 
-def work_of(batches: Sequence[Csc], config: EieConfig) -> Work:
+def entries_of(batches: Sequence[Csc], config: EieConfig) -> ColumnEntries:
     """All input batches of one output pass, side by side; each starts on a new line."""
     each = config.entries_per_line
     starts, base = [], np.zeros((config.pes, 1), np.int64)
@@ -76,7 +76,9 @@ def work_of(batches: Sequence[Csc], config: EieConfig) -> Work:
         pointers = block.pointers
         starts.append(pointers[:, :-1] + base)
         base = base + -(-pointers[:, -1:] // each) * each
-    return Work(np.concatenate([block.counts for block in batches], 1), np.concatenate(starts, 1))
+    return ColumnEntries(
+        np.concatenate([block.counts for block in batches], 1), np.concatenate(starts, 1)
+    )
 
 
 def storage_of(blocks: Blocks, config: EieConfig) -> Storage:

@@ -1,6 +1,6 @@
 """The cycle in which every PE starts on every activation: EIE's broadcast and its queues.
 
-timed = run_queues(work, active, config)     # Work of a matrix, active bool [columns, n]
+timed = run_queues(work, active, config)     # ColumnEntries of a matrix, active bool [columns, n]
 timed.cycles                                   # int64 [n], one a vector
 
 An activation that is not zero is broadcast to all PEs; a PE spends a cycle on each entry of its
@@ -28,7 +28,7 @@ from gpw_cli.targets.eie.config import EieConfig
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class ColumnEntries:
     """int64 [pes, columns] each: how many entries a PE has in a column, and where they start.
 
     ``starts`` counts entries in the PE's weight SRAM, whose lines hold whole entries.
@@ -54,7 +54,7 @@ class Queues:
     lines: Int64
 
 
-def run_queues(work: Work, active: Bools, config: EieConfig, reload: int = 0) -> Queues:
+def run_queues(work: ColumnEntries, active: Bools, config: EieConfig, reload: int = 0) -> Queues:
     """Times of ``active`` bool [columns, n], each vector on its own, through ``work``.
 
     ``reload``: cycles between two fillings of the register files (``config.vector`` activations).
@@ -102,7 +102,7 @@ def _nonzero(active: Bools, config: EieConfig, reload: int) -> tuple[Int64, Int6
 class _State:
     """The progress of every PE for every vector; a vector that has ended keeps its last values."""
 
-    def __init__(self, work: Work, config: EieConfig, vectors: int) -> None:
+    def __init__(self, work: ColumnEntries, config: EieConfig, vectors: int) -> None:
         counts, starts, each = work.counts, work.starts, config.entries_per_line
         pes = counts.shape[0]
         self.work = np.ascontiguousarray(np.maximum(counts, 1).T)

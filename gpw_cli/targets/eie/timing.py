@@ -20,7 +20,7 @@ from gpw_cli.arrays import Bools, Int16, Int64
 from gpw_cli.targets.eie.config import VALUE_BITS, EieConfig
 from gpw_cli.targets.eie.csc import Csc
 from gpw_cli.targets.eie.host import windows
-from gpw_cli.targets.eie.matrix import work_of
+from gpw_cli.targets.eie.matrix import entries_of
 from gpw_cli.targets.eie.network import Layer, Network
 from gpw_cli.targets.eie.queues import run_queues
 
@@ -108,7 +108,7 @@ def time_pass(
     ``moved``: source and result go through the activation SRAM. ``biased``: the accumulators'
     first values come from there.
     """
-    work = work_of(batches, config)
+    work = entries_of(batches, config)
     reload = _lines(config.registers, config)
     timed = run_queues(work, active, config, reload)
     inputs, outputs = -(-len(active) // config.pes), -(-batches[0].rows // config.pes)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TICKS = [m * 10.0**n for n in range(-2, 7) for m in (1, 1.5, 2, 3, 5, 7)]
+TICKS = [m * 10.0**n for n in range(-3, 8) for m in (1, 2, 5)]
+MORE_TICKS = sorted([*TICKS, *(m * 10.0**n for n in range(-3, 8) for m in (1.5, 3, 7))])
+WIDE = 12.0  # last over first value of an axis from which the fewer ticks fill it
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ def _tip(row: Mapping[Any, Any]) -> str:
 def _log_axes(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
     axes.set(xscale="log", yscale="log", xlim=x, ylim=y)
     for axis, ends in ((axes.xaxis, x), (axes.yaxis, y)):
-        ticks = [tick for tick in TICKS if ends[0] <= tick <= ends[1]]
+        every = TICKS if ends[1] > WIDE * ends[0] else MORE_TICKS
+        ticks = [tick for tick in every if ends[0] <= tick <= ends[1]]
         axis.set_ticks(ticks, [f"{tick:,g}" for tick in ticks])
         axis.set_ticks([], minor=True)
 

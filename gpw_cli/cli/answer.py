@@ -21,12 +21,6 @@ Folder = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name or 
 Results = Annotated[Path, typer.Option(help="The folder that holds the sweeps.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add both commands to ``app``."""
-    app.command("pick", epilog="example: gpw pick frontier --max-ms 0.8")(pick)
-    app.command("compare", epilog="example: gpw compare paper_gpw frontier")(compare)
-
-
 def pick(
     sweep: Folder,
     max_ms: Annotated[

@@ -75,11 +75,6 @@ class Shell(StrEnum):
 SCRIPTS = {Shell.bash: _BASH, Shell.zsh: _ZSH, Shell.fish: _FISH}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("completion", epilog='example: eval "$(gpw completion bash)"')(completion)
-
-
 def prepare() -> None:
     """Let Typer answer completion requests without offering its own scripts."""
     if "_GPW_COMPLETE" in os.environ:

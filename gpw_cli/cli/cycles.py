@@ -13,13 +13,6 @@ from gpw_cli.cli.console import emit, fact
 if TYPE_CHECKING:
     from gpw_cli.stages.estimate import Estimate
 
-EPILOG = "example: gpw cycles model=resnet50 data.size=224 sparsity=0.7"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("cycles", epilog=EPILOG)(cycles)
-
 
 def cycles(
     overrides: Overrides = None,

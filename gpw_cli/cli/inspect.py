@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 LISTED = ("model", "data", "pruning", "train", "quantizer", "target", "experiment")
 
 
-def register(app: typer.Typer) -> None:
-    """Add both commands to ``app``."""
-    app.command("ls")(ls)
-    app.command("config", epilog="example: gpw config model=resnet56 sparsity=0.7")(config)
-
-
 def ls(json: Json = False) -> None:
     """List networks, data sets, and the options of all groups."""
     from gpw_cli.config.paths import options

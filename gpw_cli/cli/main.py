@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated
 
@@ -45,8 +46,28 @@ app = typer.Typer(
     help="Which weights of a CNN may go so that a vector-engine NPU really gets faster, and what "
     "it costs in accuracy.",
 )
-for group in (pipeline, simulate, cycles, sweep, answer, export, inspect, completion):
-    group.register(app)
+#: Command: its function and the example in its help, in the order of ``gpw --help``.
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    **{
+        name: (function, f"gpw {name} data=digits scheme=gpw sparsity=0.7")
+        for name, function in pipeline.commands().items()
+    },
+    "simulate": (
+        simulate.simulate,
+        "gpw simulate sparsity=0.7 --images 1000 --trace trace.json",
+    ),
+    "cycles": (cycles.cycles, "gpw cycles model=resnet50 data.size=224 sparsity=0.7"),
+    "sweep": (sweep.sweep, "gpw sweep sparsity=0.5:0.9 data=digits"),
+    "report": (sweep.report, "gpw report paper_gpw"),
+    "pick": (answer.pick, "gpw pick frontier --max-ms 0.8"),
+    "compare": (answer.compare, "gpw compare paper_gpw frontier"),
+    "export": (export.export, "gpw export 21e7cd27 --to net.onnx --int8"),
+    "ls": (inspect.ls, "gpw ls --json"),
+    "config": (inspect.config, "gpw config model=resnet56 sparsity=0.7"),
+    "completion": (completion.completion, 'eval "$(gpw completion bash)"'),
+}
+for command, (function, example) in COMMANDS.items():
+    app.command(command, epilog=f"example: {example}")(function)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 

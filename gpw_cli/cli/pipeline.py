@@ -5,29 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
 from gpw_cli.cli.console import emit, listener, say
+from gpw_cli.stages.names import STAGES
 
 if TYPE_CHECKING:
     from gpw_cli.stages.pipeline import Step
     from gpw_cli.store.store import Artifact, Store
 
 STORED = "stored"
-EPILOG = "example: gpw {name} data=digits scheme=gpw sparsity=0.7"
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``run`` and the stage commands to ``app``."""
-    from gpw_cli.stages.names import STAGES
-
-    app.command("run", epilog=EPILOG.format(name="run"))(
-        _command(STAGES[-1], "The whole pipeline.")
-    )
-    for name in STAGES[:-1]:  # the last one, simulate, has its own options
+def commands() -> dict[str, Callable[..., None]]:
+    """``run`` and the commands of the stages, except simulate, which has its own options."""
+    found = {"run": _command(STAGES[-1], "The whole pipeline.")}
+    for name in STAGES[:-1]:
         text = f"Up to and including {name}; earlier stages come from the store or are run."
-        app.command(name, epilog=EPILOG.format(name=name))(_command(name, text))
+        found[name] = _command(name, text)
+    return found
 
 
 def _command(until: str, text: str) -> Callable[..., None]:

@@ -27,12 +27,6 @@ _SHARED = (
     "dram_bytes",
     "accuracy_of",
 )
-EPILOG = "example: gpw simulate sparsity=0.7 --images 1000 --trace trace.json"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("simulate", epilog=EPILOG)(simulate)
 
 
 def simulate(

@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from gpw_cli.sweep.run import Executor
 
 
-def register(app: typer.Typer) -> None:
-    """Add both commands to ``app``."""
-    app.command("sweep", epilog="example: gpw sweep sparsity=0.5:0.9 data=digits")(sweep)
-    app.command("report", epilog="example: gpw report paper_gpw")(report)
-
-
 def sweep(
     overrides: Overrides = None,
     name: Annotated[

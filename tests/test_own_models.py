@@ -103,6 +103,17 @@ def test_what_is_wrong_with_the_code_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_is_one_file_and_one_yaml(gpw: Gpw, mynet: Path, tmp_path: Path) -> None:
+    options = tmp_path / "own/model"
+    options.mkdir(parents=True)
+    (options / "mine.yaml").write_text("name: ./mynet.py:MyNet\nargs: {depth: 2}\n")
+    command = ("cycles", "data=digits", "model=mine", "scheme=dense", "--config-dir", "own")
+    ran = gpw(*command, "--json")
+    assert ran.code == 0, ran.err
+    names = [layer["name"] for layer in ran.json["layers"]]
+    assert sum(name.startswith("features.") for name in names) == 3  # depth + 1 convolutions
+
+
 def test_own_code_runs_through_the_pipeline_and_in_worker_processes(
     gpw: Gpw, mynet: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gpw_cli
+from gpw_cli.config.paths import conf_dir
+from gpw_cli.pruning.criteria import Criterion
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.targets.registry import FAMILIES
 
 PACKAGE = Path(gpw_cli.__file__).parent
@@ -66,6 +69,54 @@ def test_a_family_of_npus_is_its_package_and_one_line_of_the_registry() -> None:
         }
         found = {file: text.count(family.package) for file, text in named.items()}
         assert {file: n for file, n in found.items() if n} == {"targets/registry.py": 1}
+
+
+def naming(member: Scheme | Criterion) -> set[str]:
+    """Files with ``Scheme.NAME``, ``Criterion.NAME`` or the name as a string; colours do not count,
+    since the report gives one to any scheme.
+    """
+    kind = type(member).__name__
+    found = set()
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Attribute(value=ast.Name(id=name), attr=attr) if name == kind:
+                    named = attr == member.value
+                case ast.Constant(value=text):
+                    named = text == member.value
+                case _:
+                    named = False
+            if named:
+                found.add(file.relative_to(PACKAGE).as_posix())
+    return found - {"report/style.py"}
+
+
+def test_a_scheme_is_a_line_of_its_table_and_one_yaml() -> None:
+    ours = [scheme for scheme in Scheme if scheme.value not in ("dense", "gpw", "block")]
+    assert len(ours) == 4  # but for the dense network and the default grid of a sweep
+    assert {scheme.value: naming(scheme) for scheme in ours} == {
+        scheme.value: {"pruning/groups.py"} for scheme in ours
+    }
+    files = {file.stem for file in (conf_dir() / "pruning").glob("*.yaml")}
+    assert {scheme.value for scheme in Scheme} == files
+
+
+def test_a_criterion_is_an_entry_of_its_table() -> None:
+    ours = [criterion for criterion in Criterion if criterion is not Criterion.l1]  # the default
+    assert len(ours) == 2
+    assert {name for criterion in ours for name in naming(criterion)} == {"pruning/criteria.py"}
+
+
+def test_the_tree_of_targets_in_the_readme_is_true() -> None:
+    readme = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+    tree = readme.split("gpw_cli/targets/\n", 1)[1].split("```", 1)[0].splitlines()
+    assert len(tree) < 10  # ten lines with its first
+    folders = [
+        word for line in tree for word in line.strip().split("   ")[0].split() if "/" in word
+    ]
+    targets = PACKAGE / "targets"
+    inside = {path.parent.name + "/" for path in targets.rglob("__init__.py")}
+    assert {*folders} == inside - {"targets/"}
 
 
 VTA = "targets.vta."

@@ -70,7 +70,7 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
     _ = pruning.criterion.scoring  # raises for a plug-in that cannot be loaded
     if pruning.scheme.grouping.sets is not None and pruning.scope is not Scope.layer:
         yield f"scheme={pruning.scheme.value} needs scope=layer, not {pruning.scope.value}"
-    if pruning.permute and pruning.scheme in (Scheme.dense, Scheme.fine, Scheme.channel):
+    if pruning.permute and not pruning.scheme.grouping.has_order:
         yield (
             f"pruning.permute=true gathers weights into tiles, and scheme={pruning.scheme.value} "
             "has none: use scheme=gpw, block or vector"

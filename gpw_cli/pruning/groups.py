@@ -33,11 +33,19 @@ class Grouping:
 
     ``group``: the shape of a group, from the shape of the weight and the tile of the target.
     ``sets``: for a scheme that removes the same share of several sets of a layer's groups: the set
-    of each group, int64 of shape ``layout.grid``.
+    of each group, int64 of shape ``layout.grid``. ``packs``: removed channels are removed from the
+    tensors of the integer network too.
     """
 
     group: Callable[[Shape, Tile], Shape]
     sets: Callable[[GroupLayout, Tile], npt.NDArray[np.int64]] | None = None
+    packs: bool = False
+
+    @property
+    def has_order(self) -> bool:
+        """Whether the groups depend on the order of the channels."""
+        group, channels = self.group((4096, 4096, 3, 3), (16, 16)), (1, 4096)
+        return self.sets is not None or any(size not in channels for size in group[:2])
 
 
 class Scheme(Open):
@@ -45,15 +53,13 @@ class Scheme(Open):
     plug-in (docs/plugins.md).
     """
 
-    dense = (
-        "dense",
-        Grouping(lambda shape, tile: shape),
-    )  # no pruning: the stages prune and finetune are skipped
+    # no pruning: the stages prune and finetune are skipped
+    dense = "dense", Grouping(lambda shape, tile: shape)
     fine = "fine", Grouping(lambda shape, tile: (1, 1, 1, 1))
     vector = "vector", Grouping(lambda shape, tile: (1, tile[1], 1, 1))
     gpw = "gpw", Grouping(lambda shape, tile: (tile[0], tile[1], 1, 1))
     block = "block", Grouping(lambda shape, tile: (tile[0], tile[1], shape[2], shape[3]))
-    channel = "channel", Grouping(lambda shape, tile: (1, shape[1], shape[2], shape[3]))
+    channel = "channel", Grouping(lambda shape, tile: (1, *shape[1:]), packs=True)
     # ESE (Han et al. 2017): row o belongs to PE o mod B_out; all PEs keep the same share
     balanced = (
         "balanced",

@@ -48,7 +48,7 @@ def float_graph(job: Job) -> Graph:
 
 def packs(config: Config) -> bool:
     """Whether removed channels are removed from the tensors too, as for scheme ``channel``."""
-    return config.pruning.scheme is Scheme.channel and not config.pruning.keep_shift
+    return config.pruning.scheme.grouping.packs and not config.pruning.keep_shift
 
 
 def prepared(job: Job, model: nn.Module, *, equalise: bool, packed: bool = False) -> Graph:

@@ -202,7 +202,7 @@ def test_calibration_takes_the_first_pictures_and_refuses_what_it_cannot_use(
     assert ranges.tensors["input"].high == 5.0
     ranges.save(tmp_path)
     loaded = Ranges.load(tmp_path)
-    assert loaded.pictures == 6
+    assert loaded.images == 6
     np.testing.assert_array_equal(loaded.tensors["input"].counts, ranges.tensors["input"].counts)
     with pytest.raises(CheckpointError):
         Ranges.load(tmp_path / "absent")

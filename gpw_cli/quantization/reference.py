@@ -236,13 +236,28 @@ def _shift_channels(acc: Tensor, shift: Tensor, rounding: bool) -> None:
 
 
 def _add(node: integer.IntAdd, tensors: dict[str, Tensor]) -> Tensor:
-    acc = tensors[node.a].to(torch.int32) << node.shift_a
-    acc += tensors[node.b].to(torch.int32) << node.shift_b
+    kind = _holding(128 * ((1 << node.shift_a) + (1 << node.shift_b)), node.rescale)
+    acc = tensors[node.a].to(kind)
+    if node.shift_a:
+        acc <<= node.shift_a
+    other = tensors[node.b]
+    acc += other.to(kind) << node.shift_b if node.shift_b else other
     return _finish(acc, node.rescale, node.relu, torch.int8)
 
 
 def _relu(node: integer.IntRelu, tensors: dict[str, Tensor]) -> Tensor:
-    return _finish(tensors[node.input].to(torch.int32), node.rescale, True, torch.int8)
+    acc = tensors[node.input].to(_holding(128, node.rescale), copy=True)
+    return _finish(acc, node.rescale, True, torch.int8)
+
+
+def _holding(most: int, rescale: Rescale) -> torch.dtype:
+    """int16 where no value of ``rescale`` on accumulators up to ``most`` leaves it, else int32."""
+    shift = rescale.shift
+    if rescale.multiplies or isinstance(shift, np.ndarray) or abs(shift) > 14:
+        return torch.int32
+    largest = max(most + (1 << max(shift, 0)), most << max(-shift, 0))
+    clipped = not rescale.clips or (rescale.low >= -(2**15) and rescale.high < 2**15)
+    return torch.int16 if largest < 2**15 and clipped else torch.int32
 
 
 def _max_pool(node: integer.IntMaxPool, tensors: dict[str, Tensor]) -> Tensor:

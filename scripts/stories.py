@@ -62,7 +62,8 @@ STORIES = {
         "an ONNX file",
         (
             "python -W ignore train.py     # that of story a",
-            "gpw run model=net.onnx data=digits sparsity=0.5 finetune.train.epochs=2",
+            "gpw run model=net.onnx data=digits sparsity=0.5 finetune.train.epochs=3 \\\n"
+            "    finetune.train.lr=0.005     # its batch norms are folded",
         ),
         ("mynet.py", "train.py"),
     ),

@@ -72,7 +72,9 @@ def compare(
 
 
 def _difference(row: Answer, other: Answer, here: str, there: str) -> str:
-    text = f"{row.name}: {here} {row.accuracy - other.accuracy:+.2f} points against {there}"
+    text = (
+        f"{row.name}: {here} {row.accuracy - other.accuracy:+.2f} percentage points against {there}"
+    )
     if row.cycles and other.cycles:
         text += f", {row.cycles - other.cycles:+,.0f} cycles"
     return text

@@ -67,9 +67,8 @@ def sweep(
         result = {"folder": str(planned.folder), "ran": outcome.ran, "stored": outcome.hits}
         emit({**result, "failed": outcome.failed, "report": files})
     else:
-        print(
-            f"{outcome.ran} points run, {outcome.hits} from the store, {len(outcome.failed)} failed"
-        )
+        ran = "1 point" if outcome.ran == 1 else f"{outcome.ran} points"
+        print(f"{ran} run, {outcome.hits} from the store, {len(outcome.failed)} failed")
         _print_answer(planned.folder)
         print(f"results: {planned.folder / 'results.csv'}")
         print(f"page:    {planned.folder / 'report.html'}")

@@ -12,9 +12,9 @@ from gpw_cli.config.paths import offered
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION
 
-_OPTION = re.compile(r"[\w./ +-]*")  # what the name of a file without its .yaml may be
+_OPTION = re.compile(r"[\w./ +-]*")  # the names of option files without .yaml
 _RANGE = re.compile(r"[\d.eE+-]+:[\d.eE+-]+(:[\d.eE+-]+)?")  # config/grid.py reads it
-SHOWN = 200  # characters of what was given
+SHOWN = 200  # characters of the input in messages
 
 
 def check_form(override: str) -> None:

@@ -42,7 +42,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The pictures. ``root`` is only where they lie; keys hold what ``data/identity.py`` says."""
+    """The data set. Keys have its identity (``data/identity.py``), not ``root``."""
 
     name: str = "cifar10"  # `gpw ls` lists the data sets
     root: str | None = None  # the folder of the images, outside runtime.root

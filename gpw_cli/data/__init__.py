@@ -1,1 +1,1 @@
-"""The pictures: CIFAR-10, the embedded digits, folders of one's own."""
+"""Data sets: CIFAR-10, the embedded digits, image folders of the user."""

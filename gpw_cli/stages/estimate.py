@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One program: over all its pictures."""
+    """One run of a program, over all its images."""
 
     cycles: int
     milliseconds: float

@@ -1,6 +1,6 @@
 """Gradient times weight over training images, for the criterion ``taylor``.
 
-products = gradient_products(model, weights, images, batches=50, device=device)
+products = gradient_products(model, weights, pictures, batches=50, device=device)
 products["layer1.0.conv1.weight"][0]        # of the first batch, in the shape of the weight
 """
 

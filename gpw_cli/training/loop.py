@@ -1,6 +1,6 @@
 """The training loop: uint8 images on the device, a checkpoint after each epoch, bit-exact resume.
 
-    history = fit(model, images, recipe, FitOptions(stage="pretrain", seed=0, device=device),
+    history = fit(model, pictures, recipe, FitOptions(stage="pretrain", seed=0, device=device),
                   checkpoint=work / "last.safetensors", on_epoch=print)
 
 If the process is killed, the same call continues from the last finished epoch. On the same device

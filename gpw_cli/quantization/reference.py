@@ -53,16 +53,16 @@ def quantize_input(graph: IntGraph, x: Tensor | NDArray[np.float32]) -> Int8:
 
 def run(graph: IntGraph, x: Int8) -> Int32:
     """Logits int32 [N, classes] of quantized images int8 [N, C, H, W]."""
-    steps = _steps(graph)
+    calls = _calls(graph)
     batches = [x[i : i + BATCH] for i in range(0, len(x), BATCH)]
-    parts = [_execute(steps, batch)[graph.output] for batch in batches]
+    parts = [_execute(calls, batch)[graph.output] for batch in batches]
     logits = torch.cat([_channels_first(part).flatten(1) for part in parts])
     return logits.to(torch.int32).numpy()
 
 
 def run_all(graph: IntGraph, x: Int8) -> dict[str, NDArray[np.signedinteger]]:
     """All tensors [N, C, H, W] by name: int8, the output int8, int16 or int32."""
-    tensors = _execute(_steps(graph), x, keep=True)
+    tensors = _execute(_calls(graph), x, keep=True)
     return {name: _channels_first(value).contiguous().numpy() for name, value in tensors.items()}
 
 
@@ -85,7 +85,7 @@ def accuracy(graph: IntGraph, split: Split, batch: int = 512) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
+class _Call:
     """A node with its function of the tensors so far, and the tensors not needed afterwards."""
 
     node: IntNode
@@ -93,10 +93,10 @@ class _Step:
     done: frozenset[str]
 
 
-def _steps(graph: IntGraph) -> list[_Step]:
+def _calls(graph: IntGraph) -> list[_Call]:
     last = {name: node.name for node in graph.nodes for name in node.inputs}
     return [
-        _Step(node, _compute(node), frozenset(n for n in node.inputs if last[n] == node.name))
+        _Call(node, _compute(node), frozenset(n for n in node.inputs if last[n] == node.name))
         for node in graph.nodes
     ]
 
@@ -107,12 +107,12 @@ def _compute(node: IntNode) -> Callable[[dict[str, Tensor]], Tensor]:
     return partial(STEPS[type(node)], node)
 
 
-def _execute(steps: Sequence[_Step], x: Int8, keep: bool = False) -> dict[str, Tensor]:
+def _execute(calls: Sequence[_Call], x: Int8, keep: bool = False) -> dict[str, Tensor]:
     """Tensors [N, H, W, C] by name: all with ``keep``, else those still needed at the end."""
     tensors: dict[str, Tensor] = {INPUT: torch.from_numpy(np.require(x, np.int8, ["C", "W"]))}
-    for step in steps:
-        tensors[step.node.name] = step.compute(tensors)
-        for name in () if keep else step.done:
+    for call in calls:
+        tensors[call.node.name] = call.compute(tensors)
+        for name in () if keep else call.done:
             del tensors[name]
     del tensors[INPUT]
     return tensors

@@ -28,9 +28,9 @@ from gpw_cli.errors import GpwError, UsageError
 from gpw_cli.sweep import remote
 from gpw_cli.sweep.events import Event, Kind, Send
 from gpw_cli.sweep.plan import Point
-from gpw_cli.sweep.remote import TOPIC, Machine, Shared
+from gpw_cli.sweep.remote import TOPIC, Machine, SweepContext
 from gpw_cli.sweep.run import Executor
-from gpw_cli.sweep.scheduler import Pool
+from gpw_cli.sweep.scheduler import WorkerPool
 from gpw_cli.sweep.task import Reply, Status, Task
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def on_cluster(address: str, jobs: int = 1) -> Executor:
     _require_extra("dask_jobqueue" if address == SLURM else "distributed")
 
     @contextmanager
-    def ready(points: Sequence[Point], send: Send) -> Iterator[Pool]:
+    def ready(points: Sequence[Point], send: Send) -> Iterator[WorkerPool]:
         with _slurm(jobs) if address == SLURM else _client(address, address) as client:
             root = Path(remote.absolute(points[0].config).runtime.root)
             with closing(Cluster(client, address, root, send)) as pool:
@@ -130,7 +130,7 @@ class Cluster:
         """Bind ``task`` to an idle worker."""
         worker = self._idle()[0]
         config = remote.absolute(task.point.config)
-        shared = Shared(self._mark.name, self._mark, self._threads)
+        shared = SweepContext(self._mark.name, self._mark, self._threads)
         future = self._client.submit(
             remote.run,
             task,

@@ -20,7 +20,7 @@ from gpw_cli.sweep.events import Event, Reporter, Send
 from gpw_cli.sweep.jobs import fastest_jobs
 from gpw_cli.sweep.plan import Point
 from gpw_cli.sweep.run import Executor
-from gpw_cli.sweep.scheduler import Pool
+from gpw_cli.sweep.scheduler import WorkerPool
 from gpw_cli.sweep.spawn import Helper, start, stop
 from gpw_cli.sweep.task import Reply, Status, Task, Worker
 
@@ -29,7 +29,7 @@ def processes(jobs: int | None) -> Executor:
     """``jobs`` processes of this machine; 1: this one; None: as many as measure fastest."""
 
     @contextmanager
-    def ready(points: Sequence[Point], send: Send) -> Iterator[Pool]:
+    def ready(points: Sequence[Point], send: Send) -> Iterator[WorkerPool]:
         shares = jobs or fastest_jobs(points, Reporter(send).message)
         count = min(shares, len(points))
         pool = ThisProcess(shares, send) if count == 1 else Processes(count, shares, send)

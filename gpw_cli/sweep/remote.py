@@ -34,7 +34,7 @@ _worker = Worker()
 
 
 @dataclass(frozen=True)
-class Shared:
+class SweepContext:
     """What the tasks of one sweep have in common.
 
     mark: a file beside the store, by which a worker knows that it sees the client's file system;
@@ -80,7 +80,7 @@ def _path(text: str) -> str:
     return str(Path(text).absolute())
 
 
-def run(task: Task, config: Config, shared: Shared) -> Reply:
+def run(task: Task, config: Config, shared: SweepContext) -> Reply:
     """Run the stages of ``task`` with ``config``, the point's own with absolute paths."""
     from distributed import get_worker
 

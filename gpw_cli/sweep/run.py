@@ -26,10 +26,10 @@ from gpw_cli.sweep.results import (
     status,
     write_record,
 )
-from gpw_cli.sweep.scheduler import Pool, run_tasks
+from gpw_cli.sweep.scheduler import WorkerPool, run_tasks
 
 # Opens a pool for the missing points: measures the cores, or connects to a cluster.
-Executor = Callable[[Sequence[Point], Send], AbstractContextManager[Pool]]
+Executor = Callable[[Sequence[Point], Send], AbstractContextManager[WorkerPool]]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     run_tasks(sweep, points, pool, send)        # ends when every point has its record
 
-A pool (``Pool``) runs what it is given and decides nothing: this process and local processes
+A pool (``WorkerPool``) runs what it is given and decides nothing: this process and local processes
 (``processes.py``), or the workers of a Dask cluster (``cluster.py``). The policy:
 
 - A stage that several points need is a task of its own. A task is ready when its shared stages are
@@ -34,7 +34,7 @@ BUSY = 2.0
 RETRIES = 3
 
 
-class Pool(Protocol):
+class WorkerPool(Protocol):
     """Workers that run one task each at a time."""
 
     def free(self) -> int:
@@ -124,7 +124,7 @@ class Tasks:
         return points
 
 
-def run_tasks(sweep: Sweep, points: Sequence[Point], pool: Pool, send: Send) -> None:
+def run_tasks(sweep: Sweep, points: Sequence[Point], pool: WorkerPool, send: Send) -> None:
     """Run all ``points`` in ``pool`` and write the record of each as soon as it is decided.
 
     Raises UsageError when a worker cannot work for this sweep at all.

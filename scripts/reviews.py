@@ -75,9 +75,10 @@ RELIABILITY = {
         ACCURACY,
     ],
     "3 *": [
-        "gpw run $A sparsity=0.5 >run.out 2>run.err & running=$!; sleep 8; "
-        "gpw cache gc --all --min-age 0 | tail -3; wait $running; echo run: exit $?; cat run.err "
-        "| grep -c Traceback; tail -1 run.out",
+        "gpw fuse $A sparsity=0.7 quantizer=profile >out 2>err & "
+        "until ls .gpw/store/.uses/*.keys >/dev/null 2>&1; do sleep 0.1; done; "
+        "gpw cache gc --all --min-age 0 | tail -4; wait %1; echo fuse: exit $?; "
+        "grep -c Traceback err; tail -2 out",
     ],
     "4 *": [
         CHANGED,

@@ -209,7 +209,7 @@ def draw_balanced(data: pd.DataFrame, path: Path) -> None:
                 if column != "accuracy":
                     pane.set_ylim(0, 1.15 * data[data["network"] == network][column].max())
                 pane.set_xticks(sorted(100 * data["sparsity"].unique()))
-                pane.set_xlim(60, 100)
+                pane.set_xlim(100 * data["sparsity"].min() - 10, 100)
                 if row == len(columns) - 1:
                     pane.set_xlabel("sparsity, %")
         axes[0][0].legend(fontsize=7.5, frameon=False)

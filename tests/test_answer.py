@@ -50,4 +50,4 @@ def test_pick_and_compare_on_the_command_line(gpw, one_line) -> None:
     refused = gpw("pick", str(PAPER), "--max-ms", "0.1")
     assert "the fastest takes" in one_line(refused)
     both = gpw("compare", str(PAPER), str(PAPER))
-    assert both.out.count("+0.00 points") == len(answers(load_sweep(PAPER)))
+    assert both.out.count("+0.00 percentage points") == len(answers(load_sweep(PAPER)))

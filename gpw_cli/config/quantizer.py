@@ -79,9 +79,8 @@ class QuantizerConfig:
     # minimum bits of the input and of the first and last weights; in scale_mode global more bits
     # for the input only widen its range
     edge_bits: int = 8
-    bias_bits: int = (
-        32  # 32: at the accumulator's scale; 8: with its own power-of-two scale, as TVM
-    )
+    # 32: at the accumulator's scale; 8: with its own power-of-two scale, as TVM
+    bias_bits: int = 32
     rounding: Rounding = Rounding.round
     # 0: a rescale is a shift; else it multiplies by a signed integer of this many bits first, and
     # scales need not be powers of two (except for weights whose sums are added to a shortcut)

@@ -5,8 +5,8 @@
 
 ResNet-20 with its shipped weights, dense; CIFAR-10 is read from ``runtime.root``, the artifacts go
 to a folder that is thrown away. CPU seconds of the process are counted, not the clock, so that a
-busy machine disturbs little. The first number pays for imports; from the last two follow the cost of
-one more image, and that of all 10,000.
+busy machine disturbs little. The first number pays for imports; from the last two follow the cost
+of one more image, and that of all 10,000.
 """
 
 from __future__ import annotations

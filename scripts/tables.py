@@ -137,10 +137,12 @@ def quantizers(*sweeps: Sweep) -> str:
     groups = found.groupby(["model", "point", "fp32", "quantizer"], sort=False)
     for (model, point, fp32, quantizer), own in groups:
         fused = own.groupby("bits")["fused"].mean()
-        unfused = own[own["bits"] == bits[0]]["unfused"].mean()
+        unfused = own[own["bits"] == bits[0]]["unfused"]
         cells = [f"{fused[b]:.2f}" if b in fused.index else "" for b in bits]
         network = f"{model}, {point}".strip(", ")
-        rows.append([network, f"{fp32:.2f}", f"`{quantizer}`", f"{unfused:.2f}", *cells])
+        name, comma, how = quantizer.partition(", ")
+        plain = f"{unfused.mean():.2f}" if len(unfused) else ""
+        rows.append([network, f"{fp32:.2f}", f"`{name}`{comma}{how}", plain, *cells])
     names = [f"{b} bits" for b in bits]
     head = ["network", "fp32 (%)", "quantizer", f"{names[0]}, unfused", *names]
     return markdown(head, rows) if rows else ""
@@ -206,7 +208,7 @@ TABLES: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "variants": (variants, ("paper_gpw",)),
     "vta": (vta, ("paper_gpw",)),
     "schemes": (schemes, ("paper_gpw",)),
-    "quantizers": (quantizers, ("paper_fusion", "paper_fusion_resnet56")),
+    "quantizers": (quantizers, ("paper_fusion", "paper001", "quantized", "paper_fusion_resnet56")),
     "knobs": (knobs, ("quantizer_knobs",)),
 }
 

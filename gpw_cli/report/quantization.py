@@ -37,10 +37,12 @@ def settings(sweep: Sweep) -> pd.DataFrame:
     """
     found = sweep.done.dropna(subset=["fused_accuracy", "weight_bits"])
     found = found[found["id"].map(lambda point: not turned(sweep.records[point]["axes"])).eq(True)]
-    fp32 = found["accuracy"].fillna(found["dense_accuracy"])
+    trained = found["id"].map(lambda run: sweep.records[run]["config"]["finetune"].get("quantized"))
+    trained = trained.eq(True)  # the fine-tuned network has no accuracy in float
+    fp32 = found["accuracy"].mask(trained).fillna(found["dense_accuracy"])
     columns = {
         "model": found["model"],
-        "quantizer": found["quantizer"],
+        "quantizer": found["quantizer"] + trained.map({True: ", trained as integers", False: ""}),
         "bits": found["weight_bits"].astype(int),
         "point": found["scheme"] + [f" {percent(s)}" if s else "" for s in found["sparsity"]],
         "fp32": fp32,

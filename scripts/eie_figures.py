@@ -52,12 +52,13 @@ TILED = ("gpw", "block")  # of their groups VTA stores none that is removed
 
 
 def points(sweep: str) -> Iterator[dict[str, Any]]:
-    """Finished points of a sweep in scope layer, seed 0; nothing where the sweep is not there."""
+    """Finished runs of ResNet-20, seed 0, in scope layer or, of the frontier, under a budget."""
     for file in sorted((RESULTS / sweep / "points").glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
         pruning = record["config"]["pruning"]
         usual = pruning["scope"] == "layer" and pruning.get("rounding", "nearest") == "nearest"
         usual |= sweep == "frontier" and pruning["scope"] == "cycles"
+        usual &= record["config"]["model"]["name"] == "resnet20"
         if record["status"] == "done" and record["config"]["seed"] == 0 and usual:
             yield record
 

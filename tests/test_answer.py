@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from gpw_cli.cli.pipeline import print_answer
 from gpw_cli.report.answer import Answer, answers, cells, pick, table
 from gpw_cli.report.load import load_sweep
+from gpw_cli.store.store import Artifact
 
 PAPER = Path(__file__).resolve().parent.parent / "results" / "paper_gpw"
 
@@ -51,3 +55,23 @@ def test_pick_and_compare_on_the_command_line(gpw, one_line) -> None:
     assert "the fastest takes" in one_line(refused)
     both = gpw("compare", str(PAPER), str(PAPER))
     assert both.out.count("+0.00 percentage points") == len(answers(load_sweep(PAPER)))
+
+
+@pytest.mark.parametrize(("cycles", "said"), [(900, False), (1000, False), (1001, True)])
+def test_a_network_above_its_budget_says_so(
+    cycles: int, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = {
+        "pretrain": {"test_accuracy": 90.0},
+        "prune": {"budget_cycles": 1000},
+        "simulate": {
+            "test_accuracy": 89.0,
+            "cycles": cycles,
+            "milliseconds": 0.01,
+            "clock_mhz": 100.0,
+            "bound_cycles": 800,
+            "dram_bytes": 5,
+        },
+    }
+    print_answer({name: cast(Artifact, SimpleNamespace(metrics=m)) for name, m in metrics.items()})
+    assert ("1 cycles above the budget of 1,000" in capsys.readouterr().out) == said

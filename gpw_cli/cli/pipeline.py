@@ -76,6 +76,13 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
         time += f": {faster:.2f} times faster than dense ({here['dense_cycles']:,})"
     parts.append(time)
     parts.append(f"bound {here['bound_cycles']:,}; {here['dram_bytes']:,} DRAM bytes")
+    budget = artifacts["prune"].metrics.get("budget_cycles") if "prune" in artifacts else None
+    if budget and here["cycles"] > budget:
+        over = here["cycles"] - budget
+        parts.append(
+            f"{over:,} cycles above the budget of {budget:,}, because fine-tuning changed the "
+            "scales, hence the shifts: a larger pruning.margin leaves more room"
+        )
     print("answer    " + "; ".join(parts))
 
 

@@ -37,7 +37,7 @@ def own(tmp_path: Path) -> list[str]:
 def test_shipped_experiments_plan_under_their_own_names(name: str) -> None:
     planned = plan_sweep(Request([f"+experiment={name}"]))
     assert planned.name == name
-    assert len(planned.points) == len({point.id for point in planned.points}) >= 5
+    assert len(planned.points) == len({point.id for point in planned.points}) >= 2
     assert all(
         point.steps[-1].stage.name == planned.points[0].config.sweep.until
         for point in planned.points

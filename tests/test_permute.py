@@ -73,7 +73,9 @@ def test_padded_shortcuts_keep_their_order() -> None:
 
 def test_a_network_without_free_channels_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(UsageError, match=r"no channels of this network are free .*permute=false"):
+    with pytest.raises(
+        UsageError, match=r"no channels of this network can be permuted .*permute=false"
+    ):
         permute_channels(model, (3, 8, 8), ["0.weight"], lambda *_: 0.0)
 
 

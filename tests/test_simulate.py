@@ -115,7 +115,7 @@ def test_a_run_of_several_pictures_is_named(gpw: Gpw, dense: Path) -> None:
     assert two["pictures_per_run"] == 2
     assert one["cycles"] < two["cycles"] < 2 * one["cycles"]
     assert one["test_accuracy"] == two["test_accuracy"]
-    assert f"{two['cycles']:,} cycles for 2 pictures (" in gpw(*command, batch).out
+    assert f"{two['cycles']:,} cycles for 2 images (" in gpw(*command, batch).out
 
 
 def test_a_wrong_logit_is_found(gpw: Gpw, dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,8 @@ def settings(sweep: Sweep) -> pd.DataFrame:
     """
     found = sweep.done.dropna(subset=["fused_accuracy", "weight_bits"])
     found = found[found["id"].map(lambda point: not turned(sweep.records[point]["axes"])).eq(True)]
-    trained = found["id"].map(lambda run: sweep.records[run]["config"]["finetune"].get("quantized"))
-    trained = trained.eq(True)  # the fine-tuned network has no accuracy in float
+    trained = found["id"].map(lambda run: _quantized(sweep.records[run]["config"])).eq(True)
+    # a network that was trained as integers has no accuracy of its own in float
     fp32 = found["accuracy"].mask(trained).fillna(found["dense_accuracy"])
     columns = {
         "model": found["model"],
@@ -50,6 +50,10 @@ def settings(sweep: Sweep) -> pd.DataFrame:
         "fused": found["fused_accuracy"],
     }
     return pd.DataFrame(columns)
+
+
+def _quantized(config: dict[str, Any]) -> bool:
+    return bool(config.get("finetune", {}).get("quantized"))  # older records lack the setting
 
 
 def varies(sweep: Sweep) -> bool:

@@ -100,13 +100,13 @@ def overlap(frame: pd.DataFrame, column: str, scheme: str, reference: str) -> li
 
 
 def main_variant(sweep: Sweep) -> tuple[Sweep, str]:
-    """The sweep with only its first variant and that variant's dense network, and how a title names
-    it.
+    """The sweep with only the first variant that ran and that variant's dense network, and how a
+    title names it.
 
     For figures that several variants would overfill; accuracy against cost and the tables have all.
     """
-    pruned = sweep.frame[sweep.frame["scheme"] != "dense"]
-    variants = list(dict.fromkeys(pruned["variant"]))
+    done = sweep.done  # a variant that was planned and not run has nothing to draw
+    variants = list(dict.fromkeys(done[done["scheme"] != "dense"]["variant"]))
     if not variants:
         return sweep, ""
     dense = dense_of(sweep.frame[sweep.frame["scheme"] == "dense"], variants[0])

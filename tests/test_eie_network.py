@@ -18,6 +18,7 @@ from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import decode
 from gpw_cli.targets.eie.fixed import fraction_for, rounded, safe_shift, shifted, to_fixed
 from gpw_cli.targets.eie.functional import Simulator
+from gpw_cli.targets.eie.host import windows
 from gpw_cli.targets.eie.network import compile_network
 from gpw_cli.targets.eie.reference import run_reference
 from gpw_cli.targets.eie.timing import Counts, time_network
@@ -147,3 +148,17 @@ def test_rounding_is_half_up_and_clips() -> None:
     assert int(shifted(np.int64(3), 4)) == 48  # type: ignore[arg-type]
     assert rounded(np.array([-32769.0, 2.5])).tolist() == [-32768, 3]
     assert (fraction_for(1.0), fraction_for(0.9), fraction_for(0.0)) == (14, 15, 15)
+
+
+@pytest.mark.parametrize("padding", [(0, 1), (1, 0), (2, 1)])
+def test_windows_of_unequal_padding(padding: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).integers(-99, 99, (3, 6, 5, 2)).astype(np.int16)
+    (down, across), (kh, kw), (step, stride) = padding, (3, 2), (2, 1)
+    wide = np.full((3, 6 + 2 * down, 5 + 2 * across, 2), -7, np.int16)
+    wide[:, down : 6 + down, across : 5 + across] = x
+    seen = np.lib.stride_tricks.sliding_window_view(wide, (kh, kw), axis=(1, 2))
+    expected = seen[:, ::step, ::stride]  # [C, OH, OW, N, KH, KW]
+    found = windows(x, (kh, kw), (step, stride), padding, fill=-7)
+    assert len(found) == kh * kw
+    for n, view in enumerate(found):
+        np.testing.assert_array_equal(view, expected[..., n // kw, n % kw])

@@ -103,10 +103,14 @@ def train(
     )
     rows = [asdict(replace(record, epoch=before + record.epoch)) for record in history]
     write_history(job.work, [*part.rows, *rows])
+    found = _described(job, recipe)
+    return found | ({"teacher": distill.teacher} if teacher and distill else {})
+
+
+def _described(job: Job, recipe: Recipe) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "epochs": recipe.epochs,
-        "precision": resolved_precision(recipe, device).value,
+        "precision": resolved_precision(recipe, job.services.device()).value,
         "seed": job.config.seed,
-        **({"teacher": distill.teacher} if teacher and distill else {}),
     }

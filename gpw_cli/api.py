@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpw_cli.config.schema import Config
-    from gpw_cli.data.pictures import Pictures
+    from gpw_cli.data.images import Images
 
 
 def prune(
@@ -158,7 +158,7 @@ def _within_budget(
 def finetune(
     model: nn.Module,
     masks: Mapping[str, Tensor],
-    data: Pictures,
+    data: Images,
     *,
     recipe: str = "restart",
     epochs: int = 10,
@@ -168,8 +168,8 @@ def finetune(
 ) -> list[EpochRecord]:
     """Train ``model`` in place under fixed ``masks``; returns one record per epoch.
 
-    data: uint8 images, labels and their normalisation (gpw_cli.data.pictures.Pictures), for example
-    from gpw_cli.data.registry.load_pictures. recipe: an option of ``conf/train``. Raises
+    data: uint8 images, labels and their normalisation (gpw_cli.data.images.Images), for example
+    from gpw_cli.data.registry.load_images. recipe: an option of ``conf/train``. Raises
     DivergedError when the loss is not finite.
     """
     options = [f"finetune.train={recipe}", f"finetune.train.epochs={epochs}", *overrides]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gpw_cli.config.compose import compose
 from gpw_cli.config.schema import Config
-from gpw_cli.data.pictures import Pictures, Split
+from gpw_cli.data.images import Images, Split
 from gpw_cli.stages.pipeline import plan, run
 from gpw_cli.stages.services import Services, Silent, open_services
 from gpw_cli.store.store import Store
@@ -28,14 +28,14 @@ ALL = 10_000
 
 
 class Fewer(Services):
-    """Services that show the first ``images`` test images only."""
+    """Services that show the first ``shown`` test images only."""
 
-    images = ALL
+    shown = ALL
 
-    def pictures(self, config: Config) -> Pictures:
+    def images(self, config: Config) -> Images:
         """The data set, with fewer test images."""
-        loaded = super().pictures(config)
-        few = Split(loaded.test.images[: self.images], loaded.test.labels[: self.images])
+        loaded = super().images(config)
+        few = Split(loaded.test.images[: self.shown], loaded.test.labels[: self.shown])
         return replace(loaded, test=few)
 
 
@@ -45,8 +45,8 @@ def measured(config: Config, images: int, base: Services) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         services = Fewer(store, base.runtime, base.threads, base.trackers, base.listener)
-        services.images = images
-        services._pictures = base._pictures  # read once, outside of the stages
+        services.shown = images
+        services._images = base._images  # read once, outside of the stages
         for step in plan(config):
             start = time.process_time()
             run(config, services, until=step.stage.name)
@@ -71,7 +71,7 @@ def main() -> None:
     base = open_services(config, Silent())
     start = time.process_time()
     base.device()
-    base.pictures(config)
+    base.images(config)
     print(f"imports and CIFAR-10: {time.process_time() - start:.2f} s of CPU")
     rows = [measured(config, images, base) for images in chosen.images]
     print(f"{'stage':10}" + "".join(f"{images:>10,}" for images in chosen.images))

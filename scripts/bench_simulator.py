@@ -63,7 +63,7 @@ def products() -> tuple[Callable[[], object], Callable[[], object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
@@ -81,16 +81,16 @@ def main() -> None:
         f"{program.length} instructions, {macs / 1e6:.1f} M MAC an image"
     )
     rng = np.random.default_rng(0)
-    x = rng.integers(-128, 128, (args.pictures, 3, 32, 32)).astype(np.int8)
+    x = rng.integers(-128, 128, (args.images, 3, 32, 32)).astype(np.int8)
     equal = np.array_equal(simulator.run(x[:CHECKED]).logits, run(graph, x[:CHECKED]))
     print(f"logits of {CHECKED} images equal to the integer reference: {equal}")
     integer, real = products()
     actions = (lambda: simulator.run(x), integer, real)
     best = [min(times) for times in zip(*rounds(actions, args.rounds), strict=True)]
-    speed = macs * args.pictures / best[0] / 1e9
+    speed = macs * args.images / best[0] / 1e9
     int_mm, fp32 = (float(np.prod(PRODUCT)) / time_ / 1e9 for time_ in best[1:])
     print(
-        f"{args.threads} threads, {args.pictures} images, batch {args.batch}: simulator "
+        f"{args.threads} threads, {args.images} images, batch {args.batch}: simulator "
         f"{speed:.1f} GMAC/s, _int_mm {int_mm:.0f}, fp32 matmul {fp32:.0f} GMAC/s; "
         f"simulator / _int_mm {speed / int_mm:.2f}, simulator / fp32 {speed / fp32:.2f}"
     )

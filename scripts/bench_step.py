@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from gpw_cli.config.compose import compose
 from gpw_cli.config.recipe import Precision, Recipe
-from gpw_cli.data.pictures import Pictures, Split
+from gpw_cli.data.images import Images, Split
 from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.training.loop import FitOptions, TrainingRun, resolved_precision
 
@@ -39,16 +39,16 @@ KINDS = {  # kind: parts of operator names, first match wins
 }
 
 
-def pictures(steps: int, size: int) -> Pictures:
+def random_images(steps: int, size: int) -> Images:
     stream = torch.Generator().manual_seed(0)
     count = steps * size
     images = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=stream)
     split = Split(images, torch.randint(0, 10, (count,), generator=stream))
     half = (0.5, 0.5, 0.5)
-    return Pictures("random", split, split, tuple("0123456789"), half, half, "")
+    return Images("random", split, split, tuple("0123456789"), half, half, "")
 
 
-def run_of(data: Pictures, recipe: Recipe, *, layout: bool = True) -> TrainingRun:
+def run_of(data: Images, recipe: Recipe, *, layout: bool = True) -> TrainingRun:
     """A run of ResNet-20; ``layout`` False: images and weights stay NCHW."""
     torch.manual_seed(0)
     run = TrainingRun(cifar_resnet(20, 10), data, recipe, FitOptions("bench", 0, CPU), {})
@@ -58,7 +58,7 @@ def run_of(data: Pictures, recipe: Recipe, *, layout: bool = True) -> TrainingRu
     return run
 
 
-def compiled(data: Pictures, recipe: Recipe) -> TrainingRun:
+def compiled(data: Images, recipe: Recipe) -> TrainingRun:
     run = run_of(data, recipe)
     run.model = torch.compile(run.model)
     start = time.perf_counter()
@@ -87,7 +87,7 @@ def kind_of(operator: str) -> str:
     return next(found, "other operators")
 
 
-def show_profile(run: TrainingRun, pictures_seen: int) -> None:
+def show_profile(run: TrainingRun, images_seen: int) -> None:
     with profile(activities=[ProfilerActivity.CPU]) as measured:
         whole = seconds(lambda: run.train_epoch(1))
     times: dict[str, float] = dict.fromkeys([*KINDS, "other operators"], 0.0)
@@ -97,7 +97,7 @@ def show_profile(run: TrainingRun, pictures_seen: int) -> None:
     for kind, spent in sorted(times.items(), key=lambda pair: -pair[1]):
         print(f"  {kind:22} {100 * spent / whole:5.1f} %")
     for kind, passes in (("forward", 1), ("backward", 2)):
-        rate = passes * pictures_seen * FORWARD_GMAC / times[f"convolution {kind}"]
+        rate = passes * images_seen * FORWARD_GMAC / times[f"convolution {kind}"]
         print(f"  convolutions {kind}: {rate:.0f} GMAC/s")
 
 
@@ -109,7 +109,10 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
     args = parser.parse_args()
     recipe = replace(compose(["train=fast"]).pretrain.train, batch_size=args.batch)
-    data, half = pictures(args.steps, args.batch), pictures(args.steps // 2, 2 * args.batch)
+    data, half = (
+        random_images(args.steps, args.batch),
+        random_images(args.steps // 2, 2 * args.batch),
+    )
     fp32 = replace(recipe, precision=Precision.fp32)
     variants = {
         "as it is": run_of(data, recipe),

@@ -22,8 +22,8 @@ from torch import nn
 
 from gpw_cli.config.compose import compose
 from gpw_cli.config.recipe import Recipe
-from gpw_cli.data.pictures import Pictures, Split
-from gpw_cli.data.registry import load_pictures
+from gpw_cli.data.images import Images, Split
+from gpw_cli.data.registry import load_images
 from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.models.vision import import_torchvision
 from gpw_cli.training.evaluate import accuracy
@@ -36,7 +36,7 @@ TRAIN_GMAC = 3 * 40.8e-3  # forward, and gradients of inputs and weights, per 32
 class PlainLoop:
     """A training loop as in a tutorial."""
 
-    def __init__(self, model: nn.Module, pictures: Pictures, recipe: Recipe, workers: int) -> None:
+    def __init__(self, model: nn.Module, data: Images, recipe: Recipe, workers: int) -> None:
         transforms = import_torchvision().transforms
         augment = transforms.Compose(
             [
@@ -44,11 +44,11 @@ class PlainLoop:
                 transforms.RandomCrop(32, padding=recipe.crop, padding_mode=recipe.padding.value),
                 transforms.RandomHorizontalFlip(),
                 transforms.ToTensor(),
-                transforms.Normalize(pictures.mean, pictures.std),
+                transforms.Normalize(data.mean, data.std),
             ]
         )
-        images = pictures.train.images.numpy()
-        labels = pictures.train.labels.tolist()
+        images = data.train.images.numpy()
+        labels = data.train.labels.tolist()
 
         class Set(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
             def __len__(self) -> int:
@@ -104,13 +104,13 @@ def network(seed: int) -> nn.Module:
     return cifar_resnet(20, 10)
 
 
-def compare(pictures: Pictures, recipe: Recipe, seed: int, workers: int) -> dict[str, list[float]]:
+def compare(data: Images, recipe: Recipe, seed: int, workers: int) -> dict[str, list[float]]:
     """Seconds per epoch and final accuracy of both loops."""
     torch.manual_seed(seed)
     ours, plain = network(seed), network(seed)
     options = FitOptions("bench", seed, torch.device("cpu"))
-    fast = TrainingRun(ours, pictures, recipe, options, {})
-    slow = PlainLoop(plain, pictures, recipe, workers)
+    fast = TrainingRun(ours, data, recipe, options, {})
+    slow = PlainLoop(plain, data, recipe, workers)
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
     for epoch in range(recipe.epochs):
         seconds["ours"].append(timed(fast.train_epoch, epoch))
@@ -121,16 +121,14 @@ def compare(pictures: Pictures, recipe: Recipe, seed: int, workers: int) -> dict
             f"plain {seconds['plain'][-1]:.1f} s, ratio {ratio:.2f}",
             flush=True,
         )
-    found = {
-        name: accuracy(m, pictures.test, pictures) for name, m in (("ours", ours), ("plain", plain))
-    }
+    found = {name: accuracy(m, data.test, data) for name, m in (("ours", ours), ("plain", plain))}
     print(f"seed {seed}: accuracy ours {found['ours']:.2f} %, plain {found['plain']:.2f} %")
     return seconds | {"accuracy": [found["ours"], found["plain"]]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=50_000, help="training images")
+    parser.add_argument("--images", type=int, default=50_000, help="training images")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument(
@@ -138,22 +136,22 @@ def main() -> None:
     )
     parser.add_argument("--store", type=Path, default=Path(".gpw"))
     args = parser.parse_args()
-    full = load_pictures("cifar10", None, args.store / "data", 32, 3, lambda *_: None)
-    train = Split(full.train.images[: args.pictures], full.train.labels[: args.pictures])
-    pictures = replace(full, train=train)
+    full = load_images("cifar10", None, args.store / "data", 32, 3, lambda *_: None)
+    train = Split(full.train.images[: args.images], full.train.labels[: args.images])
+    data = replace(full, train=train)
     recipe = replace(compose(["train=fast"]).pretrain.train, epochs=args.epochs)
     precision = resolved_precision(recipe, torch.device("cpu"))
     print(f"{torch.get_num_threads()} threads, ours in {precision}, batch {recipe.batch_size}")
-    runs = [compare(pictures, recipe, seed, args.workers) for seed in range(args.seeds)]
+    runs = [compare(data, recipe, seed, args.workers) for seed in range(args.seeds)]
     ours = statistics.median(s for run in runs for s in run["ours"])
     plain = statistics.median(s for run in runs for s in run["plain"])
     print(f"median seconds per epoch: ours {ours:.1f}, plain {plain:.1f}, ratio {plain / ours:.2f}")
     means = [statistics.mean(run["accuracy"][i] for run in runs) for i in (0, 1)]
     print(
-        f"after {args.epochs} epochs of {args.pictures:,} images, n = {len(full.test):,}, "
+        f"after {args.epochs} epochs of {args.images:,} images, n = {len(full.test):,}, "
         f"{args.seeds} seed(s): ours {means[0]:.2f} %, plain {means[1]:.2f} %"
     )
-    rate = args.pictures * TRAIN_GMAC / ours
+    rate = args.images * TRAIN_GMAC / ours
     for dtype in (torch.bfloat16, torch.float32):
         peak = matrix_product_gmacs(dtype)
         print(f"{dtype}: matrix product {peak:.0f} GMAC/s; ours trains at {rate:.0f} GMAC/s")

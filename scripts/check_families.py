@@ -81,8 +81,8 @@ def ran(row: Checked, graph: IntGraph, config: Config) -> Checked:
     """``row`` with the results of the program."""
     compiled = npu_of(config.target).compile(graph)
     shape = (2, *graph.input.shape)
-    pictures = quantize_input(graph, torch.randn(shape, generator=torch.Generator().manual_seed(1)))
-    exact = np.array_equal(compiled.simulator()(pictures), run(graph, pictures))
+    images = quantize_input(graph, torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+    exact = np.array_equal(compiled.simulator()(images), run(graph, images))
     found = {"instructions": compiled.facts["instructions"], "cycles": compiled.time().cycles}
     return Checked(**{**vars(row), "exact": bool(exact), **found})
 

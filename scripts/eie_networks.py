@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gpw_cli.config.compose import compose
-from gpw_cli.data.pictures import Pictures, normalise
-from gpw_cli.data.registry import load_pictures
+from gpw_cli.data.images import Images, normalise
+from gpw_cli.data.registry import load_images
 from gpw_cli.graph.integer import IntGraph
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.bundled import bundled_weights
@@ -76,17 +76,17 @@ def masked(model: nn.Module, scheme: str, sparsity: str) -> nn.Module:
     return model
 
 
-def integers(model: nn.Module, pictures: Pictures) -> IntGraph:
+def integers(model: nn.Module, data: Images) -> IntGraph:
     quantizer = compose([]).quantizer
-    graph = prepare(trace(model, (3, 32, 32), pictures.mean, pictures.std), quantizer)
-    images = pictures.train.images[: quantizer.calibration]
+    graph = prepare(trace(model, (3, 32, 32), data.mean, data.std), quantizer)
+    images = data.train.images[: quantizer.calibration]
     ranges = calibrate(graph, [normalise(images, graph.input.mean, graph.input.std)], quantizer)
     return quantize_graph(graph, ranges, quantizer, fused=True)
 
 
-def rows_of(model: nn.Module, pictures: Pictures, images: int, trained: bool) -> Iterator[Row]:
-    graph = integers(model, pictures)
-    test = pictures.test
+def rows_of(model: nn.Module, data: Images, images: int, trained: bool) -> Iterator[Row]:
+    graph = integers(model, data)
+    test = data.test
     x = quantize_input(graph, normalise(test.images[:images], graph.mean, graph.std))
     labels = test.labels[:images].numpy()
     measured: Row = {"accuracy": None, "int8": None, "images": 0}
@@ -126,11 +126,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS / "eie")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    pictures = load_pictures("cifar10", None, args.cache, 32, 3, lambda *_: None)
+    data = load_images("cifar10", None, args.cache, 32, 3, lambda *_: None)
     rows: list[Row] = []
     args.results.mkdir(parents=True, exist_ok=True)
     for scheme, sparsity, trained, model in networks():
-        for row in rows_of(model, pictures, args.images, trained):
+        for row in rows_of(model, data, args.images, trained):
             rows.append({"scheme": scheme, "sparsity": sparsity, **row})
             print({k: v for k, v in rows[-1].items() if not k.endswith("_uj")}, flush=True)
         pd.DataFrame(rows).round(6).to_csv(args.results / "networks.csv", index=False)

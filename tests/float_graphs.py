@@ -33,7 +33,7 @@ def random_graph(seed: int, length: int = 8) -> Graph:
     return maker.finish()
 
 
-def whole_pictures(graph: Graph, count: int = 2) -> Tensor:
+def whole_images(graph: Graph, count: int = 2) -> Tensor:
     """float64 [count, C, H, W] of small whole numbers."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(-3, 4, (count, *graph.input.shape), generator=generator).double()

@@ -54,7 +54,7 @@ class Lambda(nn.Module):
 
 
 class ForeignNet(nn.Module):
-    """Kernel size read from the picture, ``view``, a linear layer."""
+    """Kernel size read from the image, ``view``, a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()

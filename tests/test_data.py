@@ -7,7 +7,7 @@ from PIL import Image
 
 from gpw_cli.data import registry
 from gpw_cli.data.arrays import fingerprint, resized
-from gpw_cli.data.digits import load_digits_pictures
+from gpw_cli.data.digits import load_digits_images
 from gpw_cli.data.identity import data_identity
 from gpw_cli.data.imagefolder import load_imagefolder
 from gpw_cli.data.progress import ignore
@@ -15,15 +15,15 @@ from gpw_cli.errors import DataError, UsageError
 
 
 def digits(size=16, channels=1):
-    return load_digits_pictures(size, channels)
+    return load_digits_images(size, channels)
 
 
 def test_digits_are_split_by_class():
-    pictures = digits(8)
-    assert (len(pictures.train), len(pictures.test)) == (1438, 359)
-    assert torch.bincount(pictures.test.labels).tolist() == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
-    assert pictures.train.images.max() == 255
-    assert pictures.classes == tuple("0123456789")
+    images = digits(8)
+    assert (len(images.train), len(images.test)) == (1438, 359)
+    assert torch.bincount(images.test.labels).tolist() == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
+    assert images.train.images.max() == 255
+    assert images.classes == tuple("0123456789")
 
 
 def test_digits_fingerprint_is_the_same_everywhere():
@@ -34,12 +34,12 @@ def test_digits_fingerprint_is_the_same_everywhere():
 
 
 def test_digits_in_colour_are_grey():
-    pictures = digits(32, 3)
-    images = pictures.test.images
+    data = digits(32, 3)
+    images = data.test.images
     assert images.shape == (359, 32, 32, 3)
     assert images.dtype == torch.uint8
     assert torch.equal(images[..., 0], images[..., 2])
-    assert len(pictures.mean) == len(pictures.std) == 3
+    assert len(data.mean) == len(data.std) == 3
 
 
 def test_digits_normalisation_is_measured():
@@ -54,7 +54,7 @@ def test_digits_in_an_impossible_shape(size, channels):
         digits(size, channels)
 
 
-def test_resizing_keeps_flat_pictures_and_native_sizes():
+def test_resizing_keeps_flat_images_and_native_sizes():
     flat = np.full((2, 8, 8, 3), 77, np.uint8)
     assert (resized(flat, 20) == 77).all()
     assert resized(flat, 8) is flat
@@ -74,7 +74,7 @@ def test_fingerprint_sees_pixels_labels_and_shapes():
 
 @pytest.fixture
 def tree(tmp_path):
-    """Two classes, three pictures a split, none square."""
+    """Two classes, three images a split, none square."""
     for split in ("train", "val"):
         for label, name in enumerate(("ant", "bee")):
             folder = tmp_path / split / name
@@ -87,13 +87,13 @@ def tree(tmp_path):
 
 def test_imagefolder(tree):
     reports = []
-    pictures = load_imagefolder(tree, 16, 3, lambda *report: reports.append(report))
-    assert pictures.classes == ("ant", "bee")
-    assert pictures.train.images.shape == (3, 16, 16, 3)
-    assert pictures.test.labels.tolist() == [0, 1, 1]
-    assert pictures.test.images[2, 5, 5].tolist() == [200, 10, 30]
+    images = load_imagefolder(tree, 16, 3, lambda *report: reports.append(report))
+    assert images.classes == ("ant", "bee")
+    assert images.train.images.shape == (3, 16, 16, 3)
+    assert images.test.labels.tolist() == [0, 1, 1]
+    assert images.test.images[2, 5, 5].tolist() == [200, 10, 30]
     assert reports[-1] == ("imagefolder: test images", 3, 3)
-    assert pictures.fingerprint == load_imagefolder(tree, 16, 3, ignore).fingerprint
+    assert images.fingerprint == load_imagefolder(tree, 16, 3, ignore).fingerprint
 
 
 def test_imagefolder_crops_the_middle(tree):
@@ -104,9 +104,9 @@ def test_imagefolder_crops_the_middle(tree):
 
 
 def test_imagefolder_in_grey(tree):
-    pictures = load_imagefolder(tree, 16, 1, ignore)
-    assert pictures.train.images.shape == (3, 16, 16, 1)
-    assert len(pictures.mean) == 1
+    images = load_imagefolder(tree, 16, 1, ignore)
+    assert images.train.images.shape == (3, 16, 16, 1)
+    assert len(images.mean) == 1
 
 
 def test_test_may_stand_for_val(tree):
@@ -191,7 +191,7 @@ def test_check_and_fetch_through_the_registry(tree, tmp_path):
     assert [info.name for info in registry.describe()] == ["cifar10", "digits", "imagefolder"]
 
 
-def test_load_pictures_by_name(tree, tmp_path):
-    assert registry.load_pictures("digits", None, tmp_path, 16, 1, ignore).name == "digits"
-    pictures = registry.load_pictures("imagefolder", tree, tmp_path, 16, 3, ignore)
-    assert pictures.name == "imagefolder"
+def test_load_images_by_name(tree, tmp_path):
+    assert registry.load_images("digits", None, tmp_path, 16, 1, ignore).name == "digits"
+    images = registry.load_images("imagefolder", tree, tmp_path, 16, 3, ignore)
+    assert images.name == "imagefolder"

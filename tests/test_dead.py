@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Gpw
-from float_graphs import random_graph, whole_pictures
+from float_graphs import random_graph, whole_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import ResNetLike, VggLike, randomise
@@ -35,7 +35,7 @@ from gpw_cli.sweep.plan import Request, plan_sweep
 from gpw_cli.targets.registry import npu_of
 from gpw_cli.training.dead import skip_dead
 
-PICTURE = (3, 16, 16)
+IMAGE_SHAPE = (3, 16, 16)
 RESULTS = Path(__file__).parents[1] / "results"
 
 
@@ -43,7 +43,7 @@ def without(model: nn.Module, gone: Iterable[str]) -> dict[str, Tensor]:
     """Masks that take all weights of the convolutions ``gone``, with their shifts; applied."""
     own = dict(model.named_parameters())
     masks = {f"{n}.weight": torch.zeros_like(own[f"{n}.weight"], dtype=torch.bool) for n in gone}
-    masks |= shift_masks(model, masks, PICTURE)
+    masks |= shift_masks(model, masks, IMAGE_SHAPE)
     apply_masks(model, masks)
     return masks
 
@@ -59,7 +59,7 @@ def resnet(depth: int = 20) -> CifarResNet:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 10))
 def test_logits_of_random_graphs_stay_to_the_bit(seed: int, length: int) -> None:
     graph = random_graph(seed, length)
-    x = whole_pictures(graph)
+    x = whole_images(graph)
     left = simplify(graph)
     assert torch.equal(run_float(left.graph, x), run_float(graph, x))
     assert simplify(left.graph).graph is left.graph
@@ -77,21 +77,21 @@ def test_random_graphs_lose_nodes_of_every_kind() -> None:
 
 
 def test_a_live_network_comes_back_as_it_is() -> None:
-    graph = fold(trace(resnet(), PICTURE))
+    graph = fold(trace(resnet(), IMAGE_SHAPE))
     assert remove_dead(graph) is graph
 
 
 def test_a_block_without_a_branch_is_its_shortcut() -> None:
     model = resnet()
     without(model, ["layer1.1.conv2", "layer2.0.conv2", "layer3.2.conv1", "layer3.2.conv2"])
-    graph = fold(trace(model, PICTURE))
+    graph = fold(trace(model, IMAGE_SHAPE))
     left = simplify(graph)
     names = {node.name for node in left.graph.nodes}
     assert not any(name.startswith(("layer1.1", "layer3.2")) for name in names)
     assert {name for name in names if name.startswith("layer2.0")} == {"layer2.0.shortcut"}
     assert left.same["layer1.1.relu2"] == "layer1.0.relu2"
     assert "layer1.1.conv1" not in left.same
-    x = torch.randn(4, *PICTURE)
+    x = torch.randn(4, *IMAGE_SHAPE)
     assert torch.equal(run_float(left.graph, x), run_float(graph, x))
 
 
@@ -99,8 +99,8 @@ def test_tiles_over_a_channel_that_is_zero_lose_their_weights() -> None:
     model = resnet()
     masks = {"layer1.0.conv1.weight": torch.ones(16, 16, 3, 3, dtype=torch.bool)}
     masks["layer1.0.conv1.weight"][4] = False
-    apply_masks(model, masks | shift_masks(model, masks, PICTURE))
-    conv = remove_dead(fold(trace(model, PICTURE))).node("layer1.0.conv2")
+    apply_masks(model, masks | shift_masks(model, masks, IMAGE_SHAPE))
+    conv = remove_dead(fold(trace(model, IMAGE_SHAPE))).node("layer1.0.conv2")
     assert isinstance(conv, Conv)
     assert not conv.weight[:, 4].any()
     assert (np.delete(conv.weight, 4, 1) != 0).all()
@@ -142,15 +142,15 @@ def test_a_constant_moves_into_the_bias_where_that_is_exact(
     conv = left.node("b")
     assert isinstance(conv, Conv)
     assert (conv.bias[0], np.count_nonzero(conv.weight)) == (bias, weights)
-    x = whole_pictures(graph)
+    x = whole_images(graph)
     assert torch.equal(run_float(left, x), run_float(graph, x))
 
 
 def test_a_removed_block_costs_no_cycle() -> None:
     def cycles(model: nn.Module) -> tuple[int, list[str]]:
         cfg = compose([]).quantizer
-        graph = prepare(trace(model, PICTURE), cfg)
-        x = torch.randn(16, *PICTURE, generator=torch.Generator().manual_seed(0))
+        graph = prepare(trace(model, IMAGE_SHAPE), cfg)
+        x = torch.randn(16, *IMAGE_SHAPE, generator=torch.Generator().manual_seed(0))
         integers = quantize_graph(graph, calibrate(graph, [x], cfg), cfg, fused=True)
         compiled = npu_of(compose([]).target).compile(integers)
         codes = quantize_input(integers, x[:2])
@@ -180,7 +180,7 @@ def test_shifts_go_with_whole_channels_only() -> None:
     }
     masks["layer1.0.conv1.weight"][:, 0] = False  # an input channel
     masks["layer2.0.conv2.weight"][[3, 31]] = False
-    found = shift_masks(model, masks, PICTURE)
+    found = shift_masks(model, masks, IMAGE_SHAPE)
     assert set(found) == {"layer2.0.bn2.weight", "layer2.0.bn2.bias"}  # no class loses its bias
     assert [torch.nonzero(~mask).flatten().tolist() for mask in found.values()] == [[3, 31]] * 2
     assert not model.training
@@ -189,7 +189,7 @@ def test_shifts_go_with_whole_channels_only() -> None:
 def test_a_layer_without_a_batch_norm_loses_its_bias() -> None:
     model = VggLike(norm=False)
     masks = {"features.3.weight": torch.zeros(16, 8, 3, 3, dtype=torch.bool)}
-    found = shift_masks(model, masks, PICTURE)
+    found = shift_masks(model, masks, IMAGE_SHAPE)
     assert list(found) == ["features.3.bias"]
     assert not found["features.3.bias"].any()
 
@@ -197,9 +197,9 @@ def test_a_layer_without_a_batch_norm_loses_its_bias() -> None:
 def trained_step(model: nn.Module, masks: dict[str, Tensor], skip: bool) -> dict[str, Tensor]:
     """One step's logits and gradients."""
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x = torch.randn(4, *PICTURE, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(4, *IMAGE_SHAPE, generator=torch.Generator().manual_seed(1))
     x = x.contiguous(memory_format=torch.channels_last)
-    with skip_dead(model, masks, PICTURE if skip else None):
+    with skip_dead(model, masks, IMAGE_SHAPE if skip else None):
         out = model(x)
         model.zero_grad()
         out.square().mean().backward()
@@ -225,22 +225,22 @@ def test_skipped_blocks_run_no_convolution() -> None:
     calls: list[str] = []
     for name, module in model.named_modules():
         module.register_forward_hook(lambda *_, name=name: calls.append(name))
-    with skip_dead(model, masks, PICTURE) as dead:
+    with skip_dead(model, masks, IMAGE_SHAPE) as dead:
         calls.clear()  # of tracing
-        model(torch.zeros(1, *PICTURE))
+        model(torch.zeros(1, *IMAGE_SHAPE))
         assert dead == ["layer1.1.conv2", "layer3.2.conv2"]
         assert "layer1.1" in calls
         assert not any(name.startswith(("layer1.1.", "layer3.2.")) for name in calls)
-    model(torch.zeros(1, *PICTURE))
+    model(torch.zeros(1, *IMAGE_SHAPE))
     assert "layer1.1.conv1" in calls  # as it was
 
 
 def test_a_module_that_runs_twice_is_left_alone() -> None:
     model = randomise(ResNetLike())
     masks = without(model, ["layer2.1.conv2"])  # its ReLU runs in both halves of the block
-    x = torch.randn(2, *PICTURE)
+    x = torch.randn(2, *IMAGE_SHAPE)
     expected = model(x)
-    with skip_dead(model, masks, PICTURE):
+    with skip_dead(model, masks, IMAGE_SHAPE):
         assert torch.equal(model(x), expected)
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from gpw_cli.cli.export import settings_of
 from gpw_cli.config.quantizer import QuantizerConfig
-from gpw_cli.data.digits import load_digits_pictures
-from gpw_cli.data.pictures import normalise
+from gpw_cli.data.digits import load_digits_images
+from gpw_cli.data.images import normalise
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.floating import run_float
@@ -118,7 +118,7 @@ def test_export_writes_every_format_and_they_agree(gpw, tmp_path) -> None:
     for arguments in (["--to", "net.pt2"], ["--to", "net.safetensors"], ["--to", "net.onnx"],
                       ["--to", "net8.onnx", "--int8"], ["--to", "program"]):  # fmt: skip
         assert gpw("export", keys["finetune"], *arguments).code == 0
-    data = load_digits_pictures(16, 1)
+    data = load_digits_images(16, 1)
     x = normalise(data.test.images, data.mean, data.std)
     code = "import sys, torch; p = torch.export.load('net.pt2').module(); "
     code += "torch.save(p(torch.load('x.pt')), 'y.pt'); assert 'gpw_cli' not in sys.modules"

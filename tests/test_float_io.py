@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Gpw
-from float_graphs import random_graph, whole_pictures
+from float_graphs import random_graph, whole_images
 
 from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.errors import CheckpointError
@@ -59,7 +59,7 @@ def test_saved_graphs_load_equal_and_are_quantized_alike(tmp_path: Path, seed: i
     loaded = float_io.load(tmp_path)
     assert_equal(graph, loaded)
     assert loaded is not None
-    ranges = calibrate(graph, [whole_pictures(graph, 4).float()], cfg)
+    ranges = calibrate(graph, [whole_images(graph, 4).float()], cfg)
     written = []
     for one in (graph, loaded):
         integer_io.save(quantize_graph(one, ranges, cfg, fused=True), tmp_path)

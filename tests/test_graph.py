@@ -66,7 +66,7 @@ def test_a_reused_module_gets_numbered_names() -> None:
     assert names[1:3] == ["layer1.0.relu", "layer1.0.relu_1"]
 
 
-def test_a_linear_layer_is_a_convolution_over_the_whole_picture() -> None:
+def test_a_linear_layer_is_a_convolution_over_the_whole_image() -> None:
     graph = trace(VggLike(), (3, 16, 16))
     layer = graph.node("classifier.0")
     assert isinstance(layer, Conv)

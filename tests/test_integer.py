@@ -99,7 +99,7 @@ def test_matrix_products_are_exact(vnni: bool, depth: int, monkeypatch: pytest.M
 
 
 def conv_loops(x: np.ndarray, node: IntConv, residual: np.ndarray | None) -> np.ndarray:
-    """One picture [C, H, W], one output at a time, Python's integers."""
+    """One image [C, H, W], one output at a time, Python's integers."""
     high, wide = node.weight.shape[2:]
     padded = np.pad(x.astype(object), [(0, 0), *((p, p) for p in node.padding)])
     result = np.zeros(node.shape, np.int64)
@@ -167,10 +167,10 @@ def test_convolution_is_exact(data: st.DataObject) -> None:
     graph = _graph(source, branch, node) if add else _graph(source, node)
     x = rng.integers(-128, 128, (2, in_, 5, 5)).astype(np.int8)
     tensors = run_all(graph, x)
-    for picture in range(2):
-        residual = conv_loops(x[picture], branch, None) if add else None
-        expected = conv_loops(x[picture], node, residual)
-        np.testing.assert_array_equal(tensors["conv"][picture], expected)
+    for image in range(2):
+        residual = conv_loops(x[image], branch, None) if add else None
+        expected = conv_loops(x[image], node, residual)
+        np.testing.assert_array_equal(tensors["conv"][image], expected)
     assert run(graph, x).shape == (2, out * size * size)
     assert tensors["conv"].dtype == np.dtype(f"int{bits}")
 
@@ -207,8 +207,8 @@ def test_every_node_against_numpy() -> None:
     t = {name: value.astype(np.int64) for name, value in run_all(graph, x).items()}
     first = graph.node("first")
     assert isinstance(first, IntConv)
-    for picture in range(3):
-        np.testing.assert_array_equal(t["first"][picture], conv_loops(x[picture], first, None))
+    for image in range(3):
+        np.testing.assert_array_equal(t["first"][image], conv_loops(x[image], first, None))
     np.testing.assert_array_equal(t["relu"], (np.maximum(t["first"], 0) * 2).clip(0, 127))
     total = np.maximum(4 * t["relu"] + t["input"], 0)
     np.testing.assert_array_equal(t["add"], ((total + 1) >> 1).clip(0, 127))

@@ -137,7 +137,7 @@ MIDDLES: dict[str, Callable[[], nn.Module]] = {
 
 
 def integers(model: nn.Module, size: int = SIZE, fused: bool = True) -> tuple[IntGraph, Tensor]:
-    """The integer graph, calibrated on the pictures that are returned."""
+    """The integer graph, calibrated on the images that are returned."""
     quantizer = compose([]).quantizer
     x = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
     graph = prepare(trace(model, (3, size, size)), quantizer)
@@ -208,13 +208,13 @@ def test_joins_and_shuffles_that_convolutions_read_are_not_copied(name: str) -> 
     assert not copied & set(moved)
 
 
-def test_pictures_larger_than_the_scratchpad_are_pooled_in_bands() -> None:
+def test_images_larger_than_the_scratchpad_are_pooled_in_bands() -> None:
     program = assert_exact(network("dropout"), size=56)
     assert any(layer.name == "head.0" for layer in program.layers)
 
 
 class Head(nn.Module):
-    """As AlexNet and VGG on small pictures: an adaptive pool in front of a linear layer."""
+    """As AlexNet and VGG on small images: an adaptive pool in front of a linear layer."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

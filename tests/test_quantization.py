@@ -28,7 +28,7 @@ from gpw_cli.config.quantizer import (
     Rounding,
     ScaleMode,
 )
-from gpw_cli.data.pictures import Split, normalise
+from gpw_cli.data.images import Split, normalise
 from gpw_cli.errors import CheckpointError, DataError, UnsupportedError, UsageError
 from gpw_cli.graph.equalise import equalise
 from gpw_cli.graph.floating import run_float
@@ -159,7 +159,7 @@ def test_the_percentile_is_the_upper_edge_of_its_bin() -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_pictures_are_rounded_half_away_from_zero(scale: float) -> None:
+def test_images_are_rounded_half_away_from_zero(scale: float) -> None:
     graph = IntGraph(
         (IntInput("input", (1, 1, 8), scale),), "input", {"input": scale}, (0.0,), (1.0,)
     )
@@ -192,7 +192,7 @@ def test_the_reference_s_convolution_is_the_textbook_s(
     assert np.array_equal(run_all(graph, x)["conv"], wanted.numpy())
 
 
-def test_calibration_takes_the_first_pictures_and_refuses_what_it_cannot_use(
+def test_calibration_takes_the_first_images_and_refuses_what_it_cannot_use(
     tmp_path: Path,
 ) -> None:
     source = Graph((Input("input", (1, 1, 1), (0.0,), (1.0,)),), "input")
@@ -242,7 +242,7 @@ def test_bad_values_are_refused(knob: str, value: Any) -> None:
 
 
 def chain(w1: Floats, b1: Floats, w2: Floats) -> Graph:
-    """1x1 convolution, ReLU, 1x1 convolution on a picture of one pixel."""
+    """1x1 convolution, ReLU, 1x1 convolution on an image of one pixel."""
     shape = (len(w1), 1, 1)
     return verify(
         Graph(

@@ -19,8 +19,8 @@ from gpw_cli.config.compose import compose
 from gpw_cli.config.grid import product
 from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.config.recipe import Padding, Precision, Recipe
-from gpw_cli.data.digits import load_digits_pictures
-from gpw_cli.data.pictures import Pictures, normalise
+from gpw_cli.data.digits import load_digits_images
+from gpw_cli.data.images import Images, normalise
 from gpw_cli.graph.floating import run_float
 from gpw_cli.graph.fold import fold
 from gpw_cli.graph.trace import trace
@@ -70,9 +70,9 @@ def network(
     return QuantizedNetwork(graph, calibrate(graph, [x], cfg), cfg), model
 
 
-def digits(count: int) -> tuple[Pictures, Tensor]:
-    pictures = load_digits_pictures(16, 1)
-    return pictures, normalise(pictures.test.images[:count], pictures.mean, pictures.std)
+def digits(count: int) -> tuple[Images, Tensor]:
+    images = load_digits_images(16, 1)
+    return images, normalise(images.test.images[:count], images.mean, images.std)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_gradients_are_nearly_those_of_the_float_network(fast: bool) -> None:
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    pictures, x = digits(64)
+    images, x = digits(64)
     recipe = Recipe(
         epochs=2,
         batch_size=256,
@@ -159,7 +159,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
         options = FitOptions("finetune", 0, CPU)
         try:
             return trained, fit(
-                trained, pictures, recipe, options, checkpoint=checkpoint, on_epoch=stop
+                trained, images, recipe, options, checkpoint=checkpoint, on_epoch=stop
             )
         except KeyboardInterrupt:
             return trained, []

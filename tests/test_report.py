@@ -141,7 +141,7 @@ def test_equal_accuracies_are_not_called_lower(tmp_path: Path) -> None:
     assert numbers(caption)[:4] == [50, 60, 8.58, 0]
 
 
-def test_few_pictures_are_named_as_the_noise(tmp_path: Path) -> None:
+def test_few_images_are_named_as_the_noise(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     for point in write_sweep(folder, sparsities=(0.5,)):
         rewrite(folder, point, n_test=359)
@@ -283,7 +283,7 @@ def test_figures_that_no_longer_apply_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in (folder / "figures").iterdir()] == ["mine.png"]
 
 
-def test_the_mask_picture_is_the_middle_of_the_largest_layers(tmp_path: Path) -> None:
+def test_the_mask_figure_is_the_middle_of_the_largest_layers(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s")
     gpw, block = masks.chosen_masks(load_sweep(tmp_path / "s"))
     assert (gpw.layer, gpw.sparsity) == ("layer3.1.conv1", 0.7)
@@ -301,7 +301,7 @@ def test_all_five_schemes_are_drawn(tmp_path: Path) -> None:
     sweep = load_sweep(folder)
     order = ["gpw", "block", "channel", "vector", "fine"]
     assert [curve.scheme for curve in curves(sweep.done, "accuracy")] == order
-    assert [picture.scheme for picture in masks.chosen_masks(sweep)] == order
+    assert [mask.scheme for mask in masks.chosen_masks(sweep)] == order
 
 
 def test_masks_too_large_to_list_are_left_out(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_every_variant_is_compared_with_its_own_dense_network(tmp_path: Path) ->
     assert compared["faster"]["gpw", "scope global, bus global"] == pytest.approx(1.6)
 
 
-def test_cycles_are_those_of_one_picture(tmp_path: Path) -> None:
+def test_cycles_are_those_of_one_image(tmp_path: Path) -> None:
     (point,) = write_sweep(tmp_path / "s", ("gpw",), (0.5,), npu=True)
     before = load_sweep(tmp_path / "s").frame.iloc[0]
     file = tmp_path / "s" / "points" / f"{point}.json"

@@ -19,8 +19,8 @@ from torch import nn
 
 from gpw_cli.config.compose import compose
 from gpw_cli.config.grid import product
-from gpw_cli.data.digits import load_digits_pictures
-from gpw_cli.data.pictures import Pictures, Split
+from gpw_cli.data.digits import load_digits_images
+from gpw_cli.data.images import Images, Split
 from gpw_cli.graph.codebook import share
 from gpw_cli.graph.integer import IntConv
 from gpw_cli.graph.integer_io import load
@@ -41,11 +41,11 @@ DIGITS = compose(["data=digits"])
 RECIPE = replace(DIGITS.finetune.train, epochs=1, lr=0.01, weight_decay=0.0)
 
 
-def graph_of(model: nn.Module, pictures: Pictures | None = None) -> Graph:
+def graph_of(model: nn.Module, images: Images | None = None) -> Graph:
     quantizer = compose([]).quantizer
-    if pictures is None:
+    if images is None:
         return prepare(trace(model, (3, 32, 32)), quantizer)
-    return prepare(trace(model, (1, 16, 16), pictures.mean, pictures.std), quantizer)
+    return prepare(trace(model, (1, 16, 16), images.mean, images.std), quantizer)
 
 
 def layers(graph: Graph) -> dict[str, np.ndarray]:
@@ -62,16 +62,16 @@ def halved(model: nn.Module) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[Pictures, Graph]:
+def digits() -> tuple[Images, Graph]:
     """512 training images and a network trained on them, half of its weights zero."""
-    whole = load_digits_pictures(16, 1)
+    whole = load_digits_images(16, 1)
     few = Split(whole.train.images[:512], whole.train.labels[:512])
-    pictures = replace(whole, train=few, test=few)
+    images = replace(whole, train=few, test=few)
     torch.manual_seed(0)
     model = DigitsCnn(10, 1)
     recipe = replace(DIGITS.pretrain.train, epochs=4)
-    fit(model, pictures, recipe, FitOptions("pretrain", 0, CPU))
-    return pictures, graph_of(halved(model).eval(), pictures)
+    fit(model, images, recipe, FitOptions("pretrain", 0, CPU))
+    return images, graph_of(halved(model).eval(), images)
 
 
 def test_a_value_gets_the_mean_gradient_of_all_weights_that_share_it() -> None:
@@ -95,13 +95,13 @@ def test_a_value_gets_the_mean_gradient_of_all_weights_that_share_it() -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 2])
-def test_training_the_values(digits: tuple[Pictures, Graph], bits: int) -> None:
-    pictures, graph = digits
+def test_training_the_values(digits: tuple[Images, Graph], bits: int) -> None:
+    images, graph = digits
     network = SharedNetwork(graph, bits)
     start = layers(network.graph())
-    untrained = accuracy(network, pictures.train, pictures)
-    fit(network, pictures, RECIPE, FitOptions("shared", 0, CPU))
-    trained = accuracy(network, pictures.train, pictures)
+    untrained = accuracy(network, images.train, images)
+    fit(network, images, RECIPE, FitOptions("shared", 0, CPU))
+    trained = accuracy(network, images.train, images)
     # with one thread 48.05 to 96.09 % and 18.75 to 58.79 %; threads and processors change the sums
     assert trained > untrained + 20
     for name, weight in layers(network.graph()).items():
@@ -113,9 +113,9 @@ def test_training_the_values(digits: tuple[Pictures, Graph], bits: int) -> None:
 
 
 def test_a_killed_run_resumes_to_the_same_bits(
-    digits: tuple[Pictures, Graph], tmp_path: Path
+    digits: tuple[Images, Graph], tmp_path: Path
 ) -> None:
-    pictures, graph = digits
+    images, graph = digits
     recipe = replace(RECIPE, epochs=2, batch_size=256)
 
     def train(name: str, stop_after: int) -> SharedNetwork:
@@ -126,7 +126,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
         network = SharedNetwork(graph, 4)
         options, file = FitOptions("shared", 0, CPU), tmp_path / name
         with suppress(KeyboardInterrupt):
-            fit(network, pictures, recipe, options, checkpoint=file, on_epoch=stop)
+            fit(network, images, recipe, options, checkpoint=file, on_epoch=stop)
         return network
 
     whole = train("whole", 9).state_dict()

@@ -106,7 +106,7 @@ def test_other_geometries(gpw: Gpw, dense: Path, block: int) -> None:
     assert ran.json["simulate"]["metrics"]["logits_equal_reference"]
 
 
-def test_a_run_of_several_pictures_is_named(gpw: Gpw, dense: Path) -> None:
+def test_a_run_of_several_images_is_named(gpw: Gpw, dense: Path) -> None:
     command = ("simulate", "data=digits", "--checkpoint", str(dense), "--images", "7")
     batch = "target.vta.LOG_BATCH=1"
     one, two = gpw(*command, "--json").json, gpw(*command, batch, "--json").json
@@ -119,8 +119,8 @@ def test_a_run_of_several_pictures_is_named(gpw: Gpw, dense: Path) -> None:
 
 
 def test_a_wrong_logit_is_found(gpw: Gpw, dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def off_by_one(self: Simulator, pictures: np.ndarray) -> FunctionalResult:
-        result = run(self, pictures)
+    def off_by_one(self: Simulator, images: np.ndarray) -> FunctionalResult:
+        result = run(self, images)
         result.logits[1, 3] += 1
         return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,3 +138,31 @@ def test_the_wings_of_vta_know_what_stands_below_them_only() -> None:
     allowed = {(a, b) for a, below in WINGS.items() for b in below | {a}}
     assert ("timing", "isa") in found
     assert found <= allowed
+
+
+#: Where the word "picture" stays: it is written in files that exist, which are read by this name.
+OLD_WORD = {
+    ("targets/base.py", "pictures"),  # timing.json
+    ("quantization/ranges.py", "pictures"),  # the file of calibrated ranges
+    ("stages/teacher.py", "pictures"),  # the key of a teacher's cached logits
+    (
+        "stages/simulate.py",
+        "pictures_per_run",
+    ),  # a metric of stage simulate; the next three read it
+    ("cli/simulate.py", "pictures_per_run"),
+    ("report/frame.py", "pictures_per_run"),
+    ("report/passes.py", "pictures_per_run"),
+}
+
+
+def test_images_are_called_images() -> None:
+    found, written = set(), set()
+    for file in PACKAGE.rglob("*.py"):
+        name = file.relative_to(PACKAGE).as_posix()
+        text = file.read_text(encoding="utf-8")
+        found |= {(name, word) for word in re.findall(r"(?i)\w*picture\w*", name + " " + text)}
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Constant):
+                written |= {(name, part) for part in str(node.value).split(".")}
+    assert found == OLD_WORD
+    assert found <= written  # no identifiers

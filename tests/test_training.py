@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gpw_cli.config.recipe import LrSchedule, Padding, Precision, Recipe
-from gpw_cli.data.pictures import Augment, Pictures, Split, batch, normalise
+from gpw_cli.data.images import Augment, Images, Split, batch, normalise
 from gpw_cli.data.validation import held_out
 from gpw_cli.errors import DivergedError, UsageError
 from gpw_cli.models.cifar_resnet import cifar_resnet
@@ -29,12 +29,12 @@ RECIPE = Recipe(
 CPU = torch.device("cpu")
 
 
-def pictures(count: int = 96, size: int = 8) -> Pictures:
+def noise_images(count: int = 96, size: int = 8) -> Images:
     stream = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, size, size, 3), generator=stream, dtype=torch.uint8)
     labels = torch.randint(4, (count,), generator=stream)
     split = Split(images, labels)
-    return Pictures("noise", split, split, tuple("abcd"), (0.5,) * 3, (0.25,) * 3, "noise")
+    return Images("noise", split, split, tuple("abcd"), (0.5,) * 3, (0.25,) * 3, "noise")
 
 
 def network() -> nn.Module:
@@ -50,7 +50,7 @@ def network() -> nn.Module:
 
 
 def test_evaluation_uses_the_running_statistics_and_leaves_them_alone() -> None:
-    model, data = network(), pictures()
+    model, data = network(), noise_images()
     fit(model, data, RECIPE, FitOptions("pretrain", 0, CPU))
     norm = model[1]
     assert isinstance(norm, nn.BatchNorm2d)
@@ -73,7 +73,7 @@ def test_evaluation_uses_the_running_statistics_and_leaves_them_alone() -> None:
 def test_a_seed_is_a_run_and_another_seed_is_another() -> None:
     def trained(seed: int) -> Tensor:
         model = network()  # the same weights at the start, whatever the seed
-        fit(model, pictures(), RECIPE, FitOptions("pretrain", seed, CPU))
+        fit(model, noise_images(), RECIPE, FitOptions("pretrain", seed, CPU))
         return model.state_dict()["0.weight"]
 
     assert torch.equal(trained(3), trained(3))
@@ -83,7 +83,7 @@ def test_a_seed_is_a_run_and_another_seed_is_another() -> None:
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_two_steps_of_sgd_by_hand(nesterov: bool) -> None:
     """v = m v + g + decay w; w -= lr (g + decay w + m v with Nesterov, v without)."""
-    data = pictures(count=32)
+    data = noise_images(count=32)
     recipe = Recipe(
         epochs=2, batch_size=32, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov,
         schedule=LrSchedule.step, milestones=[9], precision=Precision.fp32, crop=0, flip=False,
@@ -115,7 +115,7 @@ def train(model: nn.Module, checkpoint: Path, stop_after: int = 99) -> list[Epoc
             raise Killed
 
     options = FitOptions("pretrain", 3, CPU)
-    return fit(model, pictures(), RECIPE, options, checkpoint=checkpoint, on_epoch=stop)
+    return fit(model, noise_images(), RECIPE, options, checkpoint=checkpoint, on_epoch=stop)
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_masked_weights_stay_exactly_zero() -> None:
     model = network()
     mask = torch.rand(8, 3, 3, 3, generator=torch.Generator().manual_seed(1)) < 0.5
     recipe = dataclasses.replace(RECIPE, nesterov=True, weight_decay=1e-2)
-    fit(model, pictures(), recipe, FitOptions("finetune", 0, CPU), masks={"0.weight": mask})
+    fit(model, noise_images(), recipe, FitOptions("finetune", 0, CPU), masks={"0.weight": mask})
     weight: Tensor = model.state_dict()["0.weight"]
     assert torch.count_nonzero(weight[~mask]) == 0
     assert torch.count_nonzero(weight[mask]) == int(mask.sum())
@@ -152,7 +152,7 @@ def test_masked_weights_stay_exactly_zero() -> None:
 def test_divergence_is_an_error_with_advice() -> None:
     recipe = dataclasses.replace(RECIPE, lr=1e20, warmup=0.0)
     with pytest.raises(DivergedError, match=r"pretrain: the loss is not finite in epoch 1"):
-        fit(network(), pictures(), recipe, FitOptions("pretrain", 0, CPU))
+        fit(network(), noise_images(), recipe, FitOptions("pretrain", 0, CPU))
 
 
 def test_schedules() -> None:
@@ -177,7 +177,7 @@ def test_rewinding_repeats_the_last_rates_of_the_schedule() -> None:
     whole = Recipe(epochs=10, lr=1.0, schedule=LrSchedule.step, milestones=[5, 8])
     options = FitOptions("finetune", 0, CPU, schedule=whole, offset=7)
     recipe = dataclasses.replace(RECIPE, epochs=3)
-    records = fit(network(), pictures(), recipe, options)
+    records = fit(network(), noise_images(), recipe, options)
     assert [record.epoch for record in records] == [1, 2, 3]
     assert [record.lr for record in records] == pytest.approx([0.1, 0.01, 0.01])
 
@@ -202,7 +202,7 @@ def test_gradual_masks_change_and_weights_grow_back(tmp_path: Path) -> None:
 
         options = FitOptions("finetune", 3, CPU)
         fit(
-            model, pictures(), recipe, options, gradual=gradual, checkpoint=checkpoint,
+            model, noise_images(), recipe, options, gradual=gradual, checkpoint=checkpoint,
             on_epoch=stop,
         )  # fmt: skip
 
@@ -232,7 +232,7 @@ def test_a_teacher_is_asked_once_and_changes_the_loss(tmp_path: Path) -> None:
     def run(temperature: float, cache: Path | None) -> tuple[nn.Module, list[EpochRecord]]:
         teacher = Teacher(Counted(), temperature, 0.5, CPU, cache=cache)
         model = network()
-        return model, fit(model, pictures(), RECIPE, FitOptions("finetune", 3, CPU, teacher))
+        return model, fit(model, noise_images(), RECIPE, FitOptions("finetune", 3, CPU, teacher))
 
     first, records = run(4.0, tmp_path / "said")
     assert asked == 6 * RECIPE.epochs
@@ -256,8 +256,8 @@ def test_the_distillation_loss_is_the_published_one() -> None:
     assert float(teacher.loss(out, hard, 0, logits)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_held_out_pictures_are_not_trained_on() -> None:
-    whole = pictures(96)
+def test_held_out_images_are_not_trained_on() -> None:
+    whole = noise_images(96)
     split = held_out(whole, 30)
     assert (len(split.train), len(split.test)) == (66, 30)
     rows = [row.tobytes() for part in (split.train, split.test) for row in part.images.numpy()]
@@ -277,7 +277,7 @@ def test_random_streams_differ_by_every_part() -> None:
 
 
 def test_crop_and_flip_move_pixels_as_a_padded_copy_would() -> None:
-    data = pictures(count=8, size=6)
+    data = noise_images(count=8, size=6)
     rows = torch.arange(8)
     for reflect in (True, False):
         x, y = batch(data.train, rows, data, Augment(2, reflect, True), generator(0, "t", 0))
@@ -301,7 +301,7 @@ def test_crop_and_flip_move_pixels_as_a_padded_copy_would() -> None:
 
 
 def test_no_augmentation_is_the_identity() -> None:
-    data = pictures(count=4)
+    data = noise_images(count=4)
     x, _ = batch(data.train, torch.tensor([2, 0]), data, Augment(), generator(0, "t", 0))
     assert torch.equal(x, normalise(data.train.images[[2, 0]], data.mean, data.std))
     expected = (data.train.images[2].permute(2, 0, 1).double() / 255 - 0.5) / 0.25
@@ -338,7 +338,7 @@ def test_skipping_dead_layers_changes_no_bit(monkeypatch: pytest.MonkeyPatch) ->
             if name.startswith("layer2.1.conv") or name == "layer3.0.conv1.weight"
         }
         recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=32)
-        fit(model, pictures(64, 16), recipe, FitOptions("finetune", 0, CPU), masks=masks)
+        fit(model, noise_images(64, 16), recipe, FitOptions("finetune", 0, CPU), masks=masks)
         return dict(model.state_dict())
 
     skipped = trained()

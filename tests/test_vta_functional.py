@@ -140,11 +140,11 @@ def fill_scratch(spec):
 @given(programs())
 def test_simulator_equals_the_scalar_interpreter(case):
     program, rng = case
-    pictures = rng.integers(-128, 128, (5, *program.input_shape)).astype(np.int8)
-    logits = simulate(program, pictures, batch=2).logits
+    images = rng.integers(-128, 128, (5, *program.input_shape)).astype(np.int8)
+    logits = simulate(program, images, batch=2).logits
     spec = program.spec
-    for begin in range(0, len(pictures), spec.batch):
-        group = pictures[begin : begin + spec.batch]
+    for begin in range(0, len(images), spec.batch):
+        group = images[begin : begin + spec.batch]
         dram = program.dram.copy()
         region = program.region("input")
         packed = pack_input(program, group, 1)
@@ -157,13 +157,13 @@ def test_simulator_equals_the_scalar_interpreter(case):
             assert np.array_equal(final_dram(program, group[0]), after)
 
 
-def equal_to_interpreter(program, picture):
+def equal_to_interpreter(program, image):
     region = program.region("input")
     dram = program.dram.copy()
-    packed = pack_input(program, picture[None], 1).reshape(-1).view(np.uint8)
+    packed = pack_input(program, image[None], 1).reshape(-1).view(np.uint8)
     dram[region.offset : region.offset + region.length] = packed
     after = Interpreter(program.spec, dram).run(program.insn)
-    return np.array_equal(final_dram(program, picture), after)
+    return np.array_equal(final_dram(program, image), after)
 
 
 def test_inputs_and_weights_replaced_between_gemms():
@@ -192,29 +192,29 @@ def test_threads_and_batches_do_not_change_the_result():
     rng = np.random.default_rng(3)
     uops = (np.arange(8), np.arange(8), np.arange(8))
     program = small_program(SMALL, [GemmInsn(uop_bgn=0, uop_end=8, iter_out=2)], uops, rng)
-    pictures = rng.integers(-128, 128, (9, 8, 2, 2)).astype(np.int8)
+    images = rng.integers(-128, 128, (9, 8, 2, 2)).astype(np.int8)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
         simulator = Simulator(program, batch=2)
-        first, again = (simulator.run(pictures).logits for _ in range(2))
+        first, again = (simulator.run(images).logits for _ in range(2))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    alone = [simulate(program, picture[None]).logits[0] for picture in pictures]
+    alone = [simulate(program, image[None]).logits[0] for image in images]
     assert np.array_equal(first, alone)
     assert np.array_equal(again, alone)
-    assert simulate(program, pictures[:0]).logits.shape == (0, 4)
+    assert simulate(program, images[:0]).logits.shape == (0, 4)
 
 
 def test_a_cpu_without_exact_int8_products_uses_float64(monkeypatch):
     rng = np.random.default_rng(4)
     uops = (np.arange(8), np.arange(8), np.arange(8))
     program = small_program(SMALL, [GemmInsn(uop_bgn=0, uop_end=8)], uops, rng)
-    pictures = rng.integers(-128, 128, (3, 8, 2, 2)).astype(np.int8)
-    exact = simulate(program, pictures)
+    images = rng.integers(-128, 128, (3, 8, 2, 2)).astype(np.int8)
+    exact = simulate(program, images)
     monkeypatch.setattr(matmul, "_multiplier", lambda: matmul._wide_product)
-    assert np.array_equal(simulate(program, pictures).logits, exact.logits)
+    assert np.array_equal(simulate(program, images).logits, exact.logits)
     assert exact.macs == 8 * 4 * 4
 
 
@@ -229,12 +229,12 @@ def test_the_wide_product_wraps_around_as_int32():
 def test_a_shift_by_an_accumulator_takes_its_low_five_bits(amount):
     """... and never shifts left, whatever the sign; an immediate does."""
     uops = (np.arange(8), np.arange(8), np.zeros(8, int))
-    picture = np.arange(-16, 16, dtype=np.int8).reshape(8, 2, 2)
+    image = np.arange(-16, 16, dtype=np.int8).reshape(8, 2, 2)
     gemm = GemmInsn(uop_bgn=0, uop_end=8, dst_factor_in=8, iter_in=2)
     clear = [
         AluInsn(uop_bgn=0, uop_end=4, alu_opcode=AluOp.MIN, use_imm=True, imm=amount),
         AluInsn(uop_bgn=0, uop_end=4, alu_opcode=AluOp.MAX, use_imm=True, imm=amount),
-    ]  # accumulators 0 to 3 depend on the picture as far as a plan can know, yet hold ``amount``
+    ]  # accumulators 0 to 3 depend on the image as far as a plan can know, yet hold ``amount``
     uops[1][4:8] = np.arange(4)
     shift = AluInsn(uop_bgn=4, uop_end=8, alu_opcode=AluOp.SHR)
     back = AluInsn(uop_bgn=0, uop_end=4, alu_opcode=AluOp.ADD, use_imm=True, imm=0)
@@ -244,10 +244,10 @@ def test_a_shift_by_an_accumulator_takes_its_low_five_bits(amount):
     program = small_program(
         SMALL, [gemm, *clear, shift, back, copy], uops, np.random.default_rng(2)
     )
-    assert equal_to_interpreter(program, picture)
+    assert equal_to_interpreter(program, image)
     before = small_program(SMALL, [gemm, *clear, copy], uops, np.random.default_rng(2))
     region = program.region("scratch").offset
-    low = [final_dram(p, picture)[region : region + 16].view(np.int8) for p in (before, program)]
+    low = [final_dram(p, image)[region : region + 16].view(np.int8) for p in (before, program)]
     if amount in (5, 37):
         assert not np.array_equal(*low)
 

@@ -49,9 +49,9 @@ GEOMETRIES = {
 }
 
 
-def assert_exact(graph: IntGraph, spec: VtaSpec = DEFAULT, pictures: int = 3) -> Program:
+def assert_exact(graph: IntGraph, spec: VtaSpec = DEFAULT, images: int = 3) -> Program:
     program = compile_graph(graph, spec)
-    size = (pictures, *graph.input.shape)
+    size = (images, *graph.input.shape)
     x = np.random.default_rng(7).integers(-128, 128, size).astype(np.int8)
     np.testing.assert_array_equal(simulate(program, x).logits, run(graph, x))
     return program
@@ -94,7 +94,7 @@ def conv_cases() -> dict[str, Callable[[GraphMaker], object]]:
         "1x1 stride 2": lambda m: m.conv("input", 20, 1, 2),
         "3x3 stride 3": lambda m: m.conv("input", 20, 3, 3),
         "no padding": lambda m: m.conv("input", 20, 3, padding=0),
-        "whole picture": lambda m: m.conv("input", 20, (11, 8), padding=0),
+        "whole image": lambda m: m.conv("input", 20, (11, 8), padding=0),
         "one pixel": lambda m: m.conv("input", 20, 3, 11),
         "truncating": lambda m: m.conv("input", 20, relu=False, rescale=signed),
         "unclipped": lambda m: m.conv("input", 20, relu=False, rescale=full),
@@ -242,7 +242,7 @@ def test_random_networks(data: st.DataObject) -> None:
             outs = maker.shape_of(x)[0]
             shift = data.draw(st.integers(-3, 12))
             x = maker.conv(x, outs, 3, keep=0.5, residual=x, residual_shift=shift)
-    assert_exact(maker.graph(), spec, pictures=2)
+    assert_exact(maker.graph(), spec, images=2)
 
 
 def gemm_micro_ops(program: Program) -> int:
@@ -253,7 +253,7 @@ def gemm_micro_ops(program: Program) -> int:
     )
 
 
-#: A first convolution of 16 outputs: picture, kernel, stride, padding, bias; the layout's kernel
+#: A first convolution of 16 outputs: image, kernel, stride, padding, bias; the layout's kernel
 #: and constants, and the tile passes of one position.
 FIRST_LAYERS = {
     "3 channels": ((3, 12, 12), 3, 1, 1, 2000, (3, 3), (127, 1), 2),
@@ -268,7 +268,7 @@ FIRST_LAYERS = {
 
 
 @pytest.mark.parametrize("case", FIRST_LAYERS)
-def test_host_lays_the_picture_out(case: str) -> None:
+def test_host_lays_the_image_out(case: str) -> None:
     shape, kernel, stride, padding, bias, window, constants, passes = FIRST_LAYERS[case]
     maker = GraphMaker(shape)
     first = maker.conv("input", 16, kernel, stride, padding, bias=bias)
@@ -317,7 +317,7 @@ def test_spare_channels_hold_the_bias_of_the_next_layer(bits: int) -> None:
     assert gemm_micro_ops(program) == (2 * 9 + 2 + 18 + 9 + 1 + 1 + (bits == 4)) * 64
 
 
-def test_constants_are_read_inside_the_picture_only() -> None:
+def test_constants_are_read_inside_the_image_only() -> None:
     for stride, padding, kernel in [(1, 1, 3), (2, 1, 3), (2, 2, 5), (3, 0, 2), (2, 1, 2)]:
         maker = GraphMaker((16, 9, 9))
         first = maker.conv("input", 9, 1)
@@ -337,12 +337,12 @@ def test_ragged_channels_on_every_geometry(name: str, keep: float) -> None:
     assert_exact(maker.graph(), GEOMETRIES[name])
 
 
-def test_laid_out_picture_in_an_export(tmp_path: Path) -> None:
+def test_laid_out_image_in_an_export(tmp_path: Path) -> None:
     maker = GraphMaker((3, 8, 8))
     maker.conv(maker.conv("input", 16), 10, 1, relu=False, bits=32)
     program = compile_graph(maker.graph(), DEFAULT)
-    picture = np.random.default_rng(5).integers(-128, 128, (3, 8, 8)).astype(np.int8)
-    export_program(program, picture, tmp_path / "program")
+    image = np.random.default_rng(5).integers(-128, 128, (3, 8, 8)).astype(np.int8)
+    export_program(program, image, tmp_path / "program")
     manifest = json.loads((tmp_path / "program" / "manifest.json").read_text())
     assert manifest["input"]["layout"] == {
         "kernel": [3, 3],
@@ -354,18 +354,18 @@ def test_laid_out_picture_in_an_export(tmp_path: Path) -> None:
     region = program.region("input")
     laid = dram[region.offset : region.offset + region.length].reshape(2, 8, 8, 16)
     laid = laid.transpose(0, 3, 1, 2).reshape(32, 8, 8)
-    window = np.pad(picture, ((0, 0), (1, 1), (1, 1)))[:, 4:7, 5:8]  # of row 4, column 5
+    window = np.pad(image, ((0, 0), (1, 1), (1, 1)))[:, 4:7, 5:8]  # of row 4, column 5
     assert laid[:27, 4, 5].tolist() == window.transpose(1, 2, 0).reshape(-1).tolist()
     assert (laid[27:29] == np.array([127, 1])[:, None, None]).all()
     assert not laid[29:].any()
     back = load_exported(tmp_path / "program")
-    assert np.array_equal(back.image, picture)
+    assert np.array_equal(back.image, image)
     assert back.program.input_layout == program.input_layout
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_picture_comes_back_from_its_layout(data: st.DataObject) -> None:
+def test_image_comes_back_from_its_layout(data: st.DataObject) -> None:
     kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     stride = tuple(data.draw(st.integers(1, size)) for size in kernel)
     padding = tuple(data.draw(st.integers(0, size - 1)) for size in kernel)
@@ -376,21 +376,21 @@ def test_picture_comes_back_from_its_layout(data: st.DataObject) -> None:
     ]
     if min(size) < 1:
         return
-    picture = np.random.default_rng(0).integers(-128, 128, (2, *size)).astype(np.int8)
-    laid = layout.lay_out(picture[None])[0]
-    assert laid.shape == layout.shape(picture.shape)
+    image = np.random.default_rng(0).integers(-128, 128, (2, *size)).astype(np.int8)
+    laid = layout.lay_out(image[None])[0]
+    assert laid.shape == layout.shape(image.shape)
     reached = [
         step * (n - 1) + tall - pad
         for step, n, tall, pad in zip(stride, laid.shape[1:], kernel, padding, strict=True)
     ]
-    inside = picture.copy()
+    inside = image.copy()
     inside[:, reached[0] :], inside[:, :, reached[1] :] = 0, 0
-    assert np.array_equal(layout.image(laid, picture.shape), inside)
+    assert np.array_equal(layout.image(laid, image.shape), inside)
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("bias", [2000, 200_000])
-def test_laid_out_picture_on_every_geometry(name: str, bias: int) -> None:
+def test_laid_out_image_on_every_geometry(name: str, bias: int) -> None:
     maker = GraphMaker((3, 9, 9))
     maker.conv(maker.conv("input", 20, bias=bias), 10, 1, relu=False, bits=32)
     assert_exact(maker.graph(), GEOMETRIES[name])

@@ -33,13 +33,13 @@ TIMINGS = st.builds(
 @given(st.integers(0, 10**6), COUNTS, TIMINGS)
 def test_random_programs(seed: int, count: int, timing: VtaTiming) -> None:
     program, insns = random_program(seed, count)
-    picture = np.random.default_rng(seed).integers(-128, 128, program.input_shape).astype(np.int8)
+    image = np.random.default_rng(seed).integers(-128, 128, program.input_shape).astype(np.int8)
     region = program.region("input")
     dram = program.dram.copy()
-    packed = pack_input(program, picture[None], 1).reshape(-1).view(np.uint8)
+    packed = pack_input(program, image[None], 1).reshape(-1).view(np.uint8)
     dram[region.offset : region.offset + region.length] = packed
     assert np.array_equal(
-        final_dram(program, picture), Interpreter(program.spec, dram).run(program.insn)
+        final_dram(program, image), Interpreter(program.spec, dram).run(program.insn)
     )
     schedule = time_program(program, timing).schedule
     walked = walk(insns, timing, program.spec)

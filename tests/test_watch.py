@@ -72,7 +72,7 @@ def test_a_row_follows_its_point_from_waiting_to_done() -> None:
     assert done.split() == ["sparsity=0.00", "done", "91.50", "%"]
     clock.now += 6
     reporter.stage("simulate", None)
-    reporter.progress("simulate: pictures", 1024, 10000)
+    reporter.progress("simulate: images", 1024, 10000)
     assert "simulate 1,024/10,000" in drawn(table)[2]
     reporter.done(60.5)
     reporter.take("sparsity=0.01")

@@ -30,7 +30,7 @@ def ls(json: Json = False) -> None:
         emit([vars(info) for info in describe()] + added)
         return
     for info in describe():
-        print(f"{info.name:12} {info.pictures}; {info.origin}")
+        print(f"{info.name:12} {info.description}; {info.origin}")
     for plugin in added:
         print(f"{plugin['name']:12} a plug-in of {plugin['origin']}")
 

@@ -114,8 +114,8 @@ def _extra(
 def _print_cycles(target: str, metrics: Mapping[str, Any]) -> None:
     """Print a run in one line: common metrics, then the units and counts of the target."""
     over = metrics["cycles"] / metrics["bound_cycles"] - 1
-    pictures = metrics.get("pictures_per_run", 1)
-    run = f" for {pictures} images" if pictures > 1 else ""
+    images = metrics.get("pictures_per_run", 1)
+    run = f" for {images} images" if images > 1 else ""
     parts = [
         f"{target}: {metrics['cycles']:,} cycles{run} ({metrics['milliseconds']:.3f} ms at "
         f"{metrics['clock_mhz']:g} MHz), {100 * over:.1f} % above the bound of the hardware",

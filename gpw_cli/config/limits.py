@@ -25,7 +25,7 @@ from gpw_cli.pruning.groups import Scheme
 from gpw_cli.tracking import registry
 
 MAX_TILE = 4096  # weights
-MAX_PICTURE = 4096  # pixels
+MAX_IMAGE_SIZE = 4096  # pixels
 MAX_THREADS = 4096
 
 
@@ -147,8 +147,8 @@ def _sharing(config: Config) -> Iterator[str]:
 
 def _data(config: Config) -> Iterator[str]:
     data = config.data
-    if not 0 <= data.size <= MAX_PICTURE:
-        yield f"data.size={data.size} must be between 0 and {MAX_PICTURE} (0: the network's)"
+    if not 0 <= data.size <= MAX_IMAGE_SIZE:
+        yield f"data.size={data.size} must be between 0 and {MAX_IMAGE_SIZE} (0: the network's)"
     if data.channels not in (0, 1, 3):
         yield f"data.channels={data.channels} must be 1, 3 or 0 (0: what the network takes)"
     if data.validation < 0:

@@ -2,7 +2,7 @@
 
     arrays = {"train/images": ..., "test/images": ..., "train/labels": ..., "test/labels": ...}
     verify(arrays, CIFAR10_SHA256, "data.root")
-    images = to_pictures("cifar10", arrays, classes, mean, std)
+    images = to_images("cifar10", arrays, classes, mean, std)
 
 Images are uint8 [N, H, W, C], labels are integers [N].
 """
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gpw_cli.data.pictures import Pictures, Split
+from gpw_cli.data.images import Images, Split
 from gpw_cli.errors import DataError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -77,13 +77,13 @@ def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return out
 
 
-def to_pictures(
+def to_images(
     name: str,
     arrays: Arrays,
     classes: tuple[str, ...],
     mean: tuple[float, ...],
     std: tuple[float, ...],
-) -> Pictures:
+) -> Images:
     """The data set as tensors that share the memory of the arrays, with its fingerprint."""
     train, test = (
         Split(
@@ -92,4 +92,4 @@ def to_pictures(
         )
         for split in ("train", "test")
     )
-    return Pictures(name, train, test, classes, mean, std, fingerprint(arrays))
+    return Images(name, train, test, classes, mean, std, fingerprint(arrays))

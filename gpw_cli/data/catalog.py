@@ -12,7 +12,7 @@ from gpw_cli.errors import UsageError
 from gpw_cli.plugins import Plugin, find, plugins
 
 if TYPE_CHECKING:
-    from gpw_cli.data.pictures import Pictures
+    from gpw_cli.data.images import Images
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DataInfo:
     """One line of ``gpw data ls``. ``shape``: default (channels, pixels)."""
 
     name: str
-    pictures: str
+    description: str
     origin: str
     shape: tuple[int, int]
     classes: int = 0  # 0: those of the folder
@@ -32,14 +32,14 @@ class DataSet:
 
     ``load``: (root, size, channels) -> the images, uint8 [N, size, size, channels]; root is
     data.root. ``classes``: their number. ``channels`` and ``size`` in pixels: for networks
-    without a fixed input. ``pictures``: a short description for ``gpw data ls``.
+    without a fixed input. ``description``: a short description for ``gpw data ls``.
     """
 
-    load: Callable[[Path | None, int, int], Pictures]
+    load: Callable[[Path | None, int, int], Images]
     classes: int
     channels: int = 3
     size: int = 32
-    pictures: str = ""
+    description: str = ""
 
 
 KIND = "data set"  # of plug-ins

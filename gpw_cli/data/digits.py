@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpw_cli.data.arrays import resized, to_pictures
-from gpw_cli.data.pictures import Pictures
+from gpw_cli.data.arrays import resized, to_images
+from gpw_cli.data.images import Images
 from gpw_cli.errors import DataError
 
 NATIVE_SIZE = 8
@@ -19,7 +19,7 @@ SIZES = range(8, 513)
 MEAN, STD = 0.305, 0.318
 
 
-def load_digits_pictures(size: int, channels: int) -> Pictures:
+def load_digits_images(size: int, channels: int) -> Images:
     """1,438 training and 359 test images of ``size`` pixels; 3 channels repeat the grey value.
 
     The test split is the third of every five images of a class, in scikit-learn's order.
@@ -45,7 +45,7 @@ def load_digits_pictures(size: int, channels: int) -> Pictures:
         "test/labels": bunch.target[test],
     }
     classes = tuple(str(digit) for digit in range(10))
-    return to_pictures("digits", arrays, classes, (MEAN,) * channels, (STD,) * channels)
+    return to_images("digits", arrays, classes, (MEAN,) * channels, (STD,) * channels)
 
 
 def _test_rows(labels: NDArray[np.int64]) -> NDArray[np.bool_]:

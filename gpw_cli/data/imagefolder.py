@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gpw_cli.data.arrays import require_memory, to_pictures
+from gpw_cli.data.arrays import require_memory, to_images
 from gpw_cli.data.folder import Listed, listed
-from gpw_cli.data.pictures import Pictures
+from gpw_cli.data.images import Images
 from gpw_cli.data.progress import Progress
 from gpw_cli.errors import DataError
 
@@ -28,7 +28,7 @@ STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 _MODES = {3: "RGB", 1: "L"}
 
 
-def load_imagefolder(root: Path | None, size: int, channels: int, progress: Progress) -> Pictures:
+def load_imagefolder(root: Path | None, size: int, channels: int, progress: Progress) -> Images:
     """Both splits, resized to ``size`` pixels on the short side and cropped to the centre square.
 
     Raises:
@@ -45,14 +45,14 @@ def load_imagefolder(root: Path | None, size: int, channels: int, progress: Prog
         what = f"imagefolder: {split} images"
         arrays[f"{split}/images"] = _decoded(files, size, channels, what, progress)
         arrays[f"{split}/labels"] = np.array([label for _, label in files], np.int64)
-    return to_pictures("imagefolder", arrays, classes, MEAN[channels], STD[channels])
+    return to_images("imagefolder", arrays, classes, MEAN[channels], STD[channels])
 
 
 def _decoded(
     files: Listed, size: int, channels: int, what: str, progress: Progress
 ) -> NDArray[np.uint8]:
     out = np.empty((len(files), size, size, channels), np.uint8)
-    decode = partial(_picture, size=size, channels=channels)
+    decode = partial(_read_image, size=size, channels=channels)
     # Pillow releases the GIL while it decodes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for index, pixels in enumerate(pool.map(decode, (path for path, _ in files))):
@@ -62,7 +62,7 @@ def _decoded(
     return out
 
 
-def _picture(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
+def _read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             pixels = image.convert(_MODES[channels])

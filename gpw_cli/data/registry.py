@@ -1,7 +1,7 @@
 """Load, fetch and check data sets by name.
 
-    pictures = load_pictures("cifar10", None, Path(".gpw/data"), 32, 3, ignore)
-    pictures = load_pictures("digits", None, Path(".gpw/data"), 16, 1, ignore)
+    images = load_images("cifar10", None, Path(".gpw/data"), 32, 3, ignore)
+    images = load_images("digits", None, Path(".gpw/data"), 16, 1, ignore)
 
 There is no fallback to another data set: one that cannot be loaded raises DataError.
 """
@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 
 from gpw_cli.data import cifar10, cifar10_fetch
-from gpw_cli.data.arrays import Arrays, require_memory, resized, to_pictures
+from gpw_cli.data.arrays import Arrays, require_memory, resized, to_images
 from gpw_cli.data.catalog import describe, native_shape, plugged, require_known
-from gpw_cli.data.digits import NATIVE_SIZE, load_digits_pictures
+from gpw_cli.data.digits import NATIVE_SIZE, load_digits_images
 from gpw_cli.data.imagefolder import load_imagefolder
-from gpw_cli.data.pictures import Pictures
+from gpw_cli.data.images import Images
 from gpw_cli.data.progress import Progress, ignore
 from gpw_cli.errors import DataError, UsageError
 
-__all__ = ["Checked", "check", "describe", "fetch", "load_pictures"]
+__all__ = ["Checked", "check", "describe", "fetch", "load_images"]
 
 # default (size, channels) of ``check``
 _SHAPES = {"cifar10": (cifar10.SIZE, 3), "digits": (NATIVE_SIZE, 1), "imagefolder": (32, 3)}
@@ -40,9 +40,9 @@ class Checked:
     fingerprint: str
 
 
-def load_pictures(
+def load_images(
     name: str, root: Path | None, cache: Path, size: int, channels: int, progress: Progress
-) -> Pictures:
+) -> Images:
     """Data set ``name`` in memory, uint8 [N, size, size, channels].
 
     ``root``: the folder of the user (data.root); ``cache``: the folder of fetched data.
@@ -52,9 +52,9 @@ def load_pictures(
         DataError: it is missing and cannot be fetched, damaged, or not available in this shape.
     """
     if (other := plugged(name)) is not None:
-        return _checked_pictures(name, other.load(root, size, channels), size, channels)
+        return _checked_images(name, other.load(root, size, channels), size, channels)
     if name == "digits":
-        return load_digits_pictures(size, channels)
+        return load_digits_images(size, channels)
     if name == "imagefolder":
         return load_imagefolder(root, size, channels, progress)
     if channels != 3:
@@ -67,7 +67,7 @@ def load_pictures(
             key: resized(array, size) if key.endswith("images") else array
             for key, array in arrays.items()
         }
-    return to_pictures("cifar10", arrays, cifar10.CLASSES, cifar10.MEAN, cifar10.STD)
+    return to_images("cifar10", arrays, cifar10.CLASSES, cifar10.MEAN, cifar10.STD)
 
 
 def _cifar10(root: Path | None, cache: Path, progress: Progress) -> Arrays:
@@ -101,7 +101,7 @@ def check(name: str, root: Path | None, cache: Path, size: int = 0, channels: in
     """
     if (plugin := require_known(name)) is not None:
         own_channels, own_size = native_shape(name)
-        found = load_pictures(name, root, cache, size or own_size, channels or own_channels, ignore)
+        found = load_images(name, root, cache, size or own_size, channels or own_channels, ignore)
         return _checked(found, plugin.origin)
     place = {
         "digits": "embedded in scikit-learn",
@@ -113,16 +113,16 @@ def check(name: str, root: Path | None, cache: Path, size: int = 0, channels: in
         if not root.exists():
             raise DataError(f"{root}: cifar10 is not here; run `gpw data fetch cifar10`")
     native_size, native_channels = _SHAPES[name]
-    pictures = load_pictures(
+    images = load_images(
         name, root, cache, size or native_size, channels or native_channels, ignore
     )
-    return _checked(pictures, place)
+    return _checked(images, place)
 
 
-def _checked_pictures(name: str, found: Pictures, size: int, channels: int) -> Pictures:
+def _checked_images(name: str, found: Images, size: int, channels: int) -> Images:
     """Check the data set of a plug-in; DataError if it is not as requested."""
-    if not isinstance(found, Pictures):
-        raise DataError(f"data.name={name}: loads a {type(found).__name__}, not Pictures")
+    if not isinstance(found, Images):
+        raise DataError(f"data.name={name}: loads a {type(found).__name__}, not Images")
     for part, split in (("train", found.train), ("test", found.test)):
         shape, kind = tuple(split.images.shape), split.images.dtype
         if shape[1:] != (size, size, channels) or kind != torch.uint8 or not len(split):
@@ -137,12 +137,12 @@ def _checked_pictures(name: str, found: Pictures, size: int, channels: int) -> P
     return found
 
 
-def _checked(pictures: Pictures, place: str) -> Checked:
+def _checked(images: Images, place: str) -> Checked:
     return Checked(
-        pictures.name,
+        images.name,
         place,
-        len(pictures.train),
-        len(pictures.test),
-        len(pictures.classes),
-        pictures.fingerprint,
+        len(images.train),
+        len(images.test),
+        len(images.classes),
+        images.fingerprint,
     )

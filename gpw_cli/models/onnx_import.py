@@ -43,18 +43,18 @@ class OnnxNetwork(nn.Module):
         steps: Sequence[OnnxStep],
         layers: dict[str, nn.Module],
         constants: dict[str, np.ndarray[Any, Any]],
-        picture: str,
+        image: str,
         output: str,
     ) -> None:
         super().__init__()
         for name, layer in layers.items():
             self.add_module(name, layer)
         self.steps, self.constants = list(steps), constants
-        self.picture, self.output = picture, output
+        self.image, self.output = image, output
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> logits [N, classes]."""
-        values: dict[str, Value] = {"": None, **self.constants, self.picture: x}
+        values: dict[str, Value] = {"": None, **self.constants, self.image: x}
         for step in self.steps:
             if step.layer is not None:
                 results: Any = self.get_submodule(step.layer)(values[step.inputs[0]])
@@ -77,7 +77,7 @@ def read_onnx(file: Path) -> OnnxNetwork:
     graph, onnx = load_onnx(file).graph, import_onnx()
     _refuse(file, graph)
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    picture = next(entry.name for entry in graph.input if entry.name not in constants)
+    image = next(entry.name for entry in graph.input if entry.name not in constants)
     steps: list[OnnxStep] = []
     layers: dict[str, nn.Module] = {}
     for node in graph.node:
@@ -90,7 +90,7 @@ def read_onnx(file: Path) -> OnnxNetwork:
             steps.append(_step(node, attributes, constants, layers))
     used = {name for step in steps if step.layer is None for name in step.inputs}
     kept = {name: _plain(array) for name, array in constants.items() if name in used}
-    return OnnxNetwork(steps, layers, kept, picture, graph.output[0].name).eval()
+    return OnnxNetwork(steps, layers, kept, image, graph.output[0].name).eval()
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

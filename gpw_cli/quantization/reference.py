@@ -2,7 +2,7 @@
 
     x = quantize_input(graph, normalise(pixels, graph.mean, graph.std))   # int8 [N, C, H, W]
     logits = run(graph, x)                                                # int32 [N, classes]
-    logits = split_logits(graph, pictures.test)                           # of a whole split
+    logits = split_logits(graph, images.test)                           # of a whole split
 
 Internally, tensors are int8 [N, H, W, C]. A convolution gathers whole pixels and computes one exact
 matrix product (gpw_cli/quantization/matmul.py). Pixels of up to 16 bytes are moved as one number,
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpw_cli.arrays import Int8, Int32
-from gpw_cli.data.pictures import Split, normalise
+from gpw_cli.data.images import Split, normalise
 from gpw_cli.graph import integer
 from gpw_cli.graph.frame import kernel_positions
 from gpw_cli.graph.integer import IntGraph, IntNode, Rescale, Shift

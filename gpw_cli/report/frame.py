@@ -128,8 +128,8 @@ def _row(
     axes = {**_short(fixed), **_short(record.get("axes") or {})}
     layers = dig(record, "stages.prune.layers") or []
     values = {column.name: dig(record, column.path) for column in columns}
-    pictures = dig(record, "stages.simulate.metrics.pictures_per_run") or 1
-    values |= {name: values[name] / pictures for name in PER_RUN if values[name] is not None}
+    images = dig(record, "stages.simulate.metrics.pictures_per_run") or 1
+    values |= {name: values[name] / images for name in PER_RUN if values[name] is not None}
     return {
         "id": record["id"],
         "status": record["status"],

@@ -16,7 +16,7 @@ from gpw_cli.pruning.masks import PruneResult, candidates, prunable_layers, prun
 from gpw_cli.pruning.norms import shift_masks
 from gpw_cli.stages.costs import within_budget
 from gpw_cli.stages.inputs import pruning_tile
-from gpw_cli.stages.network import picture_of
+from gpw_cli.stages.network import image_shape_of
 from gpw_cli.training.gradients import gradient_products
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def choose_masks(
         )
     masks = result.masks
     if not pruning.keep_shift:
-        masks = masks | shift_masks(model, masks, picture_of(job))
+        masks = masks | shift_masks(model, masks, image_shape_of(job))
     return Chosen(result, masks, measured)
 
 
@@ -85,7 +85,7 @@ def _products(
     return gradient_products(
         model,
         {name: weights[name] for name in names},
-        job.services.pictures(job.config),
+        job.services.images(job.config),
         pruning.gradient_batches,
         job.services.device(),
     )

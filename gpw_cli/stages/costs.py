@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpw_cli.arrays import Bools, Floats
-from gpw_cli.data.pictures import normalise
+from gpw_cli.data.images import normalise
 from gpw_cli.errors import UnsupportedError, UsageError
 from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.dead import remove_dead
@@ -28,7 +28,7 @@ from gpw_cli.pruning.masks import PruneResult, masks_of
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.stages.integers import packs
-from gpw_cli.stages.network import load_network, picture_of
+from gpw_cli.stages.network import load_network
 from gpw_cli.targets.registry import npu_of
 
 if TYPE_CHECKING:
@@ -134,9 +134,9 @@ def within_budget(
     share: the share to remove of the cycles above the budget.
     Raises UsageError, with the smallest possible budget, for a budget that cannot be met.
     """
-    config, pictures = job.config, job.services.pictures(job.config)
-    graph = trace(model, picture_of(job), pictures.mean, pictures.std)
-    few = normalise(pictures.train.images[:CALIBRATION], pictures.mean, pictures.std)
+    config, images = job.config, job.services.images(job.config)
+    graph = trace(model, images.shape, images.mean, images.std)
+    few = normalise(images.train.images[:CALIBRATION], images.mean, images.std)
     costs = NetworkCosts(graph, few, config)
     dense = costs.compiled({})[1]
     limit = budget_cycles(config, dense)
@@ -159,8 +159,8 @@ def dense_cycles(job: Job) -> int | None:
     None where the target runs it only pruned.
     """
     model, _ = load_network(job.upstream["pretrain"], job.config)
-    config, images = job.config, job.services.pictures(job.config)
-    graph = trace(model, picture_of(job), images.mean, images.std)
+    config, images = job.config, job.services.images(job.config)
+    graph = trace(model, images.shape, images.mean, images.std)
     few = images.train.images[: config.quantizer.calibration]
     calibration = normalise(few, images.mean, images.std)
     try:

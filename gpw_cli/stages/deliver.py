@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gpw_cli.config.schema import Config
-from gpw_cli.data.pictures import normalise
+from gpw_cli.data.images import normalise
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.fold import fold
@@ -26,7 +26,7 @@ from gpw_cli.graph.integer_io import load
 from gpw_cli.graph.ir import Graph
 from gpw_cli.graph.module import GraphModule
 from gpw_cli.graph.trace import trace
-from gpw_cli.stages.network import load_network, picture_shape_of
+from gpw_cli.stages.network import load_network
 from gpw_cli.stages.program import export_to
 from gpw_cli.stages.services import Services
 from gpw_cli.store.store import Artifact
@@ -45,9 +45,8 @@ class Source:
         """The float network without dead nodes, with folded batch norms."""
         trained = self.artifacts.get("finetune", self.artifacts["pretrain"])
         model, _ = load_network(trained, self.config)
-        images = self.services.pictures(self.config)
-        shape = picture_shape_of(images)
-        return remove_dead(fold(trace(model, shape, images.mean, images.std)))
+        images = self.services.images(self.config)
+        return remove_dead(fold(trace(model, images.shape, images.mean, images.std)))
 
 
 def _torch_program(source: Source, file: Path) -> None:
@@ -121,7 +120,7 @@ def deliver(
     if not to.suffix:
         export_to(to, config, services, artifacts)
         return
-    images = services.pictures(config)
+    images = services.images(config)
     two = normalise(images.test.images[:2], images.mean, images.std)
     partial = to.with_name(f".{to.stem}.partial{to.suffix}")
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.stages.inputs import picture_shape, weights_file
+from gpw_cli.stages.inputs import image_shape, weights_file
 from gpw_cli.stages.untrained import masks_untrained, untrained_costs, untrained_network
 from gpw_cli.targets.registry import npu_of
 
@@ -87,7 +87,7 @@ def estimate(config: Config, classes: int | None = None) -> Estimate:
     times = [compiled.time() for compiled in runs]
     dense = times[0] if refused is None else None
     pruned = times[-1] if chosen is not None else None
-    channels, size = picture_shape(config)
+    channels, size = image_shape(config)
     source = weights_file(config)
     return Estimate(
         target=config.target.name,

@@ -38,7 +38,7 @@ SOURCES = (
 )
 
 
-def picture_shape(config: Config) -> tuple[int, int]:
+def image_shape(config: Config) -> tuple[int, int]:
     """(channels, size in pixels) of the images, from the data group, else from the network."""
     if is_own(config.model.name):  # code has no fixed input
         channels, size = native_shape(config.data.name)
@@ -49,7 +49,7 @@ def picture_shape(config: Config) -> tuple[int, int]:
 
 def pretrain(config: Config) -> Mapping[str, Any]:
     """Network, data set, and either recipe and seed or the checksum of given weights."""
-    channels, size = picture_shape(config)
+    channels, size = image_shape(config)
     root = Path(config.data.root) if config.data.root else None
     data = data_identity(config.data.name, root, size, channels)
     if config.data.validation:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import load_file, save_file
 
-from gpw_cli.data.pictures import normalise
+from gpw_cli.data.images import normalise
 from gpw_cli.graph.integer_io import save
 from gpw_cli.graph.parameters import with_parameters
 from gpw_cli.graph.trace import trace
@@ -19,7 +19,7 @@ from gpw_cli.quantization.ranges import FILE as RANGES
 from gpw_cli.quantization.ranges import Ranges, calibrate
 from gpw_cli.quantization.reference import share_right, split_logits
 from gpw_cli.quantization.summary import summarise
-from gpw_cli.stages.network import load_network, picture_of
+from gpw_cli.stages.network import load_network
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,8 +57,8 @@ def prepared(job: Job, model: nn.Module, *, equalise: bool, packed: bool = False
     Dead nodes are removed unless ``pruning.keep_shift`` asks for the network as it was before this
     pass existed: removing a constant channel would change other scales and hence roundings.
     """
-    pictures = job.services.pictures(job.config)
-    graph = trace(model, picture_of(job), pictures.mean, pictures.std)
+    images = job.services.images(job.config)
+    graph = trace(model, images.shape, images.mean, images.std)
     pruning, quantizer = job.config.pruning, job.config.quantizer
     kept = pruning.keep_shift and pruning.scheme is not Scheme.dense
     cfg = replace(quantizer, equalise=quantizer.equalise and equalise)
@@ -75,10 +75,10 @@ def float_ranges(job: Job, graph: Graph) -> Ranges:
 
 def calibration_batches(job: Job) -> Iterator[Tensor]:
     """Normalised training images without augmentation, in the order of the data set."""
-    pictures = job.services.pictures(job.config)
-    images = pictures.train.images[: job.config.quantizer.calibration]
+    data = job.services.images(job.config)
+    images = data.train.images[: job.config.quantizer.calibration]
     for start in range(0, len(images), BATCH):
-        yield normalise(images[start : start + BATCH], pictures.mean, pictures.std)
+        yield normalise(images[start : start + BATCH], data.mean, data.std)
 
 
 def leave(
@@ -88,7 +88,7 @@ def leave(
     save(integers, job.work)
     rows = summarise(graph, ranges, integers, job.config.quantizer, fused)
     (job.work / LAYERS).write_text(json.dumps(rows))
-    test = job.services.pictures(job.config).test
+    test = job.services.images(job.config).test
     logits = split_logits(integers, test)
     if fused and logits.size <= MAX_LOGITS:  # simulate compares with them
         save_file({"logits": logits}, job.work / LOGITS)

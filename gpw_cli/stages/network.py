@@ -15,7 +15,7 @@ from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.own import is_own
 from gpw_cli.models.registry import build_model
 from gpw_cli.models.torchvision_weights import is_named, require_weights
-from gpw_cli.stages.inputs import model_identity, picture_shape, weights_file
+from gpw_cli.stages.inputs import image_shape, model_identity, weights_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gpw_cli.config.schema import Config
-    from gpw_cli.data.pictures import Pictures
     from gpw_cli.stages.pipeline import Job
     from gpw_cli.store.store import Artifact
 
@@ -76,7 +75,7 @@ def give_weights(config: Config, model: nn.Module) -> Path | None:
 
 def require_outputs(config: Config, model: nn.Module, classes: int) -> None:
     """Raise UsageError unless the user's own network gives one logit per class."""
-    channels, size = picture_shape(config)
+    channels, size = image_shape(config)
     try:
         with torch.no_grad():
             shape = tuple(model.eval()(torch.zeros(1, channels, size, size)).shape)
@@ -124,21 +123,15 @@ def load_masks(artifact: Artifact) -> dict[str, Tensor]:
     return load_file(artifact.file(MASKS))
 
 
-def picture_of(job: Job) -> tuple[int, int, int]:
-    """[C, H, W] of the input images."""
-    return picture_shape_of(job.services.pictures(job.config))
-
-
-def picture_shape_of(pictures: Pictures) -> tuple[int, int, int]:
-    """[C, H, W] of the images of a data set."""
-    height, width, channels = pictures.train.images.shape[1:]
-    return channels, height, width
+def image_shape_of(job: Job) -> tuple[int, int, int]:
+    """[C, H, W] of one image of the data set."""
+    return job.services.images(job.config).shape
 
 
 def evaluate(job: Job, model: nn.Module) -> dict[str, object]:
     """Test accuracy (percent, fp32) and the number of test images."""
     from gpw_cli.training.evaluate import accuracy
 
-    pictures = job.services.pictures(job.config)
-    value = accuracy(model.to(job.services.device()), pictures.test, pictures)
-    return {"test_accuracy": round(value, 4), "n_test": len(pictures.test)}
+    images = job.services.images(job.config)
+    value = accuracy(model.to(job.services.device()), images.test, images)
+    return {"test_accuracy": round(value, 4), "n_test": len(images.test)}

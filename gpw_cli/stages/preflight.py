@@ -17,7 +17,7 @@ from gpw_cli.config.compose import to_plain
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.pruning.allocation import Scope
-from gpw_cli.stages.inputs import picture_shape, weights_file
+from gpw_cli.stages.inputs import image_shape, weights_file
 from gpw_cli.stages.pipeline import Step
 from gpw_cli.store.store import Store
 from gpw_cli.targets.registry import npu_of
@@ -50,7 +50,7 @@ class Wanted:
         config = self.config
         return {
             "model": to_plain(config.model),
-            "data": [config.data.name, config.data.root, *picture_shape(config)],
+            "data": [config.data.name, config.data.root, *image_shape(config)],
             "quantizer": to_plain(config.quantizer),
             "target": to_plain(config.target),
             "until": self.steps[-1].stage.name,

@@ -30,13 +30,12 @@ def _trained(job: Job, model: nn.Module) -> dict[str, Any]:
 def build(job: Job) -> dict[str, Any]:
     """Weights, description, and test accuracy."""
     config = job.config
-    pictures = job.services.pictures(config)
+    images = job.services.images(config)
     # epoch -1 is the initialisation
     torch.manual_seed(derived_seed(config.seed, "pretrain", -1))
-    channels = int(pictures.train.images.shape[-1])
-    model, described = fresh_network(config, len(pictures.classes), channels)
+    model, described = fresh_network(config, len(images.classes), images.shape[0])
     if is_onnx(config.model.name) or is_own(config.model.name):
-        require_outputs(config, model, len(pictures.classes))
+        require_outputs(config, model, len(images.classes))
     source = give_weights(config, model)
     if source is None:
         metrics = {"source": "scratch", **_trained(job, model)}

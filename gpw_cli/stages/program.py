@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpw_cli.config.schema import Config
-from gpw_cli.data.pictures import normalise
+from gpw_cli.data.images import normalise
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.integer_io import load
 from gpw_cli.quantization.reference import quantize_input
@@ -41,7 +41,7 @@ def export_to(
     Raises UsageError if the folder cannot be written.
     """
     graph = load(artifacts["fuse"].path)
-    first = services.pictures(config).test.images[:1]
+    first = services.images(config).test.images[:1]
     image = quantize_input(graph, normalise(first, graph.mean, graph.std))[0]
     compiled = npu_of(config.target).compile(graph)
     if not isinstance(compiled, Exports):

@@ -14,8 +14,8 @@ from gpw_cli.stages.inputs import pruning_tile
 from gpw_cli.stages.network import (
     MASKS,
     evaluate,
+    image_shape_of,
     load_network,
-    picture_of,
     save_network,
     save_weights,
 )
@@ -51,7 +51,7 @@ def permuted_sets(job: Job, model: nn.Module) -> dict[str, Any]:
     pruning = job.config.pruning
     names = prunable_layers(model, pruning.include_first, pruning.include_last)
     measure = retained(pruning.scheme, pruning.exact_sparsity, pruning_tile(job.config))
-    return {"permuted": permute_channels(model, picture_of(job), names, measure)}
+    return {"permuted": permute_channels(model, image_shape_of(job), names, measure)}
 
 
 def save_choice(job: Job, chosen: Chosen) -> dict[str, Any]:

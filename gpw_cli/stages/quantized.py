@@ -21,7 +21,7 @@ from gpw_cli.graph.trace import trace
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.trained import QuantizedNetwork
 from gpw_cli.stages.integers import TRAINED, calibration_batches, prepared
-from gpw_cli.stages.network import picture_of, save_weights
+from gpw_cli.stages.network import image_shape_of, save_weights
 
 if TYPE_CHECKING:
     from gpw_cli.stages.pipeline import Job
@@ -57,7 +57,7 @@ def keep(job: Job, model: nn.Module, graph: Graph) -> None:
     """Leave the trained weights of ``graph`` in the artifact, and put them into ``model``."""
     arrays = {name: torch.from_numpy(value).float() for name, value in parameters(graph).items()}
     save_weights(job.work / TRAINED, arrays)
-    put_into(model, graph, trace(model, picture_of(job)))
+    put_into(model, graph, trace(model, image_shape_of(job)))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from gpw_cli.tracking.session import Trackers
 if TYPE_CHECKING:
     import torch
 
-    from gpw_cli.data.pictures import Pictures
+    from gpw_cli.data.images import Images
     from gpw_cli.training.loop import EpochRecord
 
 
@@ -87,7 +87,7 @@ class Services:
     threads: int
     trackers: Trackers
     listener: Listener = field(default_factory=Silent)
-    _pictures: dict[tuple[object, ...], Pictures] = field(default_factory=dict)
+    _images: dict[tuple[object, ...], Images] = field(default_factory=dict)
     _device: torch.device | None = None
 
     @property
@@ -115,22 +115,22 @@ class Services:
             self._device = torch.device(auto if wanted is Device.auto else wanted.value)
         return self._device
 
-    def pictures(self, config: Config) -> Pictures:
+    def images(self, config: Config) -> Images:
         """The data set of ``config``, loaded once per process."""
-        from gpw_cli.data.registry import load_pictures
+        from gpw_cli.data.registry import load_images
         from gpw_cli.data.validation import held_out
-        from gpw_cli.stages.inputs import picture_shape
+        from gpw_cli.stages.inputs import image_shape
 
-        channels, size = picture_shape(config)
+        channels, size = image_shape(config)
         root = Path(config.data.root) if config.data.root else None
         key = (config.data.name, root, size, channels, config.data.validation)
-        if key not in self._pictures:
+        if key not in self._images:
             cache = Path(self.runtime.root) / "data"
-            loaded = load_pictures(
+            loaded = load_images(
                 config.data.name, root, cache, size, channels, self.listener.progress
             )
-            self._pictures[key] = held_out(loaded, config.data.validation)
-        return self._pictures[key]
+            self._images[key] = held_out(loaded, config.data.validation)
+        return self._images[key]
 
 
 def open_services(config: Config, listener: Listener, jobs: int = 1) -> Services:

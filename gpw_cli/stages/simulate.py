@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from gpw_cli.data.pictures import Split, normalise
+from gpw_cli.data.images import Split, normalise
 from gpw_cli.errors import ProgramError
 from gpw_cli.graph.integer import IntGraph
 from gpw_cli.graph.integer_io import load
@@ -42,7 +42,7 @@ def build(job: Job) -> dict[str, Any]:
     counts = {k: round(v, 6) if isinstance(v, float) else v for k, v in report.counts().items()}
     return {
         **measured,
-        **({"pictures_per_run": report.pictures} if report.pictures > 1 else {}),
+        **({"pictures_per_run": report.images} if report.images > 1 else {}),
         "cycles": report.cycles,
         **({"dense_cycles": dense} if dense is not None else {}),
         "bound_cycles": report.bound_cycles,
@@ -60,13 +60,13 @@ def _timing(job: Job, graph: IntGraph, compiled: Compiled) -> Timing:
     """The timing, on the first test images if the cycles depend on the images."""
     if not isinstance(compiled, DataDependent):
         return compiled.time()
-    images = job.services.pictures(job.config).test.images[: compiled.timed_images]
+    images = job.services.images(job.config).test.images[: compiled.timed_images]
     return compiled.time_on(quantize_input(graph, normalise(images, graph.mean, graph.std)))
 
 
 def _accuracy(job: Job, graph: IntGraph, compiled: Compiled) -> dict[str, Any]:
     """Accuracy of the simulated program, or of the integer reference without a simulator."""
-    test = job.services.pictures(job.config).test
+    test = job.services.images(job.config).test
     count = min(job.config.simulate.images or len(test), len(test))
     images = Split(test.images[:count], test.labels[:count])
     if isinstance(compiled, Simulates):
@@ -113,9 +113,9 @@ def reference_logits(job: Job, count: int) -> NDArray[np.int32] | None:
 def _compare(logits: NDArray[Any], reference: NDArray[np.int32], start: int) -> None:
     different = np.argwhere(logits != reference)
     if len(different):
-        picture, index = different[0]
+        image, index = different[0]
         raise ProgramError(
-            f"simulate: logit {index} of test image {start + picture} differs from the integer "
+            f"simulate: logit {index} of test image {start + image} differs from the integer "
             f"reference ({len(different)} of {logits.size} differ); this is a fault of gpw"
         )
 

@@ -33,11 +33,11 @@ def teacher_for(job: Job, recipe: Recipe, distill: DistillConfig) -> Teacher | N
     device = job.services.device()
     precision = resolved_precision(recipe, device)
     augmented = {"batch_size", "crop", "padding", "flip"}
-    pictures = job.services.pictures(job.config)
+    images = job.services.images(job.config)
     said = digest(
         {
             "teacher": _fingerprint(model),
-            "pictures": [pictures.fingerprint, len(pictures.train)],
+            "pictures": [images.fingerprint, len(images.train)],
             "recipe": {k: v for k, v in to_plain(recipe).items() if k in augmented},
             "seed": job.config.seed,
             "device": [device.type, precision.value, job.services.threads],
@@ -57,9 +57,8 @@ def _network(job: Job, distill: DistillConfig) -> nn.Module:
     if distill.teacher == "dense":
         return load_network(job.upstream["pretrain"], job.config)[0]
     name, file = teacher_file(job.config, distill)
-    pictures = job.services.pictures(job.config)
-    channels = int(pictures.train.images.shape[-1])
-    model = build_model(name, len(pictures.classes), channels, job.config.model.shortcut)
+    images = job.services.images(job.config)
+    model = build_model(name, len(images.classes), images.shape[0], job.config.model.shortcut)
     import_checkpoint(file, model)
     return model
 

@@ -84,7 +84,7 @@ def train(
 
     history = fit(
         model,
-        services.pictures(job.config),
+        services.images(job.config),
         recipe,
         FitOptions(
             part.name or stage,

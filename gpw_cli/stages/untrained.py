@@ -22,7 +22,7 @@ from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.pruning.masks import prunable_layers, prune_masks
 from gpw_cli.stages.costs import NetworkCosts
-from gpw_cli.stages.inputs import picture_shape, pruning_tile
+from gpw_cli.stages.inputs import image_shape, pruning_tile
 from gpw_cli.stages.network import fresh_network, give_weights
 from gpw_cli.training.randomness import derived_seed
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gpw_cli.graph.integer import IntGraph
     from gpw_cli.pruning.masks import PruneResult
 
-PICTURES = 2  # images of noise
+NOISE_IMAGES = 2
 
 
 def class_count(config: Config) -> int:
@@ -44,7 +44,7 @@ def class_count(config: Config) -> int:
 
 def untrained_network(config: Config, classes: int | None = None) -> nn.Module:
     """The network with the weights of ``pretrain.source``, else newly initialised."""
-    channels, _ = picture_shape(config)
+    channels, _ = image_shape(config)
     torch.manual_seed(derived_seed(config.seed, "pretrain", -1))
     model, _ = fresh_network(config, classes or class_count(config), channels)
     give_weights(config, model)
@@ -73,15 +73,15 @@ def untrained_costs(config: Config, model: nn.Module | None = None) -> NetworkCo
 
     Equalisation and bias correction are left out, since they do not change zeros.
     """
-    channels, size = picture_shape(config)
+    channels, size = image_shape(config)
     model = untrained_network(config) if model is None else model
     quick = replace(config.quantizer, equalise=False, bias_correction=False)
     generator = torch.Generator().manual_seed(config.seed)
-    noise = torch.randn(PICTURES, channels, size, size, generator=generator)
+    noise = torch.randn(NOISE_IMAGES, channels, size, size, generator=generator)
     graph = trace(model, (channels, size, size))
     return NetworkCosts(graph, noise, replace(config, quantizer=quick))
 
 
 def integers_untrained(config: Config, model: nn.Module | None = None) -> IntGraph:
-    """The fused integer network of ``model``, calibrated on ``PICTURES`` images of noise."""
+    """The fused integer network of ``model``, calibrated on ``NOISE_IMAGES`` images of noise."""
     return untrained_costs(config, model).integers({})

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 from gpw_cli.config.recipe import Recipe
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
-from gpw_cli.stages.inputs import picture_shape, weights_file
+from gpw_cli.stages.inputs import image_shape, weights_file
 from gpw_cli.stages.services import Silent, open_services, thread_count, usable_cores
 from gpw_cli.store.store import Store
 from gpw_cli.sweep.plan import Point
 from gpw_cli.sweep.spawn import CONTEXT, spawned
 
 if TYPE_CHECKING:
-    from gpw_cli.data.pictures import Pictures
+    from gpw_cli.data.images import Images
     from gpw_cli.training.loop import TrainingRun
 
 SECONDS = 2.5  # of training steps for each split
@@ -144,22 +144,21 @@ def _prepared(training: Training, jobs: int) -> TrainingRun:
 
     config = training.config
     device = open_services(config, Silent(), jobs).device()
-    pictures = _random_pictures(config, training.recipe.batch_size)
+    images = _random_images(config, training.recipe.batch_size)
     torch.manual_seed(0)
-    channels = int(pictures.train.images.shape[-1])
-    model, _ = fresh_network(config, len(pictures.classes), channels)
+    model, _ = fresh_network(config, len(images.classes), images.shape[0])
     recipe = replace(training.recipe, lr=1e-6)  # random labels must not diverge
-    return TrainingRun(model, pictures, recipe, FitOptions("measure", 0, device), {})
+    return TrainingRun(model, images, recipe, FitOptions("measure", 0, device), {})
 
 
-def _random_pictures(config: Config, count: int) -> Pictures:
+def _random_images(config: Config, count: int) -> Images:
     import torch
 
-    from gpw_cli.data.pictures import Pictures, Split
+    from gpw_cli.data.images import Images, Split
 
-    channels, size = picture_shape(config)
+    channels, size = image_shape(config)
     stream = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, size, size, channels), dtype=torch.uint8, generator=stream)
     split = Split(images, torch.randint(10, (count,), generator=stream))
     classes = tuple(str(label) for label in range(10))
-    return Pictures("random", split, split, classes, (0.5,) * channels, (0.25,) * channels, "")
+    return Images("random", split, split, classes, (0.5,) * channels, (0.25,) * channels, "")

@@ -68,7 +68,7 @@ class UnitWork:
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """The cycles of one run, over ``pictures`` images. ``bound``: what each unit needs at least.
+    """The cycles of one run over ``images`` images. ``bound``: what each unit needs at least.
 
     ``layers`` in the order of the program. ``dram_bytes``: by what is moved. ``units``: by the name
     of the unit, the one that pruning relieves first. ``cycles_by_pass``: ``cycles`` by what each
@@ -81,7 +81,7 @@ class Timing:
     bound: Mapping[str, int]
     dram_bytes: Mapping[str, int]
     units: Mapping[str, UnitWork]
-    pictures: int
+    images: int
     cycles_by_pass: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     @property
@@ -104,7 +104,7 @@ class Timing:
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
         return {
-            "pictures": self.pictures,
+            "pictures": self.images,
             "cycles": self.cycles,
             "milliseconds": self.milliseconds,
             "clock_mhz": self.clock_mhz,

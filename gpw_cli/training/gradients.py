@@ -1,6 +1,6 @@
 """Gradient times weight over training images, for the criterion ``taylor``.
 
-products = gradient_products(model, weights, pictures, batches=50, device=device)
+products = gradient_products(model, weights, images, batches=50, device=device)
 products["layer1.0.conv1.weight"][0]        # of the first batch, in the shape of the weight
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from gpw_cli.data.pictures import Pictures, normalise
+from gpw_cli.data.images import Images, normalise
 from gpw_cli.training.randomness import generator
 
 BATCH = 128
@@ -20,7 +20,7 @@ BATCH = 128
 def gradient_products(
     model: nn.Module,
     weights: Mapping[str, Tensor],
-    pictures: Pictures,
+    images: Images,
     batches: int,
     device: torch.device,
 ) -> dict[str, list[Tensor]]:
@@ -33,15 +33,15 @@ def gradient_products(
     its mode; its gradients are cleared.
     """
     stream = generator(0, "saliency", 0)
-    order = torch.randperm(len(pictures.train), generator=stream)
+    order = torch.randperm(len(images.train), generator=stream)
     model.to(device)
     was_training = model.training
     model.eval()
     own = dict(model.named_parameters())
     found: dict[str, list[Tensor]] = {name: [] for name in weights}
     for rows in torch.split(order[: batches * BATCH], BATCH):
-        x = normalise(pictures.train.images[rows].to(device), pictures.mean, pictures.std)
-        loss = nn.functional.cross_entropy(model(x), pictures.train.labels[rows].to(device))
+        x = normalise(images.train.images[rows].to(device), images.mean, images.std)
+        loss = nn.functional.cross_entropy(model(x), images.train.labels[rows].to(device))
         gradients = torch.autograd.grad(loss, [own[name] for name in weights])
         for name, gradient in zip(weights, gradients, strict=True):
             found[name].append((gradient * weights[name].detach().to(gradient)).cpu())

@@ -1,6 +1,6 @@
 """The training loop: uint8 images on the device, a checkpoint after each epoch, bit-exact resume.
 
-    history = fit(model, pictures, recipe, FitOptions(stage="pretrain", seed=0, device=device),
+    history = fit(model, images, recipe, FitOptions(stage="pretrain", seed=0, device=device),
                   checkpoint=work / "last.safetensors", on_epoch=print)
 
 If the process is killed, the same call continues from the last finished epoch. On the same device
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gpw_cli.config.recipe import Padding, Precision, Recipe
-from gpw_cli.data.pictures import Augment, Pictures, Split, batch
+from gpw_cli.data.images import Augment, Images, Split, batch
 from gpw_cli.errors import DivergedError
 from gpw_cli.training import resume
 from gpw_cli.training.dead import skip_dead
@@ -89,7 +89,7 @@ def resolved_precision(recipe: Recipe, device: torch.device) -> Precision:
 
 def fit(
     model: nn.Module,
-    pictures: Pictures,
+    images: Images,
     recipe: Recipe,
     options: FitOptions,
     *,
@@ -110,7 +110,7 @@ def fit(
 
     Raises DivergedError when the loss is not finite.
     """
-    run = TrainingRun(model, pictures, recipe, options, masks or {})
+    run = TrainingRun(model, images, recipe, options, masks or {})
     history: list[EpochRecord] = []
     if checkpoint:
         history, state = resume.load(checkpoint, model, run.optimizer, EpochRecord)
@@ -118,7 +118,7 @@ def fit(
     if on_resumed is not None:
         for record in history:
             on_resumed(record)
-    _, height, width, channels = pictures.train.images.shape
+    _, height, width, channels = images.train.images.shape
     with ExitStack() as skipping:
         held: Mapping[str, Tensor] | None = None
         for epoch in range(len(history), recipe.epochs):
@@ -144,14 +144,14 @@ class TrainingRun:
     def __init__(
         self,
         model: nn.Module,
-        pictures: Pictures,
+        images: Images,
         recipe: Recipe,
         options: FitOptions,
         masks: Mapping[str, Tensor],
     ) -> None:
         self.model = model.to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.pictures, self.recipe, self.options = pictures, recipe, options
-        self.train: Split = pictures.train.to(options.device)
+        self.images, self.recipe, self.options = images, recipe, options
+        self.train: Split = images.train.to(options.device)
         self.autocast = resolved_precision(recipe, options.device) is Precision.bf16
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.augment = Augment(recipe.crop, recipe.padding is Padding.reflect, recipe.flip)
@@ -174,7 +174,7 @@ class TrainingRun:
         loss, train_accuracy, lr = self.train_epoch(epoch)
         test = None
         if epoch + 1 == self.recipe.epochs or (epoch + 1) % self.recipe.eval_every == 0:
-            test = accuracy(self.model, self.pictures.test, self.pictures)
+            test = accuracy(self.model, self.images.test, self.images)
         seconds = time.perf_counter() - start
         return EpochRecord(epoch + 1, loss, train_accuracy, test, lr, seconds)
 
@@ -218,7 +218,7 @@ class TrainingRun:
     def _step(self, rows: Tensor, lr: float, stream: torch.Generator, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        x, y = batch(self.train, rows, self.pictures, self.augment, stream)
+        x, y = batch(self.train, rows, self.images, self.augment, stream)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             out = self.model(x)
         loss = self.loss(out.float(), y)

@@ -36,7 +36,7 @@ class Counted:
             bound={"MAC": cycles},
             dram_bytes={"weights": sum(conv.weight.size for conv in convs)},
             units={"mac": UnitWork("tiles", cycles, 1.0)},
-            pictures=1,
+            images=1,
         )
 
     def _layer(self, conv: IntConv) -> LayerCycles:

@@ -133,7 +133,7 @@ class CompiledEie:
             units={
                 "pe": UnitWork("entries", total.entries, total.balance(config.pes)),
             },
-            pictures=1,
+            images=1,
             accesses=total,
             picojoules=energy(total, 8 * sum(moved.values()), config),
             entry_lines=int(sum(layer.lines.sum() for layer in network.layers.values())),

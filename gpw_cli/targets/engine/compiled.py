@@ -53,5 +53,5 @@ class CompiledEngine:
                 "mac": UnitWork("tiles", sum(time.tiles for time in times), bound["mac"] / cycles),
                 "dram": UnitWork("bytes", sum(moved.values()), busy["dram"] / cycles),
             },
-            pictures=1,
+            images=1,
         )

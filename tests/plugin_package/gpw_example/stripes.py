@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from gpw_cli.data.catalog import DataSet
 
 if TYPE_CHECKING:
-    from gpw_cli.data.pictures import Pictures
+    from gpw_cli.data.images import Images
 
 
-def _load(root: Path | None, size: int, channels: int) -> Pictures:
+def _load(root: Path | None, size: int, channels: int) -> Images:
     import torch
 
-    from gpw_cli.data.pictures import Pictures, Split
+    from gpw_cli.data.images import Images, Split
 
     noise = torch.Generator().manual_seed(0)
     lines = 255 * (torch.arange(size) % 2)
@@ -28,7 +28,7 @@ def _load(root: Path | None, size: int, channels: int) -> Pictures:
         return Split(images[..., None].expand(-1, -1, -1, channels).contiguous(), labels)
 
     half = (0.5,) * channels
-    return Pictures("stripes", split(256), split(64), ("across", "down"), half, half, "stripes 1")
+    return Images("stripes", split(256), split(64), ("across", "down"), half, half, "stripes 1")
 
 
-stripes = DataSet(_load, classes=2, channels=1, size=16, pictures="320 of stripes, 2 classes")
+stripes = DataSet(_load, classes=2, channels=1, size=16, description="320 of stripes, 2 classes")

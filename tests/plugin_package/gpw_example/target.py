@@ -35,7 +35,7 @@ class Counted:
             bound={"adder": cycles},
             dram_bytes={"weights": moved},
             units={"adder": UnitWork("multiplies", cycles, 1.0)},
-            pictures=1,
+            images=1,
         )
 
 

@@ -97,7 +97,7 @@ def time_program(program: Program, timing: VtaTiming) -> TimingReport:
         names=layer_names(program),
         units=_units(program, work, cycles),
         cycles_by_pass=by_role(program, work, schedule),
-        pictures=program.spec.batch,
+        images=program.spec.batch,
         work=work,
         schedule=schedule,
     )

@@ -1,7 +1,7 @@
 """Data sets in memory: uint8 images in N,H,W,C order, labels, and the normalisation.
 
-data = load_pictures(cfg.data, root)     # see gpw_cli/data/registry.py
-x, y = batch(data.train, rows, data.mean, data.std, augment, generator)
+data = load_images("digits", None, cache, 16, 1, ignore)     # see gpw_cli/data/registry.py
+x, y = batch(data.train, rows, data, augment, generator)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """A data set: two splits, class names, mean and std per channel (of pixels in 0..1)."""
 
     name: str
@@ -38,6 +38,12 @@ class Pictures:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str  # sha256 over pixels and labels; keys use identity.py
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of one image."""
+        height, width, channels = self.train.images.shape[1:]
+        return channels, height, width
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def batch(
-    split: Split, rows: Tensor, pictures: Pictures, augment: Augment, generator: torch.Generator
+    split: Split, rows: Tensor, images: Images, augment: Augment, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Images ``rows`` (int64 [B]), augmented and normalised: [B, C, H, W] float32, [B] int64.
 
@@ -66,7 +72,7 @@ def batch(
     the border or masked to zero. No padded copy of the data set is needed.
     """
     pixels = _cropped(split.images, rows, augment, generator)
-    return normalise(pixels, pictures.mean, pictures.std), split.labels[rows]
+    return normalise(pixels, images.mean, images.std), split.labels[rows]
 
 
 def _cropped(images: Tensor, rows: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:

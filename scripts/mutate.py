@@ -57,7 +57,7 @@ TESTS = {
     "gpw_cli/graph": ("graph", "operators", "dead", "integer", "multiplier", "quantization"),
     "gpw_cli/store": ("store", "store_damage"),
     "gpw_cli/targets/eie": ("eie_compression", "eie_cycles", "eie_network"),
-    "gpw_cli/targets/engine": ("engine", "engine_published"),
+    "gpw_cli/targets/engine": ("engine_edges", "engine", "engine_published"),
     "gpw_cli/targets/vta/isa": ("vta_isa", "vta_checker", "vta_timing", "vta_lowering"),
     "gpw_cli/targets/vta/check": ("vta_checker", "vta_random", "vta_lowering"),
     "gpw_cli/targets/vta/functional": ("vta_functional", "vta_random", "vta_lowering"),

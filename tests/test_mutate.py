@@ -78,6 +78,34 @@ def test_what_was_tried_is_not_tried_again_unless_the_file_changed(
     assert mutate.tried(out) == {}
 
 
+def test_what_was_tried_of_a_file_that_is_gone_is_left_out(
+    mutate: ModuleType, tmp_path: Path
+) -> None:
+    out = tmp_path / "mutants.jsonl"
+    out.write_text('{"name": "a", "file": "gone.py", "digest": "0", "result": "killed"}\n')
+    assert mutate.tried(out) == {}
+
+
+def test_a_kill_counts_where_the_test_passes_without_the_mutant(
+    mutate: ModuleType, tmp_path: Path
+) -> None:
+    copy, log = tmp_path, tmp_path / "log"
+    (copy / "tests").mkdir()
+    (copy / "tests" / "test_toy.py").write_text(
+        "from toy import f\ndef test_f(): assert f(2, deep=True) == -3\ndef test_g(): assert 0\n"
+    )
+    (copy / "toy.py").write_text(SOURCE.replace("-LIMIT", "+LIMIT"))
+    assert mutate.run_tests(copy, ["tests/test_toy.py"], log) == "killed"
+    log.write_text(
+        "E  2\nFAILED tests/test_toy.py::test_f - assert 2 == -3\nERROR tests/test_a.py\n"
+    )
+    assert mutate.failing(log) == ["tests/test_toy.py::test_f", "tests/test_a.py"]
+    (copy / "toy.py").write_text(SOURCE)
+    mutate.require_passing(["tests/test_toy.py::test_f"], copy, log)
+    with pytest.raises(SystemExit, match="test_g fails without a mutant"):
+        mutate.require_passing(["tests/test_toy.py::test_g"], copy, log)
+
+
 def test_every_package_names_tests_that_exist(mutate: ModuleType) -> None:
     for names in mutate.TESTS.values():
         assert all((ROOT / "tests" / f"test_{name}.py").exists() for name in names)

@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gpw_cli.api import quantize
 from gpw_cli.arrays import Bools
+from gpw_cli.config.compose import compose
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.branches import residual_branches
+from gpw_cli.graph.integer import IntConv, IntNode
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.registry import build_model
 from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose, measure_costs, smallest
 from gpw_cli.pruning.groups import Scheme, group_layout
+from gpw_cli.stages.costs import with_shifted_shortcuts
+from gpw_cli.targets.registry import npu_of
 
 
 def line(size: int, stream: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -73,6 +80,38 @@ def test_a_margin_is_left_free() -> None:
     assert made.measure(kept).cycles == 200
     with pytest.raises(UsageError, match=r"the smallest budget is pruning\.budget=125"):
         choose(replace(made, limit=110, margin=0.2))
+
+
+def test_what_unfavourable_scales_would_cost_stays_within_the_budget() -> None:
+    made = problem([20], [5], [10], [], 200)
+
+    def measure(kept: Sequence[Bools]) -> Measured:
+        found = made.measure(kept)
+        return replace(found, most=found.cycles + 33)
+
+    kept = choose(replace(made, measure=measure))
+    assert made.measure(kept).cycles == 165  # 100 + 10 + 11 * 5, and 198 at most
+    with pytest.raises(UsageError, match=r"the smallest budget is pruning\.budget=148"):
+        choose(replace(made, measure=measure, limit=147))
+
+
+def test_no_shift_of_a_shortcut_costs_more_than_the_reserve() -> None:
+    torch.manual_seed(0)
+    graph = quantize(build_model("resnet8", 10, 3, "A"), torch.rand(8, 3, 32, 32))
+    npu = npu_of(compose([]).target)
+
+    def shifted(node: IntNode, bits: int, right: int) -> IntNode:
+        if not (isinstance(node, IntConv) and node.residual):
+            return node
+        rescale = replace(node.rescale, shift=right)
+        return replace(node, residual_shift=bits, rescale=rescale)
+
+    found = []
+    for bits, right in itertools.product((0, 6, 7, 8, 12), (7, 8, 10)):
+        nodes = tuple(shifted(node, bits, right) for node in graph.nodes)
+        found.append(npu.compile(replace(graph, nodes=nodes)).time().cycles)
+    most = npu.compile(with_shifted_shortcuts(graph)).time().cycles
+    assert most == max(found) > min(found)
 
 
 def test_branches_may_be_decided_already() -> None:

@@ -106,6 +106,15 @@ def test_keys_ignore_runtime_and_spelling() -> None:
     assert equal == [True, True, True, True, True, False]
 
 
+def test_the_reserve_is_part_of_a_key_only_under_a_budget() -> None:
+    def keys(*overrides: str) -> list[str]:
+        return [s.key for s in plan(compose([*overrides]))]
+
+    budget = ("scope=cycles", "pruning.budget=72000")
+    assert keys(*budget) != keys(*budget, "pruning.reserve=false")
+    assert keys("sparsity=0.5") == keys("sparsity=0.5", "pruning.reserve=false")
+
+
 def test_dense_skips_pruning_and_fine_tuning() -> None:
     steps = plan(compose(["scheme=dense"]))
     assert [s.stage.name for s in steps] == ["pretrain", "quantize", "fuse", "simulate"]

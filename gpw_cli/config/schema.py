@@ -103,9 +103,12 @@ class PruningConfig:
     budget_ms: float = 0.0  # in milliseconds at the clock of the target
     # modules that keep their residual branches; []: the budget decides
     branches: list[str] = field(default_factory=list)
-    # share of the budget left free, because with the scales of the fine-tuned network a shortcut
-    # may need another shift, which is a pass
+    # share of the budget left free, because the passes of the fine-tuned network follow from its
+    # own scales
     margin: float = 0.015
+    # also stay within the budget if after fine-tuning every shortcut needs one more pass, a shift;
+    # results from before this setting existed have false
+    reserve: bool = True
     gradient_batches: int = 50  # taylor: batches of 128 training images
 
     @property

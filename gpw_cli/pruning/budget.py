@@ -52,12 +52,14 @@ class Measured:
     """``cycles``: of the network; ``layers``: of each layer; ``live``: groups that are not dead.
 
     A kept group is dead if everything that reads its output channel, or everything that computes
-    its input channel, is removed.
+    its input channel, is removed. ``most``: the cycles of the network if the scales after
+    fine-tuning turn out unfavourable.
     """
 
     cycles: int
     layers: Sequence[int]
     live: Sequence[Bools]
+    most: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,8 @@ class Problem:
     """``branches``: layer indices that can be removed together; ``measure``: compiles a choice.
 
     ``gone``: the branches to remove, if already decided. ``margin``: the share of ``limit`` left
-    free, because fine-tuning may change the cycles by a few passes.
+    free, because fine-tuning may change the cycles by a few passes; ``Measured.most`` is at most
+    ``limit`` itself.
     """
 
     layers: Sequence[Prunable]
@@ -79,6 +82,10 @@ class Problem:
     def room(self) -> int:
         """The cycles available after the margin."""
         return int(self.limit * (1 - self.margin))
+
+    def gap(self, measured: Measured) -> int:
+        """The cycles that ``measured`` leaves unused; negative: how many it takes too many."""
+        return min(self.room - measured.cycles, self.limit - measured.most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +158,10 @@ def smallest(problem: Problem) -> list[Bools]:
 
 
 def _check_limit(problem: Problem) -> None:
-    least = problem.measure(smallest(problem)).cycles
-    if least > problem.room:
-        smallest_budget = math.ceil(least / (1 - problem.margin))
+    measured = problem.measure(smallest(problem))
+    least = measured.cycles
+    if problem.gap(measured) < 0:
+        smallest_budget = max(math.ceil(least / (1 - problem.margin)), measured.most)
         raise UsageError(
             f"pruning.budget={problem.limit} cycles cannot be met: with everything removed that "
             f"may go the network still takes {least}; the smallest budget is "
@@ -271,7 +279,7 @@ def _corrected(problem: Problem, costs: Costs, gone: Branches) -> list[Bools]:
             target *= 0.93
         kept = _groups(problem, _filled(problem, costs, gone, target).kept)
         measured = problem.measure(kept)
-        gap = problem.room - measured.cycles
+        gap = problem.gap(measured)
         if gap >= 0 and measured.cycles > best_cycles:
             best, best_cycles = list(measured.live), measured.cycles
         dead = any((own & ~live).any() for own, live in zip(kept, measured.live, strict=True))

@@ -21,6 +21,7 @@ from gpw_cli.errors import UnsupportedError, UsageError
 from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.fold import fold
+from gpw_cli.graph.integer import IntAdd, IntConv, IntGraph, IntNode
 from gpw_cli.graph.ir import BatchNorm, Conv, Graph, Node
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gpw_cli.config.schema import Config
-    from gpw_cli.graph.integer import IntGraph
     from gpw_cli.pruning.masks import Candidate
     from gpw_cli.stages.pipeline import Job
     from gpw_cli.targets.base import Timing
 
 
 CALIBRATION = 64  # training images
+LARGE_SHIFT = 7  # bits; int8 holds powers of two up to 2^6
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +56,14 @@ class NetworkCosts:
     def compiled(self, masks: Mapping[str, Bools]) -> tuple[Graph, Timing]:
         """The simplified network under ``masks`` (parameter name -> bools), and its timing."""
         kept = masked(self.graph, masks, self.config.pruning.keep_shift)
-        timing = npu_of(self.config.target).compile(self._quantized(kept)).time()
-        return remove_dead(fold(kept)), timing
+        return remove_dead(fold(kept)), self._timed(self._quantized(kept))
 
     def integers(self, masks: Mapping[str, Bools]) -> IntGraph:
         """The fused integer network with ``masks`` applied."""
         return self._quantized(masked(self.graph, masks, self.config.pruning.keep_shift))
+
+    def _timed(self, graph: IntGraph) -> Timing:
+        return npu_of(self.config.target).compile(graph).time()
 
     def _quantized(self, graph: Graph) -> IntGraph:
         cfg = self.config.quantizer
@@ -81,13 +84,19 @@ class NetworkCosts:
                 layer.name: layer.layout.expand(groups)
                 for layer, groups in zip(layers, kept, strict=True)
             }
-            left, timing = self.compiled(masks)
+            kept_graph = masked(self.graph, masks, self.config.pruning.keep_shift)
+            integers, left = self._quantized(kept_graph), remove_dead(fold(kept_graph))
+            timing = self._timed(integers)
+            most = timing.cycles
+            if self.config.pruning.reserve:
+                most = max(most, self._timed(with_shifted_shortcuts(integers)).cycles)
             own = {layer.name: layer.cycles for layer in timing.layers}
             weights = {node.name: node.weight for node in left.nodes if isinstance(node, Conv)}
             live = [
                 _live(layer, weights.get(name)) for layer, name in zip(layers, index, strict=True)
             ]
-            return Measured(timing.cycles, [own.get(name, 0) for name in index], live)
+            cycles = [own.get(name, 0) for name in index]
+            return Measured(timing.cycles, cycles, live, most)
 
         return Problem(
             [Prunable(layer.name, layer.layout.units(tile), layer.saliency) for layer in layers],
@@ -113,6 +122,27 @@ class NetworkCosts:
             )
         kept = {n for found in within.values() for n in found}
         return frozenset(range(len(branches))) - kept
+
+
+def with_shifted_shortcuts(graph: IntGraph) -> IntGraph:
+    """``graph`` with shortcuts that are shifted left by more than a power of two in int8 can do.
+
+    For its cycles, not its values: the shifts follow from the scales of both sides, which
+    fine-tuning changes, and such a shift is a pass of its own where the rescale is larger still.
+    """
+    nodes: list[IntNode] = []
+    for node in graph.nodes:
+        if isinstance(node, IntConv) and node.residual:
+            right = np.maximum(node.rescale.shift, LARGE_SHIFT + 1)
+            node = replace(
+                node,
+                residual_shift=LARGE_SHIFT,
+                rescale=replace(node.rescale, shift=int(np.max(right))),
+            )
+        elif isinstance(node, IntAdd):
+            node = replace(node, shift_a=LARGE_SHIFT, shift_b=0)
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _inside(branch: tuple[str, ...], module: str) -> bool:

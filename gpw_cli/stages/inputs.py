@@ -139,8 +139,9 @@ def prune(config: Config) -> Mapping[str, Any]:
     """The pruning group with its tile resolved; a budget replaces the sparsity."""
     tile_out, tile_in = pruning_tile(config)
     pruning = config.pruning
-    later = ("rounding", "budget", "budget_ms", "branches", "gradient_batches", "margin", "permute")
-    plain = _without(pruning, PruningConfig, *later)
+    scoped = ("budget", "budget_ms", "branches", "gradient_batches", "margin")
+    plain = _without(pruning, PruningConfig, "rounding", "permute", *scoped)
+    del plain["reserve"]  # only of scope cycles, below
     plain |= {"tile_out": tile_out, "tile_in": tile_in}
     plugged = {"scheme": pruning.scheme.origin, "criterion": pruning.criterion.origin}
     if any(plugged.values()):
@@ -153,6 +154,7 @@ def prune(config: Config) -> Mapping[str, Any]:
             "margin": pruning.margin,
             "target": npu_identity(config),
             "quantizer": {**quantize(config), **fuse(config)},
+            **({"reserve": True} if pruning.reserve else {}),  # false: from before the setting
         }
     return plain
 

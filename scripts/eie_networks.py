@@ -25,8 +25,8 @@ from gpw_cli.data.images import Images, normalise
 from gpw_cli.data.registry import load_images
 from gpw_cli.graph.integer import IntGraph
 from gpw_cli.graph.trace import trace
-from gpw_cli.models.bundled import bundled_weights
 from gpw_cli.models.registry import build_model
+from gpw_cli.models.weight_files import bundled_weights
 from gpw_cli.pruning.masks import apply_masks, prunable_layers, prune_masks
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate

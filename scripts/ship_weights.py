@@ -11,7 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
-from gpw_cli.models.bundled import FOLDER
+from gpw_cli.models.weight_files import FOLDER
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("artifact", type=Path, help="the directory of a pretrain artifact")

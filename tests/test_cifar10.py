@@ -16,8 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from gpw_cli.data import cifar10, cifar10_fetch, registry
-from gpw_cli.data.arrays import sha256
-from gpw_cli.data.progress import ignore
+from gpw_cli.data.arrays import ignore, sha256
 from gpw_cli.data.sheets import FILES, read_package, read_sheets
 from gpw_cli.data.transfer import run_watched
 from gpw_cli.errors import DataError, UsageError

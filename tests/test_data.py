@@ -6,11 +6,10 @@ import torch
 from PIL import Image
 
 from gpw_cli.data import registry
-from gpw_cli.data.arrays import fingerprint, resized
+from gpw_cli.data.arrays import fingerprint, ignore, resized
 from gpw_cli.data.digits import load_digits_images
 from gpw_cli.data.identity import data_identity
 from gpw_cli.data.imagefolder import load_imagefolder
-from gpw_cli.data.progress import ignore
 from gpw_cli.errors import DataError, UsageError
 
 

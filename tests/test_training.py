@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gpw_cli.config.recipe import LrSchedule, Padding, Precision, Recipe
-from gpw_cli.data.images import Augment, Images, Split, batch, normalise
-from gpw_cli.data.validation import held_out
+from gpw_cli.data.images import Augment, Images, Split, batch, held_out, normalise
 from gpw_cli.errors import DivergedError, UsageError
 from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.training import loop

@@ -20,9 +20,9 @@ LISTED = ("model", "data", "pruning", "train", "quantizer", "target", "experimen
 def ls(json: Json = False) -> None:
     """List networks, data sets, and the options of all groups."""
     from gpw_cli.config.paths import options
-    from gpw_cli.models.bundled import bundled_names
     from gpw_cli.models.families import FAMILIES, compiling, load_checked
     from gpw_cli.models.inputs import model_names
+    from gpw_cli.models.weight_files import bundled_names
     from gpw_cli.pruning.criteria import Criterion
 
     found: dict[str, Any] = {group: options(group) for group in LISTED}

@@ -1,4 +1,4 @@
-"""Data sets as NumPy arrays: checksums, resizing, fingerprints.
+"""What loaders share: progress, and data sets as NumPy arrays (checksums, resizing, fingerprints).
 
     arrays = {"train/images": ..., "test/images": ..., "train/labels": ..., "test/labels": ...}
     verify(arrays, CIFAR10_SHA256, "data.root")
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,17 @@ from gpw_cli.errors import DataError
 
 Arrays = Mapping[str, NDArray[Any]]
 MEMORY_LIMIT = 8 * 1024**3  # bytes of decoded images
+
+
+class Progress(Protocol):
+    """Called during long operations; ``total`` is None if unknown."""
+
+    def __call__(self, what: str, done: int, total: int | None, /) -> None:
+        """``done`` of ``total`` units are done; ``what`` names the operation and its unit."""
+
+
+def ignore(what: str, done: int, total: int | None, /) -> None:
+    """A Progress that does nothing."""
 
 
 def sha256(array: NDArray[Any]) -> str:

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from gpw_cli.data.arrays import Arrays, verify
+from gpw_cli.data.arrays import Arrays, Progress, verify
 from gpw_cli.data.cifar10 import open_stored, read_batches, store, stored_folder
 from gpw_cli.data.identity import CIFAR10_SHA256
-from gpw_cli.data.progress import Progress
 from gpw_cli.data.sheets import PACKAGE, VERSION, read_package
 from gpw_cli.data.transfer import run_watched
 from gpw_cli.errors import DataError

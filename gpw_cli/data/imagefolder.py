@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gpw_cli.data.arrays import require_memory, to_images
+from gpw_cli.data.arrays import Progress, require_memory, to_images
 from gpw_cli.data.folder import Listed, listed
 from gpw_cli.data.images import Images
-from gpw_cli.data.progress import Progress
 from gpw_cli.errors import DataError
 
 # The usual normalisation of ImageNet networks; for one channel, that of the luma.

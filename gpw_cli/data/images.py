@@ -1,15 +1,19 @@
 """Data sets in memory: uint8 images in N,H,W,C order, labels, and the normalisation.
 
-data = load_images("digits", None, cache, 16, 1, ignore)     # see gpw_cli/data/registry.py
+data = load_images("digits", None, cache, 16, 1)     # see gpw_cli/data/registry.py
 x, y = batch(data.train, rows, data, augment, generator)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from gpw_cli.errors import UsageError
+
+HELD_OUT_SEED = 5000  # the same images for every seed of a run
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,30 @@ class Images:
         """[C, H, W] of one image."""
         height, width, channels = self.train.images.shape[1:]
         return channels, height, width
+
+
+def held_out(images: Images, count: int) -> Images:
+    """A validation split: ``count`` fixed training images in place of the test images.
+
+    Recipes, criteria and quantizer settings are chosen on it, so that the test images are used for
+    final numbers only. 0: ``images`` unchanged.
+
+    Raises UsageError if no images would be left to train on.
+    """
+    if count == 0:
+        return images
+    total = len(images.train)
+    if count >= total:
+        raise UsageError(
+            f"data.validation={count}: {images.name} has {total} training images; "
+            f"use at most data.validation={total - 1}"
+        )
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(HELD_OUT_SEED))
+    held, kept = order[:count].sort().values, order[count:].sort().values
+    train, test = (
+        Split(images.train.images[rows], images.train.labels[rows]) for rows in (kept, held)
+    )
+    return replace(images, train=train, test=test)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Load, fetch and check data sets by name.
 
-    images = load_images("cifar10", None, Path(".gpw/data"), 32, 3, ignore)
-    images = load_images("digits", None, Path(".gpw/data"), 16, 1, ignore)
+    images = load_images("cifar10", None, Path(".gpw/data"), 32, 3)
+    images = load_images("digits", None, Path(".gpw/data"), 16, 1)
 
 There is no fallback to another data set: one that cannot be loaded raises DataError.
 """
@@ -14,12 +14,11 @@ from pathlib import Path
 import torch
 
 from gpw_cli.data import cifar10, cifar10_fetch
-from gpw_cli.data.arrays import Arrays, require_memory, resized, to_images
+from gpw_cli.data.arrays import Arrays, Progress, ignore, require_memory, resized, to_images
 from gpw_cli.data.catalog import describe, native_shape, plugged, require_known
 from gpw_cli.data.digits import NATIVE_SIZE, load_digits_images
 from gpw_cli.data.imagefolder import load_imagefolder
 from gpw_cli.data.images import Images
-from gpw_cli.data.progress import Progress, ignore
 from gpw_cli.errors import DataError, UsageError
 
 __all__ = ["Checked", "check", "describe", "fetch", "load_images"]
@@ -41,7 +40,12 @@ class Checked:
 
 
 def load_images(
-    name: str, root: Path | None, cache: Path, size: int, channels: int, progress: Progress
+    name: str,
+    root: Path | None,
+    cache: Path,
+    size: int,
+    channels: int,
+    progress: Progress = ignore,
 ) -> Images:
     """Data set ``name`` in memory, uint8 [N, size, size, channels].
 
@@ -101,7 +105,7 @@ def check(name: str, root: Path | None, cache: Path, size: int = 0, channels: in
     """
     if (plugin := require_known(name)) is not None:
         own_channels, own_size = native_shape(name)
-        found = load_images(name, root, cache, size or own_size, channels or own_channels, ignore)
+        found = load_images(name, root, cache, size or own_size, channels or own_channels)
         return _checked(found, plugin.origin)
     place = {
         "digits": "embedded in scikit-learn",
@@ -113,9 +117,7 @@ def check(name: str, root: Path | None, cache: Path, size: int = 0, channels: in
         if not root.exists():
             raise DataError(f"{root}: cifar10 is not here; run `gpw data fetch cifar10`")
     native_size, native_channels = _SHAPES[name]
-    images = load_images(
-        name, root, cache, size or native_size, channels or native_channels, ignore
-    )
+    images = load_images(name, root, cache, size or native_size, channels or native_channels)
     return _checked(images, place)
 
 

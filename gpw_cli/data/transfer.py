@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpw_cli.data.progress import Progress
+from gpw_cli.data.arrays import Progress
 from gpw_cli.errors import DataError
 
 STALL_SECONDS = 30.0

@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gpw_cli.errors import CheckpointError
-from gpw_cli.models.files import MAX_BYTES, require_regular
 from gpw_cli.models.inputs import CIFAR_DEPTHS, DIGITS_CNN
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.registry import build_model
+from gpw_cli.models.weight_files import MAX_BYTES, require_regular
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _DEEPEST = 8  # most nested wrappers

@@ -16,10 +16,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gpw_cli.models.initial import he_normal_
-
 WIDTHS = (16, 32, 64)  # channels of the three stages, as published
 Shortcut = Literal["A", "B"]
+
+
+def he_normal_(network: nn.Module) -> None:
+    """Draw the weights of all convolutions and linear layers (He et al. 2015), in module order."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
 
 
 class PadShortcut(nn.Module):

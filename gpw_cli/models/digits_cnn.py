@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gpw_cli.models.initial import he_normal_
+from gpw_cli.models.cifar_resnet import he_normal_
 
 # (output channels, stride) of each convolution
 CONVOLUTIONS = ((16, 1), (64, 2), (64, 1), (96, 2))

@@ -20,12 +20,11 @@ from gpw_cli.config.schema import (
 from gpw_cli.data.catalog import native_shape
 from gpw_cli.data.identity import data_identity
 from gpw_cli.errors import CheckpointError, UsageError
-from gpw_cli.models.bundled import bundled_names, bundled_weights
-from gpw_cli.models.files import require_regular
 from gpw_cli.models.inputs import model_input
 from gpw_cli.models.onnx_file import is_onnx, onnx_identity
 from gpw_cli.models.own import is_own, own_identity
 from gpw_cli.models.torchvision_weights import is_named, weights_path
+from gpw_cli.models.weight_files import bundled_names, bundled_weights, require_regular
 from gpw_cli.pruning.allocation import Scope
 from gpw_cli.store.store import checksum
 from gpw_cli.targets.registry import family_origin, npu_of

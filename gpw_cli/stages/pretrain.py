@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpw_cli.models.bundled import SHOWN, bundled_manifest
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.own import is_own
+from gpw_cli.models.weight_files import SHOWN, bundled_manifest
 from gpw_cli.stages.network import (
     evaluate,
     fresh_network,

@@ -117,8 +117,8 @@ class Services:
 
     def images(self, config: Config) -> Images:
         """The data set of ``config``, loaded once per process."""
+        from gpw_cli.data.images import held_out
         from gpw_cli.data.registry import load_images
-        from gpw_cli.data.validation import held_out
         from gpw_cli.stages.inputs import image_shape
 
         channels, size = image_shape(config)

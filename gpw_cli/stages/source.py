@@ -13,7 +13,7 @@ from gpw_cli.config.compose import compose, to_plain
 from gpw_cli.config.schema import DataConfig
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.checkpoint import detect_model, load_state
-from gpw_cli.models.files import require_regular
+from gpw_cli.models.weight_files import require_regular
 from gpw_cli.stages.network import NETWORK, WEIGHTS
 
 SHORT_OF_PRUNING = ("sparsity", "scope", "criterion", "rounding", "scheme", "experiment")

@@ -1,10 +1,9 @@
 import gpw_cli as gpw
 from gpw_cli.data.images import normalise
-from gpw_cli.data.progress import ignore
 from gpw_cli.data.registry import load_images
 from gpw_cli.models.digits_cnn import DigitsCnn
 
-data = load_images("digits", None, None, 16, 1, ignore)
+data = load_images("digits", None, None, 16, 1)
 images = normalise(data.train.images[:256], data.mean, data.std)
 model = DigitsCnn(10, 1)
 gpw.finetune(model, {}, data, recipe="digits", epochs=2)

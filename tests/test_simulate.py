@@ -13,7 +13,9 @@ import torch
 from conftest import TINY, Gpw, Ran
 from safetensors.numpy import save_file
 
+from gpw_cli.config.compose import compose
 from gpw_cli.stages.integers import LOGITS
+from gpw_cli.stages.pipeline import plan
 from gpw_cli.stages.simulate import reference_logits
 from gpw_cli.store.store import Artifact
 from gpw_cli.targets.vta.export import load_exported
@@ -29,6 +31,7 @@ def test_the_logits_that_fuse_left_are_compared_with(tmp_path: Path) -> None:
     logits = np.arange(30, dtype=np.int32).reshape(3, 10)
     save_file({"logits": logits}, tmp_path / LOGITS)
     assert np.array_equal(reference_logits(job, 2), logits[:2])
+    assert reference_logits(job, 4) is None  # fuse evaluated fewer
 
 
 @pytest.fixture
@@ -57,6 +60,31 @@ def test_export_and_trace_of_our_own_checkpoint(gpw: Gpw, dense: Path, tmp_path:
     # the key, and an unambiguous beginning of it, name the same artifact
     again = gpw(*command, "--checkpoint", dense.name[:8])
     assert again.json["simulate"]["key"] == ran.json["simulate"]["key"]
+
+
+def test_few_images_are_few_in_every_stage(gpw: Gpw, dense: Path) -> None:
+    def counted(*command: str) -> tuple[dict[str, int], dict[str, str], str]:
+        ran = gpw(*command, "--json")
+        assert ran.code == 0, ran.err
+        found = {stage: value for stage, value in ran.json.items() if stage != "files"}
+        seen = {stage: value["metrics"]["n_test"] for stage, value in found.items()}
+        return seen, {stage: value["key"] for stage, value in found.items()}, gpw(*command).out
+
+    checkpoint = ("simulate", "data=digits", "--checkpoint", str(dense))
+    seen, keys, out = counted(*checkpoint, "--images", "6")
+    assert seen == dict.fromkeys(("pretrain", "quantize", "fuse", "simulate"), 6)
+    assert "(n = 6)" in out
+    every, all_keys, _ = counted(*checkpoint, "--images", "0")
+    assert every == dict.fromkeys(seen, 359)
+    assert not set(keys.values()) & set(all_keys.values())
+    # what was trained is kept, and evaluated on all images
+    seen, keys, out = counted("simulate", *TINY, "--images", "6")
+    trained = {"pretrain": 359, "prune": 359, "finetune": 359}
+    assert seen == {**trained, "quantize": 6, "fuse": 6, "simulate": 6}
+    assert "(n = 6), dense" in out
+    assert "(n = 359)" in out
+    planned = {step.stage.name: step.key for step in plan(compose(list(TINY)))}
+    assert {stage for stage in keys if keys[stage] == planned[stage]} == set(trained)
 
 
 def test_zero_tiles_cost_nothing(gpw: Gpw) -> None:

@@ -69,7 +69,7 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
         return
     before, here = artifacts["pretrain"].metrics, artifacts["simulate"].metrics
     dense, own = before["test_accuracy"], here["test_accuracy"]
-    parts = [f"accuracy {own:.2f} % on the NPU, dense {dense:.2f} % in fp32: {own - dense:+.2f}"]
+    parts = [_accuracies(dense, own, before["n_test"], here["n_test"])]
     time = f"{here['cycles']:,} cycles, {here['milliseconds']:.3f} ms at {here['clock_mhz']:g} MHz"
     if here.get("dense_cycles"):
         faster = here["dense_cycles"] / here["cycles"]
@@ -84,6 +84,17 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
             "scales, hence the shifts: a larger pruning.margin leaves more room"
         )
     print("answer    " + "; ".join(parts))
+
+
+def _accuracies(dense: float, own: float, before: int, here: int) -> str:
+    """Accuracies of other images have no difference to state."""
+    if before == here:
+        texts = f"accuracy {own:.2f} % on the NPU, dense {dense:.2f} % in fp32"
+        return f"{texts}: {own - dense:+.2f} (n = {here:,})"
+    return (
+        f"accuracy {own:.2f} % on the NPU (n = {here:,}), dense {dense:.2f} % in fp32 "
+        f"(n = {before:,})"
+    )
 
 
 def _shown(metrics: dict[str, Any]) -> str:

@@ -39,7 +39,8 @@ def simulate(
         ),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=0, help="Test images to run; 0, the default: all.")
+        int | None,
+        typer.Option(min=0, help="Test images to evaluate and run; 0, the default: all."),
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Write insn.bin, dram.bin, expected.bin, manifest.json.")
@@ -63,7 +64,7 @@ def simulate(
 
         given = [*checkpoint_overrides(checkpoint, given, config_dir), *given]
     if images is not None:
-        given.append(f"simulate.images={images}")
+        given += [f"evaluate.images={images}", f"simulate.images={images}"]
     config = compose(given, config_dir)
     services = open_services(config, listener())
     steps = plan(config)

@@ -44,8 +44,9 @@ def problems(config: Config) -> Iterator[str]:
     yield from _finetuning(config)
     yield from _data(config)
     yield from _model(config)
-    if config.simulate.images < 0:
-        yield f"simulate.images={config.simulate.images} must be at least 0 (0: all)"
+    for key, count in (("evaluate", config.evaluate.images), ("simulate", config.simulate.images)):
+        if count < 0:
+            yield f"{key}.images={count} must be at least 0 (0: all)"
     yield from _runtime(config.runtime)
     yield from registry.problems(config.runtime.trackers, config.runtime.tracking)
 

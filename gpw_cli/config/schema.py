@@ -161,10 +161,23 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
-class SimulateConfig:
-    """The simulation. ``images``: number of test images; 0: all."""
+class EvaluateConfig:
+    """Test images for the accuracy of a network that is done with training.
 
-    images: int = 0  # test images to run; 0: all
+    ``gpw simulate --images N`` sets this and ``simulate.images``. quantize, fuse and simulate
+    evaluate this many images, and so does pretrain where it only reads the weights of a dense
+    network. Stages that train, and the network before pruning, are always evaluated on all images:
+    they are worth keeping. Where the number has an effect it is in the key, unless it is 0.
+    """
+
+    images: int = 0  # test images from the first on; 0: all
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """The simulation. ``images``: number of test images; 0: those of ``evaluate.images``."""
+
+    images: int = 0  # test images to run; 0: as evaluate.images says
 
 
 @dataclass(frozen=True)
@@ -204,6 +217,7 @@ class Config:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     target: TargetConfig = field(default_factory=lambda: TargetConfig("???", "???"))  # its family's
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     simulate: SimulateConfig = field(default_factory=SimulateConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

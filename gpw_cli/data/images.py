@@ -26,6 +26,10 @@ class Split:
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
+    def first(self, count: int) -> Split:
+        """The first ``count`` images; 0, or more than there are: all."""
+        return Split(self.images[:count], self.labels[:count]) if count else self
+
     def to(self, device: torch.device) -> Split:
         """The same images on ``device``."""
         return Split(self.images.to(device), self.labels.to(device))

@@ -26,6 +26,7 @@ from gpw_cli.models.own import is_own, own_identity
 from gpw_cli.models.torchvision_weights import is_named, weights_path
 from gpw_cli.models.weight_files import bundled_names, bundled_weights, require_regular
 from gpw_cli.pruning.allocation import Scope
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.store.store import checksum
 from gpw_cli.targets.registry import family_origin, npu_of
 
@@ -53,7 +54,20 @@ def pretrain(config: Config) -> Mapping[str, Any]:
     data = data_identity(config.data.name, root, size, channels)
     if config.data.validation:
         data["validation"] = config.data.validation
-    return {"model": model_identity(config), "data": data, **_source(config)}
+    seen = evaluated(config) if not trains(config) else {}
+    return {"model": model_identity(config), "data": data, **_source(config), **seen}
+
+
+def trains(config: Config) -> bool:
+    """Whether the network is trained, before or after pruning."""
+    own = config.finetune
+    later = config.pruning.scheme is not Scheme.dense or own.quantized or own.shared.bits > 0
+    return later or weights_file(config) is None
+
+
+def evaluated(config: Config) -> dict[str, Any]:
+    """The number of test images, if it is not all: keys from before it could be set stay valid."""
+    return {"images": config.evaluate.images} if config.evaluate.images else {}
 
 
 def model_identity(config: Config) -> dict[str, Any]:
@@ -152,7 +166,7 @@ def prune(config: Config) -> Mapping[str, Any]:
         plain |= {
             "margin": pruning.margin,
             "target": npu_identity(config),
-            "quantizer": {**quantize(config), **fuse(config)},
+            "quantizer": {**quantizer(config), **fuse(config)},
             **({"reserve": True} if pruning.reserve else {}),  # false: from before the setting
         }
     return plain
@@ -165,7 +179,7 @@ def finetune(config: Config) -> Mapping[str, Any]:
     if own.rewind:
         rewound = {"rewind": own.rewind, "train": to_plain(config.pretrain.train)}
     if own.quantized:
-        rewound["quantizer"] = {**quantize(config), **fuse(config)}
+        rewound["quantizer"] = {**quantizer(config), **fuse(config)}
     gradual = {"gradual": to_plain(own.gradual)} if own.gradual.steps else {}
     shared = {}
     if own.shared.bits:  # weights are equalised before they are shared
@@ -199,6 +213,11 @@ def teacher_file(config: Config, distill: DistillConfig) -> tuple[str, Path]:
 
 
 def quantize(config: Config) -> Mapping[str, Any]:
+    """The quantizer, and how many images are evaluated, from here on to the last stage."""
+    return {**quantizer(config), **evaluated(config)}
+
+
+def quantizer(config: Config) -> Mapping[str, Any]:
     """The quantizer without its name, so that presets with equal settings are the same."""
     plain: dict[str, Any] = to_plain(config.quantizer)
     del plain["name"], plain["fusion"], plain["headroom"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LAYERS = "layers.json"
 TRAINED = "quantized.safetensors"  # folded weights, trained as integers or with shared values
-LOGITS = "logits.safetensors"  # of all test images through the fused integer graph
+LOGITS = "logits.safetensors"  # of the evaluated test images through the fused integer graph
 MAX_LOGITS = 4 << 20
 BATCH = 256
 
@@ -88,7 +88,7 @@ def leave(
     save(integers, job.work)
     rows = summarise(graph, ranges, integers, job.config.quantizer, fused)
     (job.work / LAYERS).write_text(json.dumps(rows))
-    test = job.services.images(job.config).test
+    test = job.services.images(job.config).test.first(job.config.evaluate.images)
     logits = split_logits(integers, test)
     if fused and logits.size <= MAX_LOGITS:  # simulate compares with them
         save_file({"logits": logits}, job.work / LOGITS)

@@ -128,10 +128,11 @@ def image_shape_of(job: Job) -> tuple[int, int, int]:
     return job.services.images(job.config).shape
 
 
-def evaluate(job: Job, model: nn.Module) -> dict[str, object]:
-    """Test accuracy (percent, fp32) and the number of test images."""
+def evaluate(job: Job, model: nn.Module, count: int = 0) -> dict[str, object]:
+    """Test accuracy (percent, fp32) and the number of test images: the first ``count``; 0: all."""
     from gpw_cli.training.evaluate import accuracy
 
     images = job.services.images(job.config)
-    value = accuracy(model.to(job.services.device()), images.test, images)
-    return {"test_accuracy": round(value, 4), "n_test": len(images.test)}
+    test = images.test.first(count)
+    value = accuracy(model.to(job.services.device()), test, images)
+    return {"test_accuracy": round(value, 4), "n_test": len(test)}

@@ -10,6 +10,7 @@ from torch import nn
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.own import is_own
 from gpw_cli.models.weight_files import SHOWN, bundled_manifest
+from gpw_cli.stages.inputs import trains
 from gpw_cli.stages.network import (
     evaluate,
     fresh_network,
@@ -45,4 +46,4 @@ def build(job: Job) -> dict[str, Any]:
         if shipped:
             write_history(job.work, shipped["history"])
     save_network(job.work, model, described)
-    return {**metrics, **evaluate(job, model)}
+    return {**metrics, **evaluate(job, model, 0 if trains(config) else config.evaluate.images)}

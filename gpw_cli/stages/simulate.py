@@ -66,22 +66,21 @@ def _timing(job: Job, graph: IntGraph, compiled: Compiled) -> Timing:
 
 def _accuracy(job: Job, graph: IntGraph, compiled: Compiled) -> dict[str, Any]:
     """Accuracy of the simulated program, or of the integer reference without a simulator."""
-    test = job.services.images(job.config).test
-    count = min(job.config.simulate.images or len(test), len(test))
-    images = Split(test.images[:count], test.labels[:count])
+    wanted = job.config.simulate.images or job.config.evaluate.images
+    images = job.services.images(job.config).test.first(wanted)
     if isinstance(compiled, Simulates):
         return _simulated(job, graph, compiled, images)
-    whole = count == len(test)
+    before = job.upstream["fuse"].metrics
     value = (
-        job.upstream["fuse"].metrics["test_accuracy"]
-        if whole
+        before["test_accuracy"]
+        if before["n_test"] == len(images)
         else round(100.0 * accuracy(graph, images), 4)
     )
     job.services.listener.message(
         f"simulate: {job.config.target.name} has no functional simulation; the accuracy is that of "
         "the integer reference"
     )
-    return {"test_accuracy": value, "n_test": count, "accuracy_of": "integer reference"}
+    return {"test_accuracy": value, "n_test": len(images), "accuracy_of": "integer reference"}
 
 
 def _simulated(job: Job, graph: IntGraph, compiled: Simulates, test: Split) -> dict[str, Any]:
@@ -105,9 +104,12 @@ def _simulated(job: Job, graph: IntGraph, compiled: Simulates, test: Split) -> d
 
 
 def reference_logits(job: Job, count: int) -> NDArray[np.int32] | None:
-    """The reference's logits of the first ``count`` test images, where fuse has left them."""
+    """The reference's logits of the first ``count`` test images, where fuse has left as many."""
     file = job.upstream["fuse"].file(LOGITS)
-    return load_file(file)["logits"][:count] if file.is_file() else None
+    if not file.is_file():
+        return None
+    logits = load_file(file)["logits"][:count]
+    return logits if len(logits) == count else None
 
 
 def _compare(logits: NDArray[Any], reference: NDArray[np.int32], start: int) -> None:

@@ -54,9 +54,10 @@ TESTS = {
     "gpw_cli/graph/dead": ("dead", "operators"),
     "gpw_cli/graph/integer": ("integer", "multiplier", "operators", "quantization"),
     "gpw_cli/graph/onnx": ("export",),
+    "gpw_cli/graph/views": ("views", "operators"),
     "gpw_cli/graph": ("graph", "operators", "dead", "integer", "multiplier", "quantization"),
     "gpw_cli/store": ("store", "store_damage"),
-    "gpw_cli/targets/eie": ("eie_compression", "eie_cycles", "eie_network"),
+    "gpw_cli/targets/eie": ("eie_edges", "eie_compression", "eie_cycles", "eie_network"),
     "gpw_cli/targets/engine": ("engine_edges", "engine", "engine_published"),
     "gpw_cli/targets/vta/isa": ("vta_isa", "vta_checker", "vta_timing", "vta_lowering"),
     "gpw_cli/targets/vta/check": ("vta_checker", "vta_random", "vta_lowering"),
@@ -270,7 +271,7 @@ def attempt(mutants: list[Mutant], out: Path) -> None:
     done = tried(out)
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         copy, log = Path(name) / "gpw", Path(name) / "log"
-        left_out = shutil.ignore_patterns(".git", ".gpw", "results", "__pycache__", ".*_cache")
+        left_out = shutil.ignore_patterns(".git", ".gpw", "__pycache__", ".*_cache")
         shutil.copytree(ROOT, copy, ignore=left_out)
         if (ROOT.parent / "shared").exists():  # what some tests compare with
             (Path(name) / "shared").symlink_to((ROOT.parent / "shared").resolve())

@@ -33,7 +33,7 @@ from gpw_cli.graph.integer import (
 )
 from gpw_cli.graph.integer_verify import verify_integer
 from gpw_cli.quantization import matmul
-from gpw_cli.quantization.reference import run, run_all
+from gpw_cli.quantization.reference import BATCH, run, run_all
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 
@@ -127,7 +127,10 @@ def _graph(*nodes: IntNode) -> IntGraph:
     return verify_integer(IntGraph(nodes, nodes[-1].name, scales, (0.0,), (1.0,)))
 
 
-@settings(deadline=None, max_examples=60)
+LIMITS = st.sampled_from([(-127, 127), (0, 127), (3, 100), FULL_RANGE])
+
+
+@settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_convolution_is_exact(data: st.DataObject) -> None:
     draw = data.draw
@@ -156,9 +159,7 @@ def test_convolution_is_exact(data: st.DataObject) -> None:
         residual="branch" if add else None,
         residual_shift=shifts(0 if per_channel else -3, 8),
         relu=relu,
-        rescale=Rescale(
-            shifts(-2, 12), draw(st.booleans()), *draw(st.sampled_from([(-127, 127), FULL_RANGE]))
-        ),
+        rescale=Rescale(shifts(-2, 12), draw(st.booleans()), *draw(LIMITS)),
         out_bits=bits,
         shape=(out, size, size),
     )
@@ -223,6 +224,20 @@ def test_every_node_against_numpy() -> None:
     assert isinstance(last, IntConv)
     logits = t["avg"][:, :, 0, 0] @ last.weight[:, :, 0, 0].T.astype(np.int64) + last.bias
     np.testing.assert_array_equal(run(graph, x), logits)
+
+
+def test_threads_share_the_batches_and_keep_their_order() -> None:
+    graph, threads = _mixed(), torch.get_num_threads()
+    x = np.random.default_rng(2).integers(-128, 128, (3 * BATCH + 1, 2, 6, 6)).astype(np.int8)
+    try:
+        torch.set_num_threads(2)
+        shared = run(graph, x)
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        np.testing.assert_array_equal(shared, run(graph, x))
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(shared, run_all(graph, x)["last"][:, :, 0, 0])
 
 
 def test_a_rescale_without_clip_stores_the_low_byte() -> None:

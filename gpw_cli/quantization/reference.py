@@ -12,7 +12,8 @@ five times as fast as byte by byte; channels are padded with zeros to make this 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -29,7 +30,7 @@ from gpw_cli.graph.integer import IntGraph, IntNode, Rescale, Shift
 from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.quantization.matmul import int8_matmul
 
-BATCH = 32  # images at once, so that windows and accumulators of a layer stay in the L2 cache
+BATCH = 16  # images at once: more do not stay in the L2 cache, fewer are too many calls
 # bytes of a pixel -> type that moves them
 WIDE = {
     1: torch.int8,
@@ -54,10 +55,28 @@ def quantize_input(graph: IntGraph, x: Tensor | NDArray[np.float32]) -> Int8:
 def run(graph: IntGraph, x: Int8) -> Int32:
     """Logits int32 [N, classes] of quantized images int8 [N, C, H, W]."""
     calls = _calls(graph)
-    batches = [x[i : i + BATCH] for i in range(0, len(x), BATCH)]
-    parts = [_execute(calls, batch)[graph.output] for batch in batches]
-    logits = torch.cat([_channels_first(part).flatten(1) for part in parts])
-    return logits.to(torch.int32).numpy()
+
+    def logits(batch: Int8) -> Tensor:
+        return _channels_first(_execute(calls, batch)[graph.output]).flatten(1)
+
+    parts = _each(logits, [x[i : i + BATCH] for i in range(0, len(x), BATCH)])
+    return torch.cat(parts).to(torch.int32).numpy()
+
+
+def _each(compute: Callable[[Int8], Tensor], batches: Sequence[Int8]) -> list[Tensor]:
+    """``compute`` of every batch, in order, a batch a thread: single operations are too short to
+    share among the cores.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, len(batches))
+    if workers < 2:
+        return [compute(batch) for batch in batches]
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(compute, batches))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def run_all(graph: IntGraph, x: Int8) -> dict[str, NDArray[np.signedinteger]]:
@@ -124,16 +143,18 @@ def _input(node: integer.IntInput, tensors: dict[str, Tensor]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Kernel:
-    """The weights of a convolution for its matrix product.
+    """The weights of a convolution for its matrix product, and what follows it.
 
     ``matrix``: int8 [KH*KW*channels, O]; ``channels``: of the input, with padding; ``bound``: on
-    the magnitude of partial sums.
+    the magnitude of partial sums. ``bias`` may hold the rounding of ``rescale``.
     """
 
     matrix: Tensor
-    bias: Tensor
     channels: int
     bound: int
+    bias: Tensor
+    rescale: Rescale
+    relu: bool
 
 
 def _kernel(node: integer.IntConv) -> _Kernel:
@@ -143,15 +164,31 @@ def _kernel(node: integer.IntConv) -> _Kernel:
     weight = np.pad(node.weight, ((0, 0), (0, padded - channels), (0, 0), (0, 0)))
     matrix = torch.from_numpy(weight).permute(2, 3, 1, 0).reshape(-1, out).contiguous()
     bound = 128 * int(np.abs(node.weight.astype(np.int64)).sum((1, 2, 3)).max())
-    return _Kernel(matrix, torch.from_numpy(node.bias), padded, bound)
+    return _Kernel(matrix, padded, bound, *_shortened(node))
+
+
+def _shortened(node: integer.IntConv) -> tuple[Tensor, Rescale, bool]:
+    """Bias, rescale and ReLU of ``node`` with fewer passes over the accumulators, same results.
+
+    What a right shift rounds by is added with the bias. A ReLU goes if the clip starts at 0 or
+    above: shifting keeps the order, and 0 stays 0.
+    """
+    bias, rescale = torch.from_numpy(node.bias), node.rescale
+    shift = rescale.shift
+    if rescale.multiplies or isinstance(shift, np.ndarray) or shift < 0:
+        return bias, rescale, node.relu
+    if node.relu and not (rescale.clips and rescale.low >= 0):
+        return bias, rescale, True
+    half = 1 << (shift - 1) if rescale.rounding and shift else 0
+    return bias + half, replace(rescale, rounding=False), False
 
 
 def _conv(node: integer.IntConv, kernel: _Kernel, tensors: dict[str, Tensor]) -> Tensor:
     acc = _accumulate(node, kernel, tensors[node.input])
     acc += kernel.bias
     if node.residual is not None:
-        acc += _residual(tensors[node.residual].to(torch.int32), node.residual_shift)
-    return _finish(acc, node.rescale, node.relu, STORED[node.out_bits])
+        _add_residual(acc, tensors[node.residual], node.residual_shift)
+    return _finish(acc, kernel.rescale, kernel.relu, STORED[node.out_bits])
 
 
 def _accumulate(node: integer.IntConv, kernel: _Kernel, x: Tensor) -> Tensor:
@@ -189,13 +226,16 @@ def _window(
     return [x[:, rows, columns] for rows, columns in kernel_positions(size, kernel, stride)]
 
 
-def _residual(value: Tensor, shift: Shift) -> Tensor:
-    """A shortcut at the accumulator's scale: int32 [..., C]."""
+def _add_residual(acc: Tensor, value: Tensor, shift: Shift) -> None:
+    """Adds a shortcut int8 [..., C] at the accumulator's scale to int32 [..., C]."""
     if isinstance(shift, np.ndarray):
-        return value << torch.from_numpy(shift)
-    if shift >= 0:
-        return value << shift
-    return (value + (1 << (-shift - 1))) >> -shift
+        acc += value.to(torch.int32) << torch.from_numpy(shift)
+    elif 0 <= shift < 31:
+        acc.add_(value, alpha=1 << shift)
+    elif shift > 0:
+        acc += value.to(torch.int32) << shift
+    else:
+        acc += (value.to(torch.int32) + (1 << (-shift - 1))) >> -shift
 
 
 def _finish(acc: Tensor, rescale: Rescale, relu: bool, stored: torch.dtype) -> Tensor:

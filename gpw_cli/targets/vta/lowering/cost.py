@@ -101,12 +101,11 @@ class CostModel:
         load = sum(tiles * one.cycles for chunk in chunks for one in chunk.loads)
         load += sum(chunk.once for chunk in chunks)
         outputs = shapes[0][1] * tiling.groups * self.pixel
-        last = load / tiles / len(chunks) + self._store(outputs)
+        last = load / tiles / len(chunks) + self.store(outputs)
         shared = self.total <= self.sram.wgt // tiling.slots
-        load += self._weights(self.total) * shared
-        lag = 1 if len(chunks) > 1 else _lag(ceil(height / tiling.rows), ceil(width / tiling.cols))
-        exposed = _EXPOSED.get(lag, 0.1 if tiling.cols == width else 0.2)
-        return max(total, 0.0 if alone else load) + last * exposed
+        load += self.weights(self.total) * shared
+        share = exposed(tiling, height, width, len(chunks))
+        return max(total, 0.0 if alone else load) + last * share
 
     def _tile(self, chunk: _ChunkCost, tiling: Tiling, pixels: int, *, alone: bool) -> float:
         """Cycles of one output tile; another one follows unless it is ``alone``."""
@@ -121,22 +120,25 @@ class CostModel:
         behind = sum(map(max, arithmetic, [*loads[1:], 0.0 if alone else loads[0]]))
         again = 0.0
         if 2 * chunk.uops > self.spec.uop_limit:
-            again = self._uop_beats(chunk.uops) + self.costs.wgt_request
-        return max(behind + again, self._store(outputs))
+            again = self.uop_beats(chunk.uops) + self.costs.wgt_request
+        return max(behind + again, self.store(outputs))
 
     def _once(self, chunk: _ChunkCost, tiling: Tiling, area: int, tiles: int) -> float:
         """What a chunk adds to its tiles: its micro-ops, and weights whose load is not hidden."""
         before = chunk.loads[-1].tiles * area / tiles * self.costs.gemm_uop
         uops = min(2 * chunk.uops, self.spec.uop_limit)
-        return max(0.0, chunk.once - before) + self._uop_beats(uops)
+        return max(0.0, chunk.once - before) + self.uop_beats(uops)
 
-    def _uop_beats(self, uops: float) -> float:
+    def uop_beats(self, uops: float) -> float:
+        """Cycles of loading micro-ops."""
         return uops * self.spec.uop_elem_bytes / self.costs.bus_bytes
 
-    def _store(self, outputs: int) -> float:
+    def store(self, outputs: int) -> float:
+        """Cycles of storing the accumulators ``outputs``."""
         return outputs * self.costs.store * self.shaped.out.value_bytes
 
-    def _weights(self, tiles: float) -> float:
+    def weights(self, tiles: float) -> float:
+        """Cycles of one LOAD of weights."""
         return self.costs.wgt_request + tiles * self.spec.wgt_elem_bytes / self.costs.bus_bytes
 
     def _chunk(self, tiling: Tiling, groups: Int64) -> _ChunkCost:
@@ -148,7 +150,7 @@ class CostModel:
         tall, wide = unroll(tiling.rows, tiling.cols, need)
         uops = kept * tall * wide
         if self.total <= room or kept <= room:
-            once = 0.0 if self.total <= room else self._weights(kept)
+            once = 0.0 if self.total <= room else self.weights(kept)
             return _ChunkCost(
                 len(groups), once, tuple(self._load(bundle) for bundle in bundles), uops
             )
@@ -165,11 +167,17 @@ class CostModel:
         """The loads of a bundle whose weights are loaded anew for every tile."""
         whole = self._load(bundle)
         count = max(1, ceil(whole.tiles / room))
-        weights = self._weights(whole.tiles / count)
+        weights = self.weights(whole.tiles / count)
         return [
             _LoadCost(whole.cycles * (part == 0) + weights, whole.tiles / count, whole.issue)
             for part in range(count)
         ]
+
+
+def exposed(tiling: Tiling, height: int, width: int, chunks: int) -> float:
+    """The share of the last tile's loads and store that nothing hides."""
+    lag = 1 if chunks > 1 else _lag(ceil(height / tiling.rows), ceil(width / tiling.cols))
+    return _EXPOSED.get(lag, 0.1 if tiling.cols == width else 0.2)
 
 
 def _lag(bands: int, columns: int) -> int:

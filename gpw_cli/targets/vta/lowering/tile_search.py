@@ -5,11 +5,13 @@ tiling = choose(shaped, spec, sram, costs)        # rows x cols outputs, groups 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering.cost import CostModel
+from gpw_cli.targets.vta.lowering.cost_bound import CostBound
 from gpw_cli.targets.vta.lowering.input_blocking import Shaped
 from gpw_cli.targets.vta.lowering.sram import SramLayout
 from gpw_cli.targets.vta.lowering.tiling import Tiling, input_sizes, tile_sizes
@@ -24,13 +26,24 @@ def choose(shaped: Shaped, spec: VtaSpec, sram: SramLayout, costs: UnitCosts) ->
     for slots in (2, 1):
         fitting = [tiling for tiling in _tilings(shaped, slots) if fits(shaped, tiling, spec, sram)]
         if fitting:
-            return min(fitting, key=CostModel(shaped, spec, sram, costs).estimate)
+            return cheapest(fitting, CostModel(shaped, spec, sram, costs))
     raise UnsupportedError(
         f"{shaped.kernel.name}: one output pixel of kernel "
         f"{max(term.kernel for term in shaped.kernel.terms)} does not fit the scratchpads of "
         f"{spec.inp_depth} input, {spec.wgt_depth} weight and {spec.acc_depth} accumulator "
         f"elements; enlarge LOG_INP_BUFF_SIZE, LOG_WGT_BUFF_SIZE or LOG_ACC_BUFF_SIZE"
     )
+
+
+def cheapest(tilings: Sequence[Tiling], model: CostModel) -> Tiling:
+    """The first with the lowest estimate; those whose bound is above it are not estimated."""
+    bound = CostBound(model)
+    best = (math.inf, 0)
+    for low, number in sorted((bound.below(tiling), n) for n, tiling in enumerate(tilings)):
+        if low > best[0]:
+            break
+        best = min(best, (model.estimate(tilings[number]), number))
+    return tilings[best[1]]
 
 
 def _tilings(shaped: Shaped, slots: int) -> Iterator[Tiling]:

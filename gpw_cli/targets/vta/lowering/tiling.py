@@ -7,6 +7,7 @@ view = window(term, source, row=0, rows=8, col=0, cols=32)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from math import ceil
 
@@ -118,7 +119,7 @@ def tile_sizes(size: int) -> list[int]:
 def input_sizes(shaped: Shaped, tiling: Tiling, spec: VtaSpec) -> list[int]:
     """The input elements per group of each term; 0 for a constant term."""
     return [
-        int(np.prod(extent(term, tiling.rows, tiling.cols))) * source.pixel(spec.block_in)
+        math.prod(extent(term, tiling.rows, tiling.cols)) * source.pixel(spec.block_in)
         if source
         else 0
         for term, source in zip(shaped.kernel.terms, shaped.sources, strict=True)

@@ -145,7 +145,11 @@ _CONVERT: dict[str, type[Any]] = {
 
 def encode(spec: VtaSpec, insns: Iterable[Insn]) -> bytes:
     """16 bytes an instruction. Raises ProgramError for a value that its field cannot hold."""
-    return b"".join(_encode_one(spec, number, insn) for number, insn in enumerate(insns))
+    every = list(insns)
+    places = {code: _limited(spec, code) for code in {insn.opcode for insn in every}}
+    return b"".join(
+        _encode_one(places[insn.opcode], number, insn) for number, insn in enumerate(every)
+    )
 
 
 @cache
@@ -153,11 +157,18 @@ def _placed(spec: VtaSpec, opcode: Opcode) -> tuple[fields.Placed, ...]:
     return fields.bit_positions(opcode.name, _LAYOUT[opcode][1], spec, 2, 64)
 
 
-def _encode_one(spec: VtaSpec, number: int, insn: Insn) -> bytes:
+Limited = tuple[fields.Placed, int, int]  # with the lowest and the highest value
+
+
+@cache
+def _limited(spec: VtaSpec, opcode: Opcode) -> tuple[Limited, ...]:
+    return tuple((place, *place.field.limits(spec)) for place in _placed(spec, opcode))
+
+
+def _encode_one(places: tuple[Limited, ...], number: int, insn: Insn) -> bytes:
     words = [0, 0]
-    for field, word, shift, width in _placed(spec, insn.opcode):
+    for (field, word, shift, width), low, high in places:
         bits = int(getattr(insn, field.name))
-        low, high = field.limits(spec)
         if not low <= bits <= high:
             raise ProgramError(
                 f"instruction {number} ({insn.opcode.name}): {field.name}={bits} does not fit "

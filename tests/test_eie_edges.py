@@ -149,7 +149,7 @@ def test_a_convolution_in_pythons_integers(window: Any) -> None:
         vector = seen(images[image].astype(np.int64) * 256, window, (row, col)).ravel()
         total = layer.bias + (values * vector + half >> layer.shift).sum(axis=1)
         assert got[image, :, row, col].tolist() == total.tolist()
-        sent += np.count_nonzero(vector)
+        sent += int(np.count_nonzero(vector))
     assert np.array_equal(run_reference(network, images), got.reshape(2, -1))
     found = time_network(network, Simulator(network).tensors(images))["conv"]
     assert (found.broadcasts, found.vectors) == (sent, 2 * shape[1] * shape[2])

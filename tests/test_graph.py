@@ -117,6 +117,7 @@ class Body(nn.Module):
         (lambda x: x * x, "operator mul at body"),
         (lambda x: x + x[:, :1], r"adds shapes \(3, 8, 8\) and \(1, 8, 8\)"),
         (lambda x: torch.cat([x, x], 2), "concatenates along dimension 2"),
+        (lambda x: torch.cat([x.flatten(1), x.flatten(1)], 1), "along dimension 1; only"),
         (lambda x: F.relu_(x[:, :2]) + x[:, :2], "changes part of a tensor in place"),
         (lambda x: F.pad(x, (1, 1, 1, 1)), "pads"),
         (lambda x: F.max_pool2d(x, 3, 2, dilation=2), "is dilated"),
@@ -137,6 +138,22 @@ def test_what_is_not_supported_is_refused_by_name(
         trace(Wrong(run), (3, 8, 8))
     lines = str(caught.value).splitlines()
     assert len(lines) == 1 or "operators are not supported:" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: F.relu(x).flip(1),
+        lambda x: F.relu(x)[:, 1:],
+        lambda x: F.relu(x)[:, :2],
+        lambda x: F.relu(x).flatten(1),
+        lambda x: F.relu(x),
+    ],
+)
+def test_an_output_that_is_a_view(run: Callable[[Tensor], Tensor]) -> None:
+    graph = trace(Wrong(run), (3, 4, 6))
+    x = torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    assert torch.equal(run_float(graph, x), run(x).flatten(1))
 
 
 class Several(nn.Module):
@@ -160,6 +177,13 @@ def test_everything_that_is_not_supported_is_listed_at_once() -> None:
     assert "operator sigmoid at first.1, last.0 is not supported" in text
     assert "operator layer_norm at norm is not supported" in text
     assert text.splitlines()[0].startswith("Several: ")
+
+
+def test_an_operator_behind_a_refused_one_is_checked_by_its_shape() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        trace(Wrong(lambda x: torch.cat([torch.sigmoid(x)] * 2, 2)), (3, 8, 8))
+    assert "operator sigmoid" in str(caught.value)
+    assert "concatenates along dimension 2" in str(caught.value)
 
 
 def _tiny() -> Graph:

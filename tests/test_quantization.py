@@ -45,6 +45,7 @@ from gpw_cli.graph.ir import Add, AvgPool, Conv, Graph, Input, ReLU, verify
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.quantization.headroom import idle_bits
+from gpw_cli.quantization.matmul import int8_matmul
 from gpw_cli.quantization.observers import squared_error, threshold
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import Ranges, TensorRange, calibrate, merge
@@ -650,3 +651,17 @@ def test_headroom_is_in_the_key_of_fuse_only_where_it_is_given() -> None:
     assert inputs.quantize(plain) == inputs.quantize(given)
     assert "headroom" not in inputs.fuse(plain)
     assert inputs.fuse(given)["headroom"] == 1
+
+
+def test_without_vnni_no_product_that_may_saturate_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older int8 kernels saturate at 16 bits; 127 * 127 twice is beyond them."""
+    a, b = torch.full((3, 40), 127, dtype=torch.int8), torch.full((40, 5), 127, dtype=torch.int8)
+
+    def saturates(*_: torch.Tensor) -> torch.Tensor:
+        return torch.full((3, 5), 2**15 - 1, dtype=torch.int32)
+
+    monkeypatch.setattr(torch, "_int_mm", saturates)
+    for vnni, found in ((False, 40 * 127 * 127), (True, 2**15 - 1)):
+        monkeypatch.setattr("gpw_cli.quantization.matmul.has_vnni", lambda vnni=vnni: vnni)
+        for bound in (40 * 127 * 127, 2**24):
+            assert (int8_matmul(a, b, bound) == found).all()

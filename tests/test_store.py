@@ -14,6 +14,7 @@ from gpw_cli.store.gc import collect, entries
 from gpw_cli.store.keys import digest, stage_key
 from gpw_cli.store.records import referenced
 from gpw_cli.store.store import MANIFEST, Busy, Store
+from gpw_cli.store.uses import Uses, living
 
 
 def build(work: Path) -> dict[str, float]:
@@ -167,3 +168,12 @@ def test_gc_removes_nothing_when_it_cannot_know_what_to_keep(gpw: Gpw, tmp_path:
     assert len(entries(tmp_path / ".gpw/store")) == 1
     assert gpw("cache", "gc", "--all", "--min-age", "0").code == 0
     assert entries(tmp_path / ".gpw/store") == []
+
+
+def test_a_mark_that_is_gone_leaves_no_lock_behind(tmp_path: Path) -> None:
+    uses = Uses(tmp_path)
+    with uses.of(["key"]):
+        assert living(tmp_path) == {os.getpid(): {"key"}}
+        (mark,) = (tmp_path / ".uses").glob("*.keys")
+        mark.unlink()
+    assert not list((tmp_path / ".uses").glob("*-*"))

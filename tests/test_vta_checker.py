@@ -148,7 +148,10 @@ def test_a_constant_amount_is_in_range(value, legal):
 def test_an_amount_that_is_no_constant_is_not_judged():
     check(amounts(-1, AluInsn(uop_bgn=0, uop_end=8, dst_factor_in=4, src_factor_in=1, iter_in=2,
                               alu_opcode=AluOp.ADD, use_imm=True, imm=3)))  # fmt: skip
-    check(amounts(-1, store("scratch", 16), load(MemType.ACC, 8, "scratch", 4)))
+    stored = amounts(-1, store("scratch", 16), load(MemType.ACC, 8, "scratch", 4))
+    at = NAMES.index("scratch") * PAGE
+    stored.dram[at : at + PAGE].view("<i4")[:] = -1  # before the STORE
+    check(stored)
 
 
 def test_amounts_on_the_hls_design():

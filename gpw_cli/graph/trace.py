@@ -80,7 +80,8 @@ class _Tracer:
             elif op.op == "output":
                 if self.context.refusals:
                     raise refused(type(self.context.model).__name__, self.context.refusals)
-                return Graph(tuple(self.context.nodes.values()), self._output(op))
+                output = self._output(op)  # may add the nodes of a view
+                return Graph(tuple(self.context.nodes.values()), output)
             else:
                 self._operator(op)
         raise AssertionError("an exported graph ends with its output")

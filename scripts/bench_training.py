@@ -28,7 +28,7 @@ from gpw_cli.models.cifar_resnet import cifar_resnet
 from gpw_cli.models.vision import import_torchvision
 from gpw_cli.training.evaluate import accuracy
 from gpw_cli.training.loop import FitOptions, TrainingRun, resolved_precision
-from gpw_cli.training.schedule import learning_rate
+from gpw_cli.training.optimizer import learning_rate
 
 TRAIN_GMAC = 3 * 40.8e-3  # forward, and gradients of inputs and weights, per 32x32 image
 

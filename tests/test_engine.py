@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpw_cli.errors import UnsupportedError, UsageError
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect
+from gpw_cli.graph.integer import IntConcat, IntSelect
 from gpw_cli.targets.engine.config import EngineConfig
 from gpw_cli.targets.engine.memory import traffics
 from gpw_cli.targets.engine.product import direct, image, pack, products, weight_bytes

@@ -16,9 +16,8 @@ from gpw_cli.config.compose import compose
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.floating import run_float
 from gpw_cli.graph.fold import fold
-from gpw_cli.graph.integer import IntConv, IntGraph
+from gpw_cli.graph.integer import IntConcat, IntConv, IntGraph, IntSelect, IntUpsample
 from gpw_cli.graph.integer_io import load, save
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.graph.trace import trace
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate

@@ -19,8 +19,8 @@ from gpw_cli.training.distill import Teacher
 from gpw_cli.training.evaluate import accuracy, logits
 from gpw_cli.training.loop import EpochRecord, FitOptions, fit
 from gpw_cli.training.masking import Gradual
+from gpw_cli.training.optimizer import learning_rate
 from gpw_cli.training.randomness import derived_seed, generator
-from gpw_cli.training.schedule import learning_rate
 
 RECIPE = Recipe(
     epochs=4, batch_size=16, lr=0.05, precision=Precision.fp32, crop=1, padding=Padding.zero

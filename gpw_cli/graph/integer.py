@@ -19,7 +19,7 @@ import numpy as np
 
 from gpw_cli.arrays import Int8, Int32, Int64
 from gpw_cli.graph.frame import Binary, Ordered, Padded, Pair, Shape, Source, Unary, Windowed
-from gpw_cli.graph.integer_moves import IntMove
+from gpw_cli.graph.moves import Concat, Select, Upsample
 
 Shift = int | Int32  # one shift per tensor, or int32 [C], one per channel
 Scale = float
@@ -139,6 +139,22 @@ class IntPad(Padded):
     """Option-A shortcut: every ``stride``-th pixel from 0, zero channels before and after."""
 
 
+@dataclass(frozen=True, eq=False)
+class IntConcat(Concat):
+    """``Concat`` of int8 codes; all its tensors share one scale (quantization/plan.py)."""
+
+
+@dataclass(frozen=True, eq=False)
+class IntSelect(Select):
+    """``Select`` of int8 codes."""
+
+
+@dataclass(frozen=True, eq=False)
+class IntUpsample(Upsample):
+    """``Upsample`` of int8 codes."""
+
+
+IntMove = IntConcat | IntSelect | IntUpsample
 IntNode = IntInput | IntConv | IntAdd | IntRelu | IntMaxPool | IntAvgPool | IntPad | IntMove
 
 

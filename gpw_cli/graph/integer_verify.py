@@ -10,8 +10,7 @@ import numpy as np
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph import integer
 from gpw_cli.graph.frame import Shape
-from gpw_cli.graph.integer import IntGraph, IntNode, Rescale
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
+from gpw_cli.graph.integer import IntConcat, IntGraph, IntNode, IntSelect, IntUpsample, Rescale
 from gpw_cli.graph.ir import window
 from gpw_cli.graph.moves import moved_shape
 

@@ -21,14 +21,16 @@ from gpw_cli.errors import UnsupportedError, UsageError
 from gpw_cli.graph.integer import (
     IntAdd,
     IntAvgPool,
+    IntConcat,
     IntConv,
     IntGraph,
     IntInput,
     IntMaxPool,
     IntPad,
     IntRelu,
+    IntSelect,
+    IntUpsample,
 )
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.graph.ir import Add, AvgPool, Clip, Conv, Graph, Input, MaxPool, Pad, ReLU
 from gpw_cli.graph.moves import Concat, Select, Upsample
 

@@ -187,3 +187,10 @@ def group_sets(scheme: Scheme, layout: GroupLayout, tile: Tile) -> npt.NDArray[n
             f"expected whole numbers {list(layout.grid)}"
         )
     return found.astype(np.int64)
+
+
+def kept_bits(kept: Bools) -> str:
+    """A group mask as text for results: a bit per group in C order, high bit first, in lower-case
+    hex, padded with zeros to a whole byte.
+    """
+    return np.packbits(kept.ravel()).tobytes().hex()

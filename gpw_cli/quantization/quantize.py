@@ -24,8 +24,16 @@ from gpw_cli.graph.compact import compact
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.equalise import equalise
 from gpw_cli.graph.fold import fold
-from gpw_cli.graph.integer import FULL_RANGE, IntGraph, IntNode, Rescale, Shift
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
+from gpw_cli.graph.integer import (
+    FULL_RANGE,
+    IntConcat,
+    IntGraph,
+    IntNode,
+    IntSelect,
+    IntUpsample,
+    Rescale,
+    Shift,
+)
 from gpw_cli.graph.integer_verify import verify_integer
 from gpw_cli.graph.ir import Add, AvgPool, Clip, Conv, Graph, Input, MaxPool, Node, Pad, ReLU
 from gpw_cli.graph.moves import Concat, Select, Upsample

@@ -26,8 +26,15 @@ from gpw_cli.arrays import Int8, Int32
 from gpw_cli.data.images import Split, normalise
 from gpw_cli.graph import integer
 from gpw_cli.graph.frame import kernel_positions
-from gpw_cli.graph.integer import IntGraph, IntNode, Rescale, Shift
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
+from gpw_cli.graph.integer import (
+    IntConcat,
+    IntGraph,
+    IntNode,
+    IntSelect,
+    IntUpsample,
+    Rescale,
+    Shift,
+)
 from gpw_cli.quantization.matmul import int8_matmul
 
 BATCH = 16  # images at once: more do not stay in the L2 cache, fewer are too many calls

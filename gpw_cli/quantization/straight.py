@@ -21,8 +21,15 @@ from torch.autograd import Function
 
 from gpw_cli.graph import integer
 from gpw_cli.graph.frame import Pair
-from gpw_cli.graph.integer import FULL_RANGE, IntNode, Rescale, Shift
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
+from gpw_cli.graph.integer import (
+    FULL_RANGE,
+    IntConcat,
+    IntNode,
+    IntSelect,
+    IntUpsample,
+    Rescale,
+    Shift,
+)
 
 Factor = float | Tensor
 

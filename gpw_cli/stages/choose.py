@@ -17,7 +17,7 @@ from gpw_cli.pruning.norms import shift_masks
 from gpw_cli.stages.costs import within_budget
 from gpw_cli.stages.inputs import pruning_tile
 from gpw_cli.stages.network import image_shape_of
-from gpw_cli.training.gradients import gradient_products
+from gpw_cli.training.evaluate import gradient_products
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

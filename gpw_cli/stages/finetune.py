@@ -13,8 +13,7 @@ from gpw_cli.stages.choose import choose_masks
 from gpw_cli.stages.network import evaluate, load_masks, load_network, save_network
 from gpw_cli.stages.pipeline import Job
 from gpw_cli.stages.prune import save_choice
-from gpw_cli.stages.quantized import keep, quantized_network
-from gpw_cli.stages.shared import share_values
+from gpw_cli.stages.quantized import keep, quantized_network, share_values
 from gpw_cli.stages.train import read_history, train
 from gpw_cli.training.masking import Gradual
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.compose import to_plain
-from gpw_cli.pruning.bits import kept_bits
+from gpw_cli.pruning.groups import kept_bits
 from gpw_cli.pruning.masks import PruneResult, apply_masks, prunable_layers
 from gpw_cli.pruning.permute import permute_channels, retained
 from gpw_cli.stages.choose import Chosen, choose_masks

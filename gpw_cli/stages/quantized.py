@@ -1,15 +1,20 @@
-"""finetune.quantized: training as the integer network, and what the later stages take from it.
+"""finetune.quantized, finetune.shared: training as the integer network, with shared values.
 
 The artifact holds the folded weights and biases as they were trained and, beside them, the ranges
 they were trained with, so that quantize and fuse make exactly the integers whose accuracy training
-measured. Shared values (stages/shared.py) leave the same weights, and no ranges.
+measured. Shared values, 2^bits of them in each layer, leave the same weights, and no ranges; they
+are chosen in the network as it is quantized later, so that with one scale per layer the integers
+are shared in the same way, and an engine with a codebook (target=eie) has exactly the trained
+values, rounded to the bits of the quantizer.
 ``model.safetensors`` holds the same weights in the network's own layers, behind batch norms that
 pass them on.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +24,11 @@ from gpw_cli.graph.ir import BatchNorm, Conv, Graph
 from gpw_cli.graph.parameters import parameters
 from gpw_cli.graph.trace import trace
 from gpw_cli.quantization.ranges import calibrate
+from gpw_cli.quantization.shared import SharedNetwork
 from gpw_cli.quantization.trained import QuantizedNetwork
 from gpw_cli.stages.integers import TRAINED, calibration_batches, prepared
-from gpw_cli.stages.network import image_shape_of, save_weights
+from gpw_cli.stages.network import evaluate, image_shape_of, save_weights
+from gpw_cli.stages.train import Part, train
 
 if TYPE_CHECKING:
     from gpw_cli.stages.pipeline import Job
@@ -35,6 +42,28 @@ def quantized_network(job: Job, model: nn.Module) -> QuantizedNetwork:
     job.services.device()  # sets the thread count of this process
     graph, quantizer = folded(job, model, "finetune.quantized=true"), job.config.quantizer
     return QuantizedNetwork(graph, calibrate(graph, calibration_batches(job), quantizer), quantizer)
+
+
+def share_values(
+    job: Job, model: nn.Module, rows: Sequence[dict[str, Any]]
+) -> tuple[SharedNetwork, dict[str, Any]]:
+    """Train ``model`` with shared values; returns it and metrics. ``rows``: history so far.
+
+    ``shared_untrained``: test accuracy, in percent, with the values of k-means.
+    Raises UnsupportedError for a convolution that runs more than once.
+    """
+    own = job.config.finetune
+    network = SharedNetwork(folded(job, model, "finetune.shared.bits"), own.shared.bits)
+    untrained = evaluate(job, network)["test_accuracy"]
+    recipe = replace(own.train, epochs=own.shared.epochs, lr=own.shared.lr, weight_decay=0.0)
+    part = Part("shared", rows)
+    metrics = train(job, "finetune", network, recipe, distill=own.distill, part=part)
+    return network, {
+        **metrics,
+        "shared_bits": own.shared.bits,
+        "shared_epochs": own.shared.epochs,
+        "shared_untrained": untrained,
+    }
 
 
 def folded(job: Job, model: nn.Module, option: str) -> Graph:

@@ -1,11 +1,20 @@
-"""Accuracy in fp32, without test-time augmentation."""
+"""Passes over images in evaluation mode, fp32, without augmentation: logits, accuracy, gradients.
+
+products = gradient_products(model, weights, images, batches=50, device=device)
+products["layer1.0.conv1.weight"][0]        # of the first batch, in the shape of the weight
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from gpw_cli.data.images import Images, Split, normalise
+from gpw_cli.training.randomness import generator
+
+GRADIENT_BATCH = 128
 
 
 @torch.inference_mode()
@@ -31,3 +40,36 @@ def accuracy(model: nn.Module, split: Split, images: Images) -> float:
     """Top-1 in percent over all of ``split``."""
     correct = logits(model, split, images).argmax(1) == split.labels.cpu()
     return 100.0 * int(correct.sum()) / len(split)
+
+
+def gradient_products(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    images: Images,
+    batches: int,
+    device: torch.device,
+) -> dict[str, list[Tensor]]:
+    """Gradient times weight, for the criterion ``taylor``: float32, on the CPU, one tensor per
+    batch, by parameter name.
+
+    weights: the values to multiply with, by parameter name; the gradients are those of ``model``.
+
+    The loss is the cross entropy of 128 training images without augmentation, in evaluation mode
+    and fp32. The images come from a fixed random stream, the same for every run. ``model`` keeps
+    its mode; its gradients are cleared.
+    """
+    stream = generator(0, "saliency", 0)
+    order = torch.randperm(len(images.train), generator=stream)
+    model.to(device)
+    was_training = model.training
+    model.eval()
+    own = dict(model.named_parameters())
+    found: dict[str, list[Tensor]] = {name: [] for name in weights}
+    for rows in torch.split(order[: batches * GRADIENT_BATCH], GRADIENT_BATCH):
+        x = normalise(images.train.images[rows].to(device), images.mean, images.std)
+        loss = nn.functional.cross_entropy(model(x), images.train.labels[rows].to(device))
+        gradients = torch.autograd.grad(loss, [own[name] for name in weights])
+        for name, gradient in zip(weights, gradients, strict=True):
+            found[name].append((gradient * weights[name].detach().to(gradient)).cpu())
+    model.train(was_training)
+    return found

@@ -26,8 +26,8 @@ from gpw_cli.training.dead import skip_dead
 from gpw_cli.training.distill import Teacher
 from gpw_cli.training.evaluate import accuracy
 from gpw_cli.training.masking import Gradual, Masking
+from gpw_cli.training.optimizer import learning_rate, sgd
 from gpw_cli.training.randomness import generator
-from gpw_cli.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,6 @@ def fit(
     if on_resumed is not None:
         for record in history:
             on_resumed(record)
-    _, height, width, channels = images.train.images.shape
     with ExitStack() as skipping:
         held: Mapping[str, Tensor] | None = None
         for epoch in range(len(history), recipe.epochs):
@@ -127,7 +126,7 @@ def fit(
                 run.choose(gradual, epoch)
             if held is not run.masking.masks:
                 held = run.masking.masks
-                skipping.enter_context(skip_dead(model, held, (channels, height, width)))
+                skipping.enter_context(skip_dead(model, held, images.shape))
             record = run.epoch(epoch)
             history.append(record)
             if checkpoint is not None:
@@ -155,7 +154,7 @@ class TrainingRun:
         self.autocast = resolved_precision(recipe, options.device) is Precision.bf16
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.augment = Augment(recipe.crop, recipe.padding is Padding.reflect, recipe.flip)
-        self.optimizer = _optimizer(model, recipe)
+        self.optimizer = sgd(model, recipe)
         self.masking = Masking(model, masks)
         self._told = False  # whether on_step was called in this epoch
 
@@ -230,21 +229,3 @@ class TrainingRun:
         self.optimizer.step()
         correct = (out.argmax(1) == y).sum()
         return torch.stack([loss.detach().double(), correct.double()])
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        (decayed if recipe.decay_norm or parameter.ndim > 1 else plain).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        foreach=True,
-    )

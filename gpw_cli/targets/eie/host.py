@@ -12,8 +12,7 @@ import numpy as np
 from gpw_cli.arrays import Int16
 from gpw_cli.graph import integer
 from gpw_cli.graph.frame import Pair, kernel_positions
-from gpw_cli.graph.integer import IntNode
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
+from gpw_cli.graph.integer import IntConcat, IntNode, IntSelect, IntUpsample
 from gpw_cli.targets.eie.fixed import EXTRA, rounded, saturated, shifted
 from gpw_cli.targets.eie.network import Layer, limits, scale_of
 

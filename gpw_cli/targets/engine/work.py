@@ -14,8 +14,7 @@ import numpy as np
 
 from gpw_cli.arrays import Bools
 from gpw_cli.graph import integer
-from gpw_cli.graph.integer import IntGraph, IntNode
-from gpw_cli.graph.integer_moves import IntSelect
+from gpw_cli.graph.integer import IntGraph, IntNode, IntSelect
 from gpw_cli.targets.engine.config import EngineConfig
 
 Shape = tuple[int, int, int]  # channels, height, width

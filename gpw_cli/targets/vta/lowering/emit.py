@@ -16,10 +16,9 @@ from gpw_cli.targets.vta.lowering.loops import clear
 from gpw_cli.targets.vta.lowering.maxpool import MaxPoolEmitter
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.product import ProductEmitter, Segment
-from gpw_cli.targets.vta.lowering.state import State
+from gpw_cli.targets.vta.lowering.state import State, TiledKernel
 from gpw_cli.targets.vta.lowering.stream import Op, Span
 from gpw_cli.targets.vta.lowering.tile_ir import MaxPoolKernel, ProductKernel
-from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
 from gpw_cli.targets.vta.lowering.upsample import UpsampleEmitter
 
 

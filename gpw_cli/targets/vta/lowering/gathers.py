@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpw_cli.arrays import Int8, Int64
-from gpw_cli.graph.integer import IntConv, IntGraph, IntNode
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect
+from gpw_cli.graph.integer import IntConcat, IntConv, IntGraph, IntNode, IntSelect
 
 SCATTERED = 1.5
 

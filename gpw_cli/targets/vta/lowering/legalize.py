@@ -16,8 +16,16 @@ import numpy as np
 from gpw_cli.arrays import Int8, Int64
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph import integer
-from gpw_cli.graph.integer import FULL_RANGE, IntGraph, IntNode, Rescale, wrap_int32
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
+from gpw_cli.graph.integer import (
+    FULL_RANGE,
+    IntConcat,
+    IntGraph,
+    IntNode,
+    IntSelect,
+    IntUpsample,
+    Rescale,
+    wrap_int32,
+)
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluOp

@@ -28,9 +28,9 @@ from gpw_cli.targets.vta.lowering.microops import smallest_distance
 from gpw_cli.targets.vta.lowering.operands import Area, Inputs, Loaded, Weights
 from gpw_cli.targets.vta.lowering.product import Segment
 from gpw_cli.targets.vta.lowering.sram import SramLayout
+from gpw_cli.targets.vta.lowering.state import TiledKernel
 from gpw_cli.targets.vta.lowering.stream import Span
 from gpw_cli.targets.vta.lowering.tile_ir import MaxPoolKernel, Phase, ProductKernel, Term
-from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
 from gpw_cli.targets.vta.lowering.tiling import Tiling, tile_sizes
 
 

@@ -19,17 +19,16 @@ from gpw_cli.graph.integer import IntGraph
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering import verify, verify_ops
 from gpw_cli.targets.vta.lowering.blocking import cut
-from gpw_cli.targets.vta.lowering.dependencies import with_tokens
 from gpw_cli.targets.vta.lowering.emit import emit
-from gpw_cli.targets.vta.lowering.layers import by_layer
 from gpw_cli.targets.vta.lowering.layout import DramImage, pack_vectors
 from gpw_cli.targets.vta.lowering.legalize import legalize
 from gpw_cli.targets.vta.lowering.liveness import trim
 from gpw_cli.targets.vta.lowering.maxpool import pool_blocks, pool_copy, pool_tiling
 from gpw_cli.targets.vta.lowering.microops import with_micro_ops
+from gpw_cli.targets.vta.lowering.op_passes import by_layer, with_tokens
 from gpw_cli.targets.vta.lowering.operands import vector_steps
 from gpw_cli.targets.vta.lowering.sram import sram_layout
-from gpw_cli.targets.vta.lowering.state import State
+from gpw_cli.targets.vta.lowering.state import State, TiledKernel
 from gpw_cli.targets.vta.lowering.tensors import declare, in_dram
 from gpw_cli.targets.vta.lowering.tile_ir import (
     Kernel,
@@ -38,7 +37,6 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
     constant_input,
 )
 from gpw_cli.targets.vta.lowering.tile_search import choose
-from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
 from gpw_cli.targets.vta.lowering.tiling import shape
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 

@@ -18,8 +18,8 @@ from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.load_store import store_tile
 from gpw_cli.targets.vta.lowering.loops import AccTile, clear, immediate, multiply, run_step
 from gpw_cli.targets.vta.lowering.operands import Area, Inputs, Loaded, Vectors, Weights
+from gpw_cli.targets.vta.lowering.state import TiledKernel
 from gpw_cli.targets.vta.lowering.tile_ir import ProductKernel
-from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
 
 
 @dataclass(frozen=True, eq=False)

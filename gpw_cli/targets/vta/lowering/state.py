@@ -1,4 +1,7 @@
-"""The state that the passes of lowering hand on: an integer graph on its way to instructions."""
+"""The state that the passes of lowering hand on: an integer graph on its way to instructions.
+
+A ``State`` is the whole network, a ``TiledKernel`` one of its kernels once its tiling is chosen.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,31 @@ from gpw_cli.graph.integer import IntGraph
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.program import LayerRange
+from gpw_cli.targets.vta.lowering.blocking import Blocks
+from gpw_cli.targets.vta.lowering.input_blocking import Shaped
 from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
 from gpw_cli.targets.vta.lowering.sram import SramLayout
 from gpw_cli.targets.vta.lowering.stream import Op
 from gpw_cli.targets.vta.lowering.tile_ir import Kernel
-from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
+from gpw_cli.targets.vta.lowering.tiling import Tiling
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
+
+
+@dataclass(frozen=True, eq=False)
+class TiledKernel:
+    """``shaped``: what ``kernel`` multiplies; of max pooling and upsampling, the copy they make.
+
+    ``out``: the tensor that it stores. ``weight_base``, ``vector_base``: the DRAM elements where
+    its weights and the operands of its ALU steps with one value per channel begin.
+    """
+
+    kernel: Kernel
+    out: Tensor
+    shaped: Shaped
+    tiling: Tiling
+    blocks: Blocks = field(default_factory=Blocks)
+    weight_base: int = 0
+    vector_base: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
     stream = Stream.start(spec).in_layer("conv1")
     stream.load_tensor(...); stream.gemm(...); stream.store(...)   # in an order that runs as it is
-    ops = with_tokens(stream.ops)                                  # flags set (dependencies.py)
+    ops = with_tokens(stream.ops)                                  # flags set (op_passes.py)
 
 Instructions are added in a sequentially valid order, so no token can deadlock. Each one declares
 the scratchpad elements that it reads and writes; the last reader and writer of each element

@@ -1,4 +1,7 @@
-"""What VTA's units charge for their work, as the tile search needs to know it."""
+"""What VTA's units charge for their work, as the tile search needs to know it.
+
+Apart from cost.py, since a stage key needs it and must not load the lowering.
+"""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.loops import AccTile
 from gpw_cli.targets.vta.lowering.operands import Area
 from gpw_cli.targets.vta.lowering.product import ProductEmitter
+from gpw_cli.targets.vta.lowering.state import TiledKernel
 from gpw_cli.targets.vta.lowering.stream import Span
 from gpw_cli.targets.vta.lowering.tile_ir import UpsampleKernel
-from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
 
 
 class UpsampleEmitter(ProductEmitter):

@@ -19,7 +19,7 @@ from gpw_cli.targets.vta.lowering.blocking import Bundle, Piece
 from gpw_cli.targets.vta.lowering.maxpool import pool_copy, pool_fits
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.sram import SramLayout
-from gpw_cli.targets.vta.lowering.state import State
+from gpw_cli.targets.vta.lowering.state import State, TiledKernel
 from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
     Kernel,
@@ -29,7 +29,6 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
     TileSet,
 )
 from gpw_cli.targets.vta.lowering.tile_search import fits
-from gpw_cli.targets.vta.lowering.tiled_kernel import TiledKernel
 from gpw_cli.targets.vta.lowering.tiling import input_sizes
 
 _IMM_LOW, _IMM_HIGH = fields.limits(fields.ALU, "imm")

@@ -16,6 +16,7 @@ from gpw_cli.graph.integer import (
     FULL_RANGE,
     IntAdd,
     IntAvgPool,
+    IntConcat,
     IntConv,
     IntGraph,
     IntInput,
@@ -23,9 +24,10 @@ from gpw_cli.graph.integer import (
     IntNode,
     IntPad,
     IntRelu,
+    IntSelect,
+    IntUpsample,
     Rescale,
 )
-from gpw_cli.graph.integer_moves import IntConcat, IntSelect, IntUpsample
 from gpw_cli.quantization.reference import run
 from gpw_cli.targets.eie.compiled import CompiledEie
 from gpw_cli.targets.eie.config import EieConfig

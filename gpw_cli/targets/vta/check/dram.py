@@ -24,7 +24,7 @@ class DramState:
         self.granule = min(spec.uop_elem_bytes, spec.inp_elem_bytes, spec.out_elem_bytes)
         count = -(-len(program.dram) // self.granule)
         self.region = np.full(count, -1, np.int32)
-        self.stamps = Hazards(count, f"DRAM ({self.granule}-byte)")
+        self.hazards = Hazards(count, f"DRAM ({self.granule}-byte)")
         for number, region in enumerate(program.regions):
             self._add(number, region)
         laid = program.input_layout.shape(program.input_shape)
@@ -44,7 +44,7 @@ class DramState:
         if (self.region[span] >= 0).any():
             raise ProgramError(f"region {region.name}: overlaps another region")
         self.region[span] = number
-        self.stamps.valid[span] = region.kind not in _WRITTEN_BY_PROGRAM
+        self.hazards.valid[span] = region.kind not in _WRITTEN_BY_PROGRAM
 
     def _check_size(self, name: str, shape: tuple[int, int, int], elem: int, planes: int) -> None:
         channels, height, width = shape
@@ -78,7 +78,7 @@ class DramState:
 
     def read(self, place: str, moved: Transfer, module: Module, stamp: int, clock: Clock) -> None:
         """A LOAD. Raises ProgramError for unwritten bytes and races with STORE."""
-        self.stamps.read(place, self._granules(place, moved), module, stamp, clock)
+        self.hazards.read(place, self._granules(place, moved), module, stamp, clock)
 
     def write(self, place: str, moved: Transfer, stamp: int, clock: Clock) -> None:
         """A STORE. Raises ProgramError for constant regions and races with the loads."""
@@ -92,13 +92,13 @@ class DramState:
             region = self.program.regions[number]
             if region.kind not in _WRITTEN_BY_PROGRAM:
                 raise ProgramError(f"{place}: writes to {region.name}, a {region.kind} region")
-        self.stamps.write(place, granules, Module.STORE, stamp, clock)
+        self.hazards.write(place, granules, Module.STORE, stamp, clock)
 
     def check_output(self) -> None:
         """Raises ProgramError unless all of the output region has been written."""
         region = self.program.region(self.program.output)
         begin = region.offset // self.granule
-        valid = self.stamps.valid[begin : begin + region.length // self.granule]
+        valid = self.hazards.valid[begin : begin + region.length // self.granule]
         if not valid.all():
             byte = int(np.flatnonzero(~valid)[0]) * self.granule
             raise ProgramError(f"region {region.name}: its byte {byte} is never written")

@@ -74,6 +74,13 @@ def test_a_branch_goes_whole_when_it_does_not_pay() -> None:
     assert made.measure(kept).cycles == 210
 
 
+def test_the_choice_does_not_depend_on_the_unit_of_saliency() -> None:
+    made = problem([20, 20], [5, 5], [10, 500], [frozenset({0}), frozenset({1})], 250)
+    small = [Prunable(layer.name, layer.units, layer.saliency / 1024) for layer in made.layers]
+    kept = choose(replace(made, layers=small))
+    assert [int(k.sum()) for k in kept] == [20, 0]
+
+
 def test_a_margin_is_left_free() -> None:
     made = problem([20, 20], [5, 5], [10, 500], [frozenset({0}), frozenset({1})], 250)
     kept = choose(replace(made, margin=0.2))

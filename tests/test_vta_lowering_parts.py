@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from integer_graphs import GraphMaker
+from vta_programs import compile_graph
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import Rescale, apply_rescale, wrap_int32
@@ -185,3 +187,11 @@ def test_unroll_divides_the_tile(rows: int, cols: int, need: int) -> None:
     assert rows % tall == 0
     assert cols % wide == 0
     assert tall * wide >= min(need, rows * cols)
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [(1, 1), (3, 3), (33, 16)])
+def test_padding_that_no_load_has_is_refused(kernel: int, padding: int) -> None:
+    maker = GraphMaker((3, 4, 4))
+    maker.conv("input", 4, kernel, padding=padding)
+    with pytest.raises(UnsupportedError, match="allowed is less than the kernel and at most 15"):
+        compile_graph(maker.graph(), SPEC)

@@ -5,8 +5,9 @@
 
 Both take float images [N, C, H, W], normalised as for the network, and return logits [N, classes].
 In the quantized model weights are int8, biases int32, and every stored tensor goes through a
-QuantizeLinear with its power-of-two scale. ONNX rounds halves to even and the NPU rounds them up,
-so a code may differ by one. Needs the extra ``onnx``.
+QuantizeLinear. ONNX rounds halves to even and the NPU rounds them up; ``_stored`` makes both agree:
+the codes are those of the integer graph wherever the runtime's float32 sums are exact. Needs
+the extra ``onnx``.
 """
 
 from __future__ import annotations
@@ -85,15 +86,21 @@ class _Writer:
         self.nodes.append(made)
         return output
 
-    def quantized(self, source: str, name: str, scale: float, low: int, high: int) -> None:
-        """``name`` = ``source`` through int8 codes between ``low`` and ``high``, and back."""
+    def quantized(
+        self, source: str, name: str, scale: float, low: int, high: int, less: float = 0.0
+    ) -> None:
+        """``name`` = ``source`` through int8 codes between ``low`` and ``high``, and back.
+
+        ``less``: the share by which the scale towards the codes is smaller.
+        """
         step = self.array(f"{name}.scale", np.float32(scale))
+        towards = self.array(f"{name}.towards", np.float32(scale * (1 - less))) if less else step
         zero = self.array(f"{name}.zero", np.int8(0))
         if (low, high) != (-128, 127):  # QuantizeLinear saturates at these limits
             limits = [self.array(f"{name}.{k}", np.float32(v * scale)) for k, v in
                       (("low", low), ("high", high))]  # fmt: skip
             source = self.op("Clip", [source, *limits], f"{name}.clipped")
-        self.op("QuantizeLinear", [source, step, zero], f"{name}.codes")
+        self.op("QuantizeLinear", [source, towards, zero], f"{name}.codes")
         self.op("DequantizeLinear", [f"{name}.codes", step, zero], name)
 
     def model(self, source: str, shape: tuple[int, int, int], output: str) -> ModelProto:
@@ -215,8 +222,6 @@ def _int_node(writer: _Writer, graph: IntGraph, node: Any) -> None:
 
 def _int_conv(writer: _Writer, graph: IntGraph, node: IntConv) -> None:
     """int8 weights and int32 biases, dequantized; the sum is stored at the node's scale."""
-    if node.rescale.multiplies:
-        raise UnsupportedError(f"{node.name}: a rescale with a multiplier is not written as QDQ")
     name = node.name
     shift = np.broadcast_to(np.asarray(node.rescale.shift), (len(node.weight),))
     unit = graph.scales[name] * np.exp2(-shift.astype(np.float64))  # of the accumulators
@@ -239,10 +244,25 @@ def _int_conv(writer: _Writer, graph: IntGraph, node: IntConv) -> None:
 def _stored(
     writer: _Writer, graph: IntGraph, node: Any, source: str, relu: bool, bits: int = 8
 ) -> None:
+    """The sum ``source`` as codes, rounded as ``node.rescale`` says.
+
+    Between two codes the sum takes values 2^-shift apart. A half is moved off the tie by less than
+    that: by a scale that is a little smaller where no sum is negative, which a runtime still fuses
+    with the convolution, elsewhere by a constant, which rounds down as well.
+    """
+    rescale, name, scale = node.rescale, node.name, graph.scales[node.name]
+    if rescale.multiplies:
+        raise UnsupportedError(f"{name}: a rescale with a multiplier is not written as QDQ")
     if relu:
-        source = writer.op("Relu", [source], f"{node.name}.relu")
-    if bits == 8:
-        low, high = max(node.rescale.low, -128), min(node.rescale.high, 127)
-        writer.quantized(source, node.name, graph.scales[node.name], low, high)
-    else:  # logits keep the accumulator's width
-        writer.op("Identity", [source], node.name)
+        source = writer.op("Relu", [source], f"{name}.relu")
+    if bits != 8:  # logits keep the accumulator's width
+        writer.op("Identity", [source], name)
+        return
+    shift = np.asarray(rescale.shift)
+    less = 2.0 ** -(max(int(shift.max()), 10) + 8) if relu and rescale.rounding else 0.0
+    if not less and shift.max() > 0:
+        moved = 0.25 * np.exp2(-shift.astype(np.float64)) - (0.0 if rescale.rounding else 0.5)
+        constant = (scale * np.where(shift > 0, moved, 0.0)).astype(np.float32).reshape(-1, 1, 1)
+        source = writer.op("Add", [source, writer.array(f"{name}.moved", constant)], f"{name}.off")
+    low, high = -128 if relu else max(rescale.low, -128), min(rescale.high, 127)
+    writer.quantized(source, name, scale, low, high, less)

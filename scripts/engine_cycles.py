@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpw_cli.config.compose import compose
+from gpw_cli.graph.integer import IntConv, IntGraph
 from gpw_cli.report.style import drawing, panels, render
 from gpw_cli.report.targets import Series, draw_series, name_series
 from gpw_cli.stages.untrained import masks_untrained, untrained_costs, untrained_network
@@ -31,7 +32,6 @@ from gpw_cli.targets.registry import npu_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from gpw_cli.graph.integer import IntGraph
     from gpw_cli.stages.costs import NetworkCosts
     from gpw_cli.targets.base import Timing
 
@@ -71,7 +71,11 @@ DRAWN = ("vta", "nvdla_small", "nvdla_large", "dnnweaver", "simba", "maeri")
 
 @dataclass(frozen=True)
 class Row:
-    """One run. ``removed``: share of the weights of the pruned layers that is gone."""
+    """One run. ``removed``: share of the weights of the pruned layers that is gone.
+
+    ``cut``: no path from the image to the logits is left, because a layer of few groups lost all of
+    them; not drawn.
+    """
 
     network: str
     target: str
@@ -86,6 +90,7 @@ class Row:
     dram_bytes: int
     busiest: str
     hypothetical: bool
+    cut: bool
     accuracy: float | None  # fp32, mean over seeds
     finetune_epochs: int | None
 
@@ -112,6 +117,12 @@ def network(name: str) -> tuple[nn.Module, NetworkCosts]:
 def dense_integers(name: str) -> IntGraph:
     """The dense network in integers."""
     return network(name)[1].integers({})
+
+
+def first_layer(graph: IntGraph) -> str | None:
+    """The convolution that reads the image."""
+    own = (node for node in graph.nodes if isinstance(node, IntConv))
+    return next((node.name for node in own if node.input == graph.input.name), None)
 
 
 @cache
@@ -171,6 +182,7 @@ def rows(name: str, label: str) -> Iterator[Row]:
             dram_bytes=int(sum(timing.dram_bytes.values())),
             busiest=max(timing.bound, key=lambda unit: timing.bound[unit]),
             hypothetical="hypothetical" in compiled.facts and sparsity > 0,
+            cut=first_layer(graph) != first_layer(dense_integers(name)),
             accuracy=accuracy,
             finetune_epochs=epochs,
         )
@@ -213,7 +225,7 @@ def _accuracies(found: Sequence[Row]) -> list[Series]:
 
 
 def _series(found: Sequence[Row], name: str, target: str) -> Series:
-    own = [row for row in found if (row.network, row.target) == (name, target)]
+    own = [r for r in found if (r.network, r.target) == (name, target) and not r.cut]
     return Series(
         target,
         [row.sparsity for row in own],
@@ -233,7 +245,7 @@ def table(found: Sequence[Row]) -> Iterator[str]:
         for name in names:
             for sparsity in (0.5, 0.9):
                 row = own[name, sparsity]
-                cells.append(f"{row.speedup:.2f} ({row.bound_speedup:.2f})")
+                cells.append("cut" if row.cut else f"{row.speedup:.2f} ({row.bound_speedup:.2f})")
         first = next(iter(own.values()))
         mark = " *" if any(row.hypothetical for row in own.values()) else ""
         yield f"| {target}{mark} | {first.tile} | " + " | ".join(cells) + " |"

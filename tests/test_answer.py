@@ -62,10 +62,11 @@ def test_a_network_above_its_budget_says_so(
     cycles: int, said: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = {
-        "pretrain": {"test_accuracy": 90.0},
+        "pretrain": {"test_accuracy": 90.0, "n_test": 10_000},
         "prune": {"budget_cycles": 1000},
         "simulate": {
             "test_accuracy": 89.0,
+            "n_test": 10_000,
             "cycles": cycles,
             "milliseconds": 0.01,
             "clock_mhz": 100.0,

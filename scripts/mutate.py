@@ -218,10 +218,13 @@ def run_tests(copy: Path, tests: list[str], log: Path) -> str:
     return "survived" if os.WEXITSTATUS(status) == 0 else "killed"
 
 
+SUMMARY = ("FAILED tests/", "ERROR tests/")  # a captured log line starts with ERROR too
+
+
 def failing(log: Path) -> list[str]:
     """The tests, or the files of tests, that pytest's summary in ``log`` names."""
     lines = log.read_text(errors="replace").splitlines()
-    found = [line.split(" ", 1)[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
+    found = [line.split(" ", 1)[1] for line in lines if line.startswith(SUMMARY)]
     return [name.split(" - ")[0] for name in found]
 
 

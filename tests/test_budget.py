@@ -102,7 +102,7 @@ def test_what_unfavourable_scales_would_cost_stays_within_the_budget() -> None:
         choose(replace(made, measure=measure, limit=147))
 
 
-def test_no_shift_of_a_shortcut_costs_more_than_the_reserve() -> None:
+def test_no_left_shift_of_all_shortcuts_costs_more_than_the_reserve() -> None:
     torch.manual_seed(0)
     graph = quantize(build_model("resnet8", 10, 3, "A"), torch.rand(8, 3, 32, 32))
     npu = npu_of(compose([]).target)

@@ -189,3 +189,10 @@ def test_interrupt_is_130(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted" in rest
     assert "Traceback" not in rest
+
+
+def test_a_sweep_evaluates_all_test_images(gpw: Gpw) -> None:
+    ran = gpw("sweep", "data=digits", "sparsity=0.5", "evaluate.images=100")
+    assert ran.code == 2
+    assert "evaluate.images=100" in ran.err
+    assert "simulate.images=N" in ran.err

@@ -95,8 +95,10 @@ def transfers(draw, spec):
     if store:
         stride = max(stride, x)  # rows that do not overlap
     limit = spec.inp_depth if kind == MemType.INP else spec.acc_depth
+    if (y + pads[0] + pads[1]) * (x + pads[2] + pads[3]) > limit:
+        pads = (0,) * 4
     used = (y + pads[0] + pads[1]) * (x + pads[2] + pads[3])
-    sram = draw(st.integers(0, limit - min(used, limit)))
+    sram = draw(st.integers(0, limit - used))
     return transfer(opcode, kind, sram, base, x, y, stride, pads)
 
 

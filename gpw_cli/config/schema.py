@@ -106,7 +106,7 @@ class PruningConfig:
     # share of the budget left free, because the passes of the fine-tuned network follow from its
     # own scales
     margin: float = 0.015
-    # also stay within the budget if after fine-tuning every shortcut needs one more pass, a shift;
+    # also stay within the budget if after fine-tuning every shortcut needs a left shift, a pass;
     # results from before this setting existed have false
     reserve: bool = True
     gradient_batches: int = 50  # taylor: batches of 128 training images

@@ -5,9 +5,10 @@
 
 Both take float images [N, C, H, W], normalised as for the network, and return logits [N, classes].
 In the quantized model weights are int8, biases int32, and every stored tensor goes through a
-QuantizeLinear. ONNX rounds halves to even and the NPU rounds them up; ``_stored`` makes both agree:
-the codes are those of the integer graph wherever the runtime's float32 sums are exact. Needs
-the extra ``onnx``.
+QuantizeLinear. ONNX rounds halves to even, the NPU rounds them up; ``_stored`` makes both agree:
+the codes are those of the integer graph where the runtime's float32 sums are exact, for shifts up
+to 15 bits. Not so for a shortcut that is shifted right (the integer graph rounds it by itself),
+for logits of 16 bits and where an addition wraps. Needs the extra ``onnx``.
 """
 
 from __future__ import annotations

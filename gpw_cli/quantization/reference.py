@@ -72,7 +72,7 @@ def run(graph: IntGraph, x: Int8) -> Int32:
 
 def _each(compute: Callable[[Int8], Tensor], batches: Sequence[Int8]) -> list[Tensor]:
     """``compute`` of every batch, in order, a batch a thread: single operations are too short to
-    share among the cores.
+    share among the cores. PyTorch's number of threads is changed meanwhile, for the whole process.
     """
     threads = torch.get_num_threads()
     workers = min(threads, len(batches))
@@ -254,7 +254,8 @@ def _finish(acc: Tensor, rescale: Rescale, relu: bool, stored: torch.dtype) -> T
     if isinstance(rescale.shift, np.ndarray):
         _shift_channels(acc, torch.from_numpy(rescale.shift), rescale.rounding)
     elif rescale.shift > 0:
-        acc += (1 << (rescale.shift - 1)) if rescale.rounding else 0
+        if rescale.rounding:
+            acc += 1 << (rescale.shift - 1)
         acc >>= rescale.shift
     else:
         acc <<= -rescale.shift

@@ -128,17 +128,15 @@ def with_shifted_shortcuts(graph: IntGraph) -> IntGraph:
     """``graph`` with shortcuts that are shifted left by more than a power of two in int8 can do.
 
     For its cycles, not its values: the shifts follow from the scales of both sides, which
-    fine-tuning changes, and such a shift is a pass of its own where the rescale is larger still.
+    fine-tuning changes, and such a shift is a pass of its own where the rescale is larger still. A
+    shortcut that is shifted right, which a scale coarser than the sum's needs, costs more.
     """
     nodes: list[IntNode] = []
     for node in graph.nodes:
         if isinstance(node, IntConv) and node.residual:
-            right = np.maximum(node.rescale.shift, LARGE_SHIFT + 1)
-            node = replace(
-                node,
-                residual_shift=LARGE_SHIFT,
-                rescale=replace(node.rescale, shift=int(np.max(right))),
-            )
+            right = np.maximum(node.rescale.shift, LARGE_SHIFT + 1).astype(np.int32)
+            rescale = replace(node.rescale, shift=right if right.ndim else int(right))
+            node = replace(node, residual_shift=LARGE_SHIFT, rescale=rescale)
         elif isinstance(node, IntAdd):
             node = replace(node, shift_a=LARGE_SHIFT, shift_b=0)
         nodes.append(node)

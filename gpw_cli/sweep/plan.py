@@ -82,6 +82,15 @@ class Sweep:
         }
 
 
+def _refuse_few_images(config: Config) -> None:
+    """Networks of a sweep are compared, the dense one too, hence over the same images."""
+    if config.evaluate.images:
+        raise UsageError(
+            f"evaluate.images={config.evaluate.images} is for gpw run and gpw simulate; a sweep "
+            "evaluates all test images (simulate.images=N simulates fewer)"
+        )
+
+
 def plan_sweep(request: Request, progress: Progress = lambda what, done, total: None) -> Sweep:
     """Expand the grids, compose all points and compute their keys; nothing runs.
 
@@ -91,6 +100,7 @@ def plan_sweep(request: Request, progress: Progress = lambda what, done, total: 
     fixed, axes = expand(request.overrides)
     first_point = [*fixed, *(f"{key}={found[0]}" for key, found in axes.items())]
     common = compose(in_order(first_point), request.config_dir)  # an axis may be required
+    _refuse_few_images(common)
     experiment = common.sweep
     quantized, shared = common.finetune.quantized, common.finetune.shared.bits
     trained = {"finetune.quantized": str(quantized), "finetune.shared.bits": str(shared)}

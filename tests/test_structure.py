@@ -28,7 +28,7 @@ LEVELS = (
     {"models"},
     {"store", "plugins"},
 )
-EVERYWHERE = {"errors", "arrays"}
+EVERYWHERE = {"errors", "arrays", "threads"}
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 #: These know even less than their level lets them.
 NARROW = {

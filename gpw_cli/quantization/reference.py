@@ -12,7 +12,6 @@ five times as fast as byte by byte; channels are padded with zeros to make this 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -36,6 +35,7 @@ from gpw_cli.graph.integer import (
     Shift,
 )
 from gpw_cli.quantization.matmul import int8_matmul
+from gpw_cli.threads import each
 
 BATCH = 16  # images at once: more do not stay in the L2 cache, fewer are too many calls
 # bytes of a pixel -> type that moves them
@@ -66,24 +66,8 @@ def run(graph: IntGraph, x: Int8) -> Int32:
     def logits(batch: Int8) -> Tensor:
         return _channels_first(_execute(calls, batch)[graph.output]).flatten(1)
 
-    parts = _each(logits, [x[i : i + BATCH] for i in range(0, len(x), BATCH)])
+    parts = each(logits, [x[i : i + BATCH] for i in range(0, len(x), BATCH)])
     return torch.cat(parts).to(torch.int32).numpy()
-
-
-def _each(compute: Callable[[Int8], Tensor], batches: Sequence[Int8]) -> list[Tensor]:
-    """``compute`` of every batch, in order, a batch a thread: single operations are too short to
-    share among the cores. PyTorch's number of threads is changed meanwhile, for the whole process.
-    """
-    threads = torch.get_num_threads()
-    workers = min(threads, len(batches))
-    if workers < 2:
-        return [compute(batch) for batch in batches]
-    torch.set_num_threads(max(1, threads // workers))
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(compute, batches))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def run_all(graph: IntGraph, x: Int8) -> dict[str, NDArray[np.signedinteger]]:

@@ -6,32 +6,41 @@ products["layer1.0.conv1.weight"][0]        # of the first batch, in the shape o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from gpw_cli.data.images import Images, Split, normalise
+from gpw_cli.threads import each
 from gpw_cli.training.randomness import generator
 
 GRADIENT_BATCH = 128
 
 
-@torch.inference_mode()
 def logits(model: nn.Module, split: Split, images: Images, batch_size: int | None = None) -> Tensor:
     """float32 [N, classes] on the CPU, for every image of ``split`` in its order.
 
-    An image's logits do not depend on the batch; on a CPU small batches, the default, stay in its
-    caches.
+    An image's logits do not depend on the batch. On a CPU small batches, the default, stay in its
+    caches, and each thread runs a copy of ``model``, which may not be safe to share.
     """
     device = next(model.parameters()).device
-    batch_size = batch_size or (100 if device.type == "cpu" else 500)
+    on_cpu = device.type == "cpu"
+    chunks = torch.split(split.images, batch_size or (100 if on_cpu else 500))
     was_training = model.training
     model.eval()
-    parts = [
-        model(normalise(chunk.to(device), images.mean, images.std)).float().cpu()
-        for chunk in torch.split(split.images, batch_size)
-    ]
+    more = min(torch.get_num_threads(), len(chunks)) - 1 if on_cpu else 0
+    idle = [model, *(copy.deepcopy(model) for _ in range(more))]
+
+    @torch.inference_mode()
+    def compute(chunk: Tensor) -> Tensor:
+        own = idle.pop()
+        found: Tensor = own(normalise(chunk.to(device), images.mean, images.std)).float().cpu()
+        idle.append(own)
+        return found
+
+    parts = each(compute, chunks) if on_cpu else [compute(chunk) for chunk in chunks]
     model.train(was_training)
     return torch.cat(parts)
 

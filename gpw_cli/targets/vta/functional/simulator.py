@@ -9,20 +9,19 @@ batch.
 
 from __future__ import annotations
 
-import queue
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpw_cli.arrays import Int8
+from gpw_cli.arrays import Int8, Int32
 from gpw_cli.errors import DataError
 from gpw_cli.targets.vta.check.rules import check
 from gpw_cli.targets.vta.functional.machine import Machine
 from gpw_cli.targets.vta.functional.plan import ExecutionPlan, execution_plan
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes, Program
+from gpw_cli.threads import each
 
 _BATCH = 64  # images at once, so that a gathered tile of a layer stays in the cache
 
@@ -67,37 +66,21 @@ class Simulator:
         """
         self._check_inputs(inputs)
         batches = [inputs[at : at + self.batch] for at in range(0, len(inputs), self.batch)]
-        threads = torch.get_num_threads()
-        workers = max(1, min(threads, len(batches)))
-        turns: queue.SimpleQueue[tuple[int, Int8]] = queue.SimpleQueue()
-        for turn in enumerate(batches):
-            turns.put(turn)
-        logits = np.zeros((len(inputs), self.program.classes), np.int32)
-        torch.set_num_threads(max(1, threads // workers))
-        try:
-            with ThreadPoolExecutor(workers) as pool:
-                for done in [pool.submit(self._work, turns, logits) for _ in range(workers)]:
-                    done.result()
-        finally:
-            torch.set_num_threads(threads)
+        none = np.zeros((0, self.program.classes), np.int32)
+        logits = np.concatenate([none, *each(self._work, batches)])
         macs = self.plan.uops * self.spec.block_in * self.spec.block_out
         return FunctionalResult(logits, macs)
 
-    def _work(self, turns: queue.SimpleQueue[tuple[int, Int8]], logits: NDArray[np.int32]) -> None:
-        """Runs batches until none is left and writes their rows of ``logits``."""
+    def _work(self, images: Int8) -> Int32:
+        """Logits of one batch, on a machine that no other thread uses."""
         try:
             bound = self._idle.pop()
         except IndexError:
             bound = _Bound(self.program, self.plan, self.instances)
-        while True:
-            try:
-                turn, images = turns.get_nowait()
-            except queue.Empty:
-                self._idle.append(bound)
-                return
-            bound.run(images)
-            begin = turn * self.batch
-            logits[begin : begin + len(images)] = bound.logits()[: len(images)]
+        bound.run(images)
+        logits = bound.logits()[: len(images)].copy()
+        self._idle.append(bound)
+        return logits
 
     def final_dram(self, image: Int8) -> Bytes:
         """The whole DRAM after a run with int8 [C, H, W] as the first image."""

@@ -1,0 +1,58 @@
+"""Batches shared among threads: order, counts, networks that are not safe to share."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gpw_cli.data.images import Images, Split
+from gpw_cli.threads import each
+from gpw_cli.training.evaluate import logits
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_the_order_of_the_batches(three_threads: None) -> None:
+    def compute(number: int) -> tuple[int, int]:
+        time.sleep(0.002 * (number % 3))
+        return number, torch.get_num_threads()
+
+    assert each(compute, range(7)) == [(number, 1) for number in range(7)]
+    assert each(compute, range(1)) == [(0, 3)]
+    assert each(compute, ()) == []
+
+
+def test_an_error_is_raised_and_the_count_is_restored(three_threads: None) -> None:
+    with pytest.raises(ZeroDivisionError):
+        each(lambda number: 1 / number, (1, 0, 1))
+
+
+class Keeping(nn.Module):
+    """Keeps a tensor between two steps, as a network written for one thread may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = x
+        time.sleep(0.002)
+        return self.gain * self.kept.flatten(1)
+
+
+def test_each_thread_evaluates_a_network_of_its_own(three_threads: None) -> None:
+    pixels = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1)
+    split = Split(pixels, torch.zeros(20, dtype=torch.long))
+    images = Images("ramp", split, split, ("one",), (0.0,), (1 / 255,), "")
+    found = logits(Keeping(), split, images, batch_size=2)
+    assert found.flatten().tolist() == pytest.approx(range(20))

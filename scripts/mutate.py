@@ -63,7 +63,12 @@ TESTS = {
     "gpw_cli/targets/vta/check": ("vta_checker", "vta_random", "vta_lowering"),
     "gpw_cli/targets/vta/functional": ("vta_functional", "vta_random", "vta_lowering"),
     "gpw_cli/targets/vta/timing": ("vta_timing", "vta_rtl", "vta_random"),
-    "gpw_cli/targets/vta/lowering": ("vta_lowering_parts", "vta_passes", "vta_lowering"),
+    "gpw_cli/targets/vta/lowering": (
+        "vta_lowering_parts",
+        "vta_passes",
+        "vta_tile_search",
+        "vta_lowering",
+    ),
     "gpw_cli/targets/vta": ("vta_export", "vta_timing", "vta_lowering"),
     "gpw_cli/targets": ("engine_target", "targets", "plugins"),
 }

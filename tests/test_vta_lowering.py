@@ -198,6 +198,18 @@ def test_max_pool_whose_rows_are_no_columns(kernel: tuple[int, int]) -> None:
     assert_exact(maker.graph())
 
 
+def test_window_that_the_input_scratchpad_cannot_hold_is_read_in_bands() -> None:
+    """A slot of ``TINY`` holds 15 input elements: two rows of seven, not the window of 49."""
+    maker = GraphMaker((16, 7, 7))
+    maker.avg_pool("input", 7, shift=6)
+    program = assert_exact(maker.graph(), TINY)
+    # one accumulator, which rests three micro-ops after each tap; and the rounding term
+    assert gemm_micro_ops(program) == 49 * 4 + 1
+    loads = [insn for insn in decode(TINY, program.insn) if isinstance(insn, MemInsn)]
+    sizes = [insn.x_size * insn.y_size for insn in loads if insn.memory_type is MemType.INP]
+    assert sizes == [1, 14, 14, 14, 7]  # the constant input, then the bands
+
+
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(7, 1, 0), (2, 2, 0), (3, 2, 1)])
 def test_average_pool(kernel: int, stride: int, padding: int) -> None:
     maker = GraphMaker((20, 7, 7))
@@ -519,6 +531,17 @@ def test_layer_that_nobody_reads_costs_nothing() -> None:
     timing = load_target("vta", VtaConfig).timing
     timed = {layer.name: layer.cycles for layer in time_program(program, timing).layers}
     assert timed.get(dead, 0) == 0
+
+
+def test_a_loop_that_runs_once_has_no_step() -> None:
+    """A step that nobody takes could exceed its field: that of a whole image, for example."""
+    insns = decode(DEFAULT, compile_graph(residual_network(), DEFAULT).insn)
+    computing = [insn for insn in insns if isinstance(insn, GemmInsn | AluInsn)]
+    outer = [insn for insn in computing if insn.iter_out == 1]
+    inner = [insn for insn in computing if insn.iter_in == 1]
+    assert len(computing) > len(outer) > len(inner) > 0
+    assert {(insn.dst_factor_out, insn.src_factor_out) for insn in outer} == {(0, 0)}
+    assert {(insn.dst_factor_in, insn.src_factor_in) for insn in inner} == {(0, 0)}
 
 
 def test_accumulators_rest_four_micro_ops() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from integer_graphs import GraphMaker
+from vta_programs import timing
 
-from gpw_cli.config.target import load_target
-from gpw_cli.targets.vta.config import VtaConfig
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering import tile_search
 from gpw_cli.targets.vta.lowering.cost import CostModel
@@ -16,6 +15,7 @@ from gpw_cli.targets.vta.lowering.cost_bound import CostBound
 from gpw_cli.targets.vta.lowering.network import compile_graph
 from gpw_cli.targets.vta.lowering.tiling import Tiling
 from gpw_cli.targets.vta.target import unit_costs
+from gpw_cli.targets.vta.timing.report import time_program
 
 SPECS = {
     "default": VtaSpec(),
@@ -47,6 +47,30 @@ def test_bounds_leave_the_best_tiling(
         return found
 
     monkeypatch.setattr(tile_search, "cheapest", compared)
-    compile_graph(maker.graph(), spec, unit_costs(spec, load_target("vta", VtaConfig).timing))
+    compile_graph(maker.graph(), spec, unit_costs(spec, timing()))
     assert len(seen) == 4
     assert max(seen) > 20
+
+
+def test_the_search_finds_a_tiling_within_1_percent_of_the_fastest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every tiling of a layer compiled: 64 accumulators, so that a tile is a part of some rows."""
+    spec = VtaSpec(log_acc_buff_size=12)
+    maker = GraphMaker(shape=(16, 16, 16))
+    maker.conv("input", 16)
+    graph, costs = maker.graph(), unit_costs(spec, timing())
+    pruned, seen = tile_search.cheapest, []
+
+    def cycles(choose: Callable[[Sequence[Tiling], CostModel], Tiling]) -> int:
+        monkeypatch.setattr(tile_search, "cheapest", choose)
+        return time_program(compile_graph(graph, spec, costs), timing()).cycles
+
+    def recorded(tilings: Sequence[Tiling], model: CostModel) -> Tiling:
+        seen.extend(tilings)
+        return pruned(tilings, model)
+
+    found = cycles(recorded)
+    every = [cycles(lambda *_, one=tiling: one) for tiling in seen]
+    assert len(every) == 32
+    assert (found, min(every), max(every)) == (4636, 4605, 22_496)

@@ -4,22 +4,21 @@
     onnx.save(quantized_model(integers), "net-int8.onnx")
 
 Both take float images [N, C, H, W], normalised as for the network, and return logits [N, classes].
-In the quantized model weights are int8, biases int32, and every stored tensor goes through a
-QuantizeLinear. ONNX rounds halves to even, the NPU rounds them up; ``_stored`` makes both agree:
-the codes are those of the integer graph where the runtime's float32 sums are exact, for shifts up
-to 15 bits. Not so for a shortcut that is shifted right (the integer graph rounds it by itself),
-for logits of 16 bits and where an addition wraps. Needs the extra ``onnx``.
+Tensors are named after the graph's nodes. In the quantized model weights are int8, biases int32,
+and every stored tensor goes through a QuantizeLinear. ONNX rounds halves to even, the NPU rounds
+them up; ``_stored`` makes both agree. The codes equal those of the integer graph for shifts up to
+15 bits, provided the runtime's float32 sums are exact. They can differ for a shortcut that is
+shifted right (the integer graph rounds it separately), for 16-bit logits, and where an addition
+wraps around. Needs the extra ``onnx``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gpw_cli.errors import UnsupportedError, UsageError
+from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import (
     IntAdd,
     IntAvgPool,
@@ -35,17 +34,15 @@ from gpw_cli.graph.integer import (
 )
 from gpw_cli.graph.ir import Add, AvgPool, Clip, Conv, Graph, Input, MaxPool, Pad, ReLU
 from gpw_cli.graph.moves import Concat, Select, Upsample
+from gpw_cli.graph.onnx_writer import OnnxWriter
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-OPSET = 17
-Array = NDArray[Any]
-
 
 def float_model(graph: Graph) -> ModelProto:
     """The float graph, batch norms folded. Raises UnsupportedError for a node that ONNX lacks."""
-    writer = _Writer()
+    writer = OnnxWriter()
     for node in graph.nodes:
         if not isinstance(node, Input):
             _float_node(writer, node)
@@ -54,7 +51,7 @@ def float_model(graph: Graph) -> ModelProto:
 
 def quantized_model(graph: IntGraph) -> ModelProto:
     """The integer graph. Raises UnsupportedError for a node that the QDQ form cannot express."""
-    writer = _Writer()
+    writer = OnnxWriter()
     source = graph.input
     writer.quantized("image", source.name, graph.scales[source.name], source.low, source.high)
     for node in graph.nodes:
@@ -63,75 +60,16 @@ def quantized_model(graph: IntGraph) -> ModelProto:
     return writer.model("image", source.shape, graph.output)
 
 
-class _Writer:
-    """Collects nodes and initialisers; tensors are named after the graph's nodes."""
-
-    def __init__(self) -> None:
-        try:
-            import onnx
-        except ImportError:
-            raise UsageError(
-                "writing ONNX needs the onnx package: pip install 'gpw[onnx]'"
-            ) from None
-        self.onnx = onnx
-        self.nodes: list[Any] = []
-        self.arrays: list[Any] = []
-
-    def array(self, name: str, value: Array | np.generic) -> str:
-        whole = np.array(value, order="C")
-        self.arrays.append(self.onnx.numpy_helper.from_array(whole, name))
-        return name
-
-    def op(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        made = self.onnx.helper.make_node(kind, list(inputs), [output], output, **attributes)
-        self.nodes.append(made)
-        return output
-
-    def quantized(
-        self, source: str, name: str, scale: float, low: int, high: int, less: float = 0.0
-    ) -> None:
-        """``name`` = ``source`` through int8 codes between ``low`` and ``high``, and back.
-
-        ``less``: the share by which the scale towards the codes is smaller.
-        """
-        step = self.array(f"{name}.scale", np.float32(scale))
-        towards = self.array(f"{name}.towards", np.float32(scale * (1 - less))) if less else step
-        zero = self.array(f"{name}.zero", np.int8(0))
-        if (low, high) != (-128, 127):  # QuantizeLinear saturates at these limits
-            limits = [self.array(f"{name}.{k}", np.float32(v * scale)) for k, v in
-                      (("low", low), ("high", high))]  # fmt: skip
-            source = self.op("Clip", [source, *limits], f"{name}.clipped")
-        self.op("QuantizeLinear", [source, towards, zero], f"{name}.codes")
-        self.op("DequantizeLinear", [f"{name}.codes", step, zero], name)
-
-    def model(self, source: str, shape: tuple[int, int, int], output: str) -> ModelProto:
-        """The checked model: ``source`` [N, *shape] -> ``logits`` [N, classes]."""
-        onnx, helper = self.onnx, self.onnx.helper
-        self.op("Flatten", [output], "logits", axis=1)
-        kind = onnx.TensorProto.FLOAT
-        graph = helper.make_graph(
-            self.nodes,
-            "gpw",
-            [helper.make_tensor_value_info(source, kind, ["N", *shape])],
-            [helper.make_tensor_value_info("logits", kind, ["N", None])],
-            self.arrays,
-        )
-        opset = [helper.make_opsetid("", OPSET)]
-        made = helper.make_model(graph, opset_imports=opset, producer_name="gpw", ir_version=9)
-        onnx.checker.check_model(made, full_check=True)
-        return made  # type: ignore[no-any-return]
-
-
 def _pads(padding: tuple[int, int], after: tuple[int, int] = (0, 0)) -> list[int]:
     return [*padding, padding[0] + after[0], padding[1] + after[1]]
 
 
-def _convolution(writer: _Writer, source: str, name: str, node: Conv | IntConv) -> str:
+def _convolution(writer: OnnxWriter, source: str, name: str, node: Conv | IntConv) -> str:
     inputs = [source, f"{node.name}.weight", f"{node.name}.bias"]
     return writer.op("Conv", inputs, name, strides=list(node.stride), pads=_pads(node.padding))
 
 
-def _window(writer: _Writer, kind: str, source: str, name: str, node: Any) -> str:
+def _window(writer: OnnxWriter, kind: str, source: str, name: str, node: Any) -> str:
     extra = {"count_include_pad": 1} if kind == "AveragePool" else {}
     pads = _pads(node.padding, getattr(node, "after", (0, 0)))
     return writer.op(
@@ -145,7 +83,7 @@ def _window(writer: _Writer, kind: str, source: str, name: str, node: Any) -> st
     )
 
 
-def _shortcut(writer: _Writer, node: Pad | IntPad) -> None:
+def _shortcut(writer: OnnxWriter, node: Pad | IntPad) -> None:
     """Every ``stride``-th pixel, then zero channels before and after."""
     name = node.name
     ends = np.array([2**31 - 1, 2**31 - 1], np.int64)
@@ -163,7 +101,7 @@ def _shortcut(writer: _Writer, node: Pad | IntPad) -> None:
     writer.op("Pad", [f"{name}.sampled", writer.array(f"{name}.around", around)], name)
 
 
-def _moved(writer: _Writer, node: Any) -> None:
+def _moved(writer: OnnxWriter, node: Any) -> None:
     if isinstance(node, Concat | IntConcat):
         writer.op("Concat", node.parts, node.name, axis=1)
     elif isinstance(node, Select | IntSelect):
@@ -177,7 +115,7 @@ def _moved(writer: _Writer, node: Any) -> None:
         raise UnsupportedError(f"{node.name}: {type(node).__name__} is not written as ONNX")
 
 
-def _float_node(writer: _Writer, node: Any) -> None:
+def _float_node(writer: OnnxWriter, node: Any) -> None:
     if isinstance(node, Conv):
         writer.array(f"{node.name}.weight", node.weight.astype(np.float32))
         writer.array(f"{node.name}.bias", node.bias.astype(np.float32))
@@ -187,11 +125,7 @@ def _float_node(writer: _Writer, node: Any) -> None:
     elif isinstance(node, ReLU):
         writer.op("Relu", [node.input], node.name)
     elif isinstance(node, Clip):
-        limits = [
-            writer.array(f"{node.name}.{key}", np.float32(value))
-            for key, value in (("low", node.low), ("high", node.high))
-        ]
-        writer.op("Clip", [node.input, *limits], node.name)
+        writer.clip(node.input, node.name, node.low, node.high, node.name)
     elif isinstance(node, MaxPool):
         _window(writer, "MaxPool", node.input, node.name, node)
     elif isinstance(node, AvgPool):
@@ -202,7 +136,7 @@ def _float_node(writer: _Writer, node: Any) -> None:
         _moved(writer, node)
 
 
-def _int_node(writer: _Writer, graph: IntGraph, node: Any) -> None:
+def _int_node(writer: OnnxWriter, graph: IntGraph, node: Any) -> None:
     if isinstance(node, IntConv):
         _int_conv(writer, graph, node)
     elif isinstance(node, IntAdd):
@@ -221,8 +155,8 @@ def _int_node(writer: _Writer, graph: IntGraph, node: Any) -> None:
         _moved(writer, node)
 
 
-def _int_conv(writer: _Writer, graph: IntGraph, node: IntConv) -> None:
-    """int8 weights and int32 biases, dequantized; the sum is stored at the node's scale."""
+def _int_conv(writer: OnnxWriter, graph: IntGraph, node: IntConv) -> None:
+    """A convolution with dequantized int8 weights and int32 biases."""
     name = node.name
     shift = np.broadcast_to(np.asarray(node.rescale.shift), (len(node.weight),))
     unit = graph.scales[name] * np.exp2(-shift.astype(np.float64))  # of the accumulators
@@ -243,13 +177,14 @@ def _int_conv(writer: _Writer, graph: IntGraph, node: IntConv) -> None:
 
 
 def _stored(
-    writer: _Writer, graph: IntGraph, node: Any, source: str, relu: bool, bits: int = 8
+    writer: OnnxWriter, graph: IntGraph, node: Any, source: str, relu: bool, bits: int = 8
 ) -> None:
-    """The sum ``source`` as codes, rounded as ``node.rescale`` says.
+    """Quantizes the sum ``source``, rounding as ``node.rescale`` does.
 
-    Between two codes the sum takes values 2^-shift apart. A half is moved off the tie by less than
-    that: by a scale that is a little smaller where no sum is negative, which a runtime still fuses
-    with the convolution, elsewhere by a constant, which rounds down as well.
+    In units of the output's scale, sums are multiples of 2^-shift. To round halves up, they are
+    moved by less than that. Where no sum is negative, a slightly smaller scale does it, and a
+    runtime can still fuse it with the convolution. Elsewhere a constant is added, which can also
+    make the rounding a rounding down.
     """
     rescale, name, scale = node.rescale, node.name, graph.scales[node.name]
     if rescale.multiplies:

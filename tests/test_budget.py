@@ -19,8 +19,9 @@ from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.integer import IntConv, IntNode
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.registry import build_model
-from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose, measure_costs, smallest
+from gpw_cli.pruning.budget import Measured, Problem, choose, measure_costs, smallest
 from gpw_cli.pruning.groups import Scheme, group_layout
+from gpw_cli.pruning.knapsack import Prunable
 from gpw_cli.stages.costs import with_shifted_shortcuts
 from gpw_cli.targets.registry import npu_of
 

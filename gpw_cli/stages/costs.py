@@ -24,7 +24,8 @@ from gpw_cli.graph.fold import fold
 from gpw_cli.graph.integer import IntAdd, IntConv, IntGraph, IntNode
 from gpw_cli.graph.ir import BatchNorm, Conv, Graph, Node
 from gpw_cli.graph.trace import trace
-from gpw_cli.pruning.budget import Measured, Problem, Prunable, choose
+from gpw_cli.pruning.budget import Measured, Problem, choose
+from gpw_cli.pruning.knapsack import Prunable
 from gpw_cli.pruning.masks import PruneResult, masks_of
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate

@@ -30,15 +30,10 @@ from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.integer import IntGraph as IntGraph
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.budget import choose
+from gpw_cli.pruning.candidates import candidates, prunable_layers
 from gpw_cli.pruning.criteria import Criterion
 from gpw_cli.pruning.masks import PruneResult as PruneResult
-from gpw_cli.pruning.masks import (
-    apply_masks,
-    candidates,
-    masks_of,
-    prunable_layers,
-    prune_masks,
-)
+from gpw_cli.pruning.masks import apply_masks, masks_of, prune_masks
 from gpw_cli.pruning.norms import shift_masks
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate

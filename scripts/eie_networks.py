@@ -27,7 +27,8 @@ from gpw_cli.graph.integer import IntGraph
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.registry import build_model
 from gpw_cli.models.weight_files import bundled_weights
-from gpw_cli.pruning.masks import apply_masks, prunable_layers, prune_masks
+from gpw_cli.pruning.candidates import prunable_layers
+from gpw_cli.pruning.masks import apply_masks, prune_masks
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.reference import quantize_input, run

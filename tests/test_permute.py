@@ -16,8 +16,8 @@ from gpw_cli.config.compose import compose
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.cifar_resnet import cifar_resnet
+from gpw_cli.pruning.candidates import prunable_layers
 from gpw_cli.pruning.groups import Scheme
-from gpw_cli.pruning.masks import prunable_layers
 from gpw_cli.pruning.permute import free_sets, permute_channels, retained
 from gpw_cli.stages.pipeline import plan
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from gpw_cli.errors import UsageError
 from gpw_cli.models.cifar_resnet import CifarResNet, cifar_resnet
 from gpw_cli.pruning.allocation import CountRounding, Scope, Scored, removed_count, select
+from gpw_cli.pruning.candidates import prunable_layers
 from gpw_cli.pruning.criteria import Criterion, group_saliency, group_scores
 from gpw_cli.pruning.groups import Scheme, group_layout, kept_bits
-from gpw_cli.pruning.masks import PruneResult, apply_masks, prunable_layers, prune_masks
+from gpw_cli.pruning.masks import PruneResult, apply_masks, prune_masks
 
 TILE = (16, 16)
 # balanced has counts of its own, by PE

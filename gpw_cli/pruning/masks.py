@@ -1,6 +1,6 @@
 """Masks: one-shot pruning of pre-trained weights by group score.
 
-    names = prunable_layers(model, include_first=False, include_last=False)
+    names = prunable_layers(model, include_first=False, include_last=False)   # candidates.py
     result = prune_masks(dict(model.named_parameters()), names, scheme=Scheme.gpw,
                          sparsity=Decimal("0.7"), scope=Scope.layer,
                          criterion=Criterion.l1, tile=(16, 16))
@@ -19,11 +19,12 @@ from decimal import Decimal
 import torch
 from torch import Tensor, nn
 
-from gpw_cli.arrays import Bools, Floats
+from gpw_cli.arrays import Bools
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.allocation import CountRounding, Scope, Scored, select
-from gpw_cli.pruning.criteria import Criterion, group_saliency, group_scores
-from gpw_cli.pruning.groups import GroupLayout, Scheme, Shape, Tile, group_layout, group_sets
+from gpw_cli.pruning.candidates import Candidate, candidates
+from gpw_cli.pruning.criteria import Criterion, group_scores
+from gpw_cli.pruning.groups import GroupLayout, Scheme, Shape, Tile, group_sets
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,67 +64,6 @@ class PruneResult:
         return {name: mask.numpy() for name, mask in self.masks.items()}
 
 
-def prunable_layers(model: nn.Module, include_first: bool, include_last: bool) -> list[str]:
-    """Parameter names of the Conv2d and Linear weights that may be pruned, in module order.
-
-    In module order, the first convolution (which reads the 3 channels of the image) and the last
-    convolution or linear layer (the classifier) are included only on request. Grouped and depthwise
-    convolutions are never included, because a tile of B_in channels would cross their groups.
-    """
-    found = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    first = next((n for n, m in found if isinstance(m, nn.Conv2d)), None)
-    last = found[-1][0] if found else None
-    left_out = {first} if not include_first else set()
-    left_out |= {last} if not include_last else set()
-    own = dict(model.named_parameters())  # a weight that modules share occurs once
-    names = [
-        f"{name}.weight".lstrip(".")
-        for name, module in found
-        if name not in left_out and not (isinstance(module, nn.Conv2d) and module.groups > 1)
-    ]
-    return [name for name in names if name in own]
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A prunable layer; ``saliency``: float64 of shape ``layout.grid`` (criteria.py)."""
-
-    name: str  # of the parameter
-    layout: GroupLayout
-    saliency: Floats
-
-
-def candidates(
-    weights: Mapping[str, Tensor],
-    names: Sequence[str],
-    *,
-    scheme: Scheme,
-    criterion: Criterion,
-    tile: Tile,
-    products: Mapping[str, Sequence[Tensor]] | None = None,
-) -> list[Candidate]:
-    """The layers ``names`` with the saliency of their groups.
-
-    products: for a gradient criterion, gradient times weight of each layer, a tensor in the shape
-    of the weight per batch. Raises UsageError as ``prune_masks`` does.
-    """
-    _check_names(weights, names)
-    found = []
-    for name in names:
-        layout = group_layout(scheme, tuple(weights[name].shape), tile)
-        values = [weights[name]]
-        if criterion.gradients:
-            values = list((products or {}).get(name, ()))
-            if not values:
-                raise UsageError(
-                    f"criterion {criterion.value} needs gradients, and there are none for {name}: "
-                    "use gpw prune, or pass products to prune_masks"
-                )
-        arrays = [_finite(name, value).reshape(layout.shape).numpy() for value in values]
-        found.append(Candidate(name, layout, group_saliency(criterion, layout, *arrays)))
-    return found
-
-
 def prune_masks(
     weights: Mapping[str, Tensor],
     names: Sequence[str],
@@ -142,7 +82,7 @@ def prune_masks(
     sparsity: in [0, 1); 0 keeps everything. tile: (B_out, B_in) of the target's GEMM.
     scope: not ``cycles`` (budget.py), and ``layer`` for a scheme with sets. products: see
     ``candidates``. The result depends only on these arguments.
-    Raises UsageError for missing, unknown or repeated names, and for weights that are not finite.
+    Raises UsageError as ``candidates`` does, and for a scope that leaves nothing to choose.
     """
     found = candidates(
         weights, names, scheme=scheme, criterion=criterion, tile=tile, products=products
@@ -191,19 +131,6 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             own[name].masked_fill_(~mask.to(own[name].device), 0.0)
 
 
-def _check_names(weights: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    if not names:
-        raise UsageError(
-            "the network has no layer to prune: expected an ungrouped convolution or linear layer "
-            "besides the first and last; try pruning.include_last=true"
-        )
-    unknown = [name for name in names if name not in weights]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if unknown or repeated:
-        what = f"unknown: {', '.join(unknown)}" if unknown else f"repeated: {', '.join(repeated)}"
-        raise UsageError(f"layers to prune {what}; take the names from prunable_layers")
-
-
 def _scored(layer: Candidate, criterion: Criterion, tile: Tile) -> Scored:
     scores = group_scores(criterion, layer.layout, layer.saliency)
     return Scored(scores, layer.layout.units(tile, positions=False))
@@ -212,15 +139,6 @@ def _scored(layer: Candidate, criterion: Criterion, tile: Tile) -> Scored:
 def _one_a_block(layer: Candidate, tile: Tile) -> bool:
     blocks = layer.layout.units(tile, positions=False)
     return int(blocks.max()) + 1 == blocks.size
-
-
-def _finite(name: str, weight: Tensor) -> Tensor:
-    if not torch.isfinite(weight).all():
-        raise UsageError(
-            f"{name} holds NaN or infinite weights and cannot be ranked: "
-            "use another checkpoint, e.g. pretrain.source=scratch"
-        )
-    return weight.detach().to("cpu", torch.float64)
 
 
 def _count(name: str, layout: GroupLayout, kept: Bools, mask: Bools) -> LayerSparsity:

@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.pruning.allocation import Scope
-from gpw_cli.pruning.masks import PruneResult, candidates, prunable_layers, prune_masks
+from gpw_cli.pruning.candidates import candidates, prunable_layers
+from gpw_cli.pruning.masks import PruneResult, prune_masks
 from gpw_cli.pruning.norms import shift_masks
 from gpw_cli.stages.costs import within_budget
 from gpw_cli.stages.inputs import pruning_tile

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gpw_cli.config.schema import Config
-    from gpw_cli.pruning.masks import Candidate
+    from gpw_cli.pruning.candidates import Candidate
     from gpw_cli.stages.pipeline import Job
     from gpw_cli.targets.base import Timing
 

@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.config.compose import to_plain
+from gpw_cli.pruning.candidates import prunable_layers
 from gpw_cli.pruning.groups import kept_bits
-from gpw_cli.pruning.masks import PruneResult, apply_masks, prunable_layers
+from gpw_cli.pruning.masks import PruneResult, apply_masks
 from gpw_cli.pruning.permute import permute_channels, retained
 from gpw_cli.stages.choose import Chosen, choose_masks
 from gpw_cli.stages.inputs import pruning_tile

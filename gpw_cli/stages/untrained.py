@@ -19,8 +19,9 @@ from gpw_cli.config.schema import Config
 from gpw_cli.data.catalog import class_count as classes_of
 from gpw_cli.data.folder import listed
 from gpw_cli.graph.trace import trace
+from gpw_cli.pruning.candidates import prunable_layers
 from gpw_cli.pruning.groups import Scheme
-from gpw_cli.pruning.masks import prunable_layers, prune_masks
+from gpw_cli.pruning.masks import prune_masks
 from gpw_cli.stages.costs import NetworkCosts
 from gpw_cli.stages.inputs import image_shape, pruning_tile
 from gpw_cli.stages.network import fresh_network, give_weights

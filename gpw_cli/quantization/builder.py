@@ -1,7 +1,10 @@
 """The integer nodes of a float graph, one by one, under a fusion plan and known scales.
 
-builder = Builder(graph, ranges, cfg, plan, scales)
-nodes = [builder.node(node) for node in plan.stored(graph)]
+    builder = Builder(graph, ranges, cfg, plan, scales)
+    nodes = [builder.node(node) for node in plan.stored(graph)]
+
+Weights and biases are quantized here (weights.py), because the scale of the accumulators follows
+from the scales of the tensors around the convolution.
 """
 
 from __future__ import annotations

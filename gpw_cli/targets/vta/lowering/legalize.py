@@ -2,43 +2,28 @@
 
     kernels, layout = legalize(graph, spec)
 
-Each kernel writes the tensor of its name. An option-A shortcut (``IntPad``) that only feeds
-additions becomes diagonal tiles of those and is not computed on its own.
+Each kernel writes the tensor of its name. An option-A shortcut (``IntPad``) that only additions
+read becomes diagonal tiles of their kernels and gets no kernel of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import takewhile
 
 import numpy as np
 
-from gpw_cli.arrays import Int8, Int64
+from gpw_cli.arrays import Int64
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph import integer
-from gpw_cli.graph.integer import (
-    FULL_RANGE,
-    IntConcat,
-    IntGraph,
-    IntNode,
-    IntSelect,
-    IntUpsample,
-    Rescale,
-    wrap_int32,
-)
+from gpw_cli.graph.integer import FULL_RANGE, IntGraph, IntNode, Rescale, wrap_int32
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.bounds import Bounds, any_int8, conv_bounds, stored
-from gpw_cli.targets.vta.lowering.constant_channels import (
-    inner_taps,
-    offered,
-    producing,
-    riding,
-)
+from gpw_cli.targets.vta.lowering.convolutions import Convolutions
 from gpw_cli.targets.vta.lowering.epilogue import Epilogue, shorten, step
 from gpw_cli.targets.vta.lowering.gathers import Gathers
-from gpw_cli.targets.vta.lowering.host_layout import host_layout
 from gpw_cli.targets.vta.lowering.identity_tiles import Summands
 from gpw_cli.targets.vta.lowering.tile_ir import (
     AluStep,
@@ -48,7 +33,6 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
     ProductKernel,
     Term,
     UpsampleKernel,
-    banded,
     bias_tiles,
     diagonal_tiles,
     weight_tiles,
@@ -65,19 +49,6 @@ def legalize(graph: IntGraph, spec: VtaSpec) -> tuple[list[Kernel], InputLayout]
     return _Legalizer(graph, spec).run()
 
 
-@dataclass(frozen=True, eq=False)
-class _ConvTerms:
-    """A convolution's ``terms``; ``left``: the bias that they do not add, int64 [O]."""
-
-    terms: tuple[Term, ...]
-    left: Int64
-    layout: InputLayout | None = None
-
-    def left_blocks(self, spec: VtaSpec) -> int:
-        """Output blocks that still need a bias."""
-        return len(np.unique(np.flatnonzero(self.left) // spec.block_out))
-
-
 class _Legalizer:
     """Visits the nodes; ``summands.bounds`` holds the possible values of each tensor."""
 
@@ -85,9 +56,9 @@ class _Legalizer:
         self.graph, self.spec = graph, spec
         self.summands = Summands(graph, spec)
         self.gathers = Gathers(graph, spec.block_in)
+        self.convs = Convolutions(graph, spec, self.gathers, self.summands.bounds)
         self.kernels: list[Kernel] = []
         self.layout = PLAIN
-        self.constants: dict[str, tuple[int, ...]] = {}  # values of a tensor's spare channels
 
     def run(self) -> tuple[list[Kernel], InputLayout]:
         for node in self.graph.nodes:
@@ -110,9 +81,9 @@ class _Legalizer:
         elif isinstance(node, integer.IntAvgPool):
             terms, acc = summands.window(node)
             self._finish(node, [Phase(terms)], acc, False, node.rescale)
-        elif isinstance(node, IntConcat | IntSelect):
+        elif isinstance(node, integer.IntConcat | integer.IntSelect):
             self._gathered(node)
-        elif isinstance(node, IntUpsample):
+        elif isinstance(node, integer.IntUpsample):
             self._upsample(node)
         elif self._only_added(node):
             summands.absorbed.add(node.name)
@@ -132,13 +103,13 @@ class _Legalizer:
     def _biased(
         self, terms: tuple[Term, ...], bias: Int64, epilogue: Epilogue
     ) -> tuple[tuple[Term, ...], tuple[AluStep, ...]]:
-        """``terms`` and ``epilogue.steps``, one of which adds ``bias``."""
+        """``terms`` and ``epilogue.steps``, with a term or a step in front that adds ``bias``."""
         tiles = bias_tiles(bias, self.spec)
         if tiles is None:
             return terms, (step(AluOp.ADD, bias), *epilogue.steps)
-        return (
-            (Term(None, tiles, role="bias"), *terms) if len(tiles.out) else terms
-        ), epilogue.steps
+        if len(tiles.out):
+            terms = (Term(None, tiles, role="bias"), *terms)
+        return terms, epilogue.steps
 
     def _emit(self, node: IntNode, phases: list[Phase], epilogue: Epilogue) -> None:
         bits = node.out_bits if isinstance(node, integer.IntConv) else 8
@@ -157,8 +128,9 @@ class _Legalizer:
             before, same, extra = self.summands.shortcut(node, node.residual)
         whole = acc.wrapped().plus(extra)
         epilogue = shorten(whole, node.relu, node.rescale, node.name, self.spec, by_block=True)
-        products, bias = self._weights(node, wrap_int32(bias + epilogue.fold), epilogue)
-        terms, steps = self._biased((*same, *products), bias, epilogue)
+        found = self.convs.terms(node, wrap_int32(bias + epilogue.fold), epilogue)
+        self.layout = found.layout or self.layout
+        terms, steps = self._biased((*same, *found.terms), found.left, epilogue)
         late = self._late(node, acc, epilogue)
         if late is None:
             phases = [*before, Phase(terms, steps)]
@@ -168,58 +140,10 @@ class _Legalizer:
             phases = [Phase(terms, steps[:cut]), Phase((late,), steps[cut:])]
         self._emit(node, phases, epilogue)
 
-    def _weights(
-        self, node: integer.IntConv, bias: Int64, epilogue: Epilogue
-    ) -> tuple[tuple[Term, ...], Int64]:
-        """The convolution as terms, and the rest of ``bias`` that they do not add."""
-        offer = self._offered(node, epilogue)
-        found = self._conv_terms(node, bias)
-        if offer:
-            full = self._conv_terms(
-                _widened(node, len(offer)), np.append(bias, producing(offer, epilogue))
-            )
-            if full.left_blocks(self.spec) <= found.left_blocks(self.spec):
-                self.constants[node.name] = offer
-                found = full
-        if found.layout is not None:
-            self.layout = found.layout
-        return found.terms, found.left
-
-    def _conv_terms(self, node: integer.IntConv, bias: Int64) -> _ConvTerms:
-        """The terms of ``node``, which add ``bias`` as far as constants in its input allow.
-
-        There is one term for each slice of the input (gathers.py) and each band of a large kernel.
-        """
-        zero = self.summands.bounds[node.input].zero  # inputs whose weights have no effect
-        node = replace(node, weight=node.weight * ~zero[:, None, None])
-        if node.input in self.constants:
-            taps = inner_taps(node, self.graph.node(node.input).shape)
-            weight, left = riding(node.weight, bias, self.constants[node.input], taps, self.spec)
-            return _ConvTerms(tuple(self._terms(node, node.input, weight)), left)
-        laid = host_layout(self.graph, node, bias, self.spec)
-        if laid is not None:
-            return _ConvTerms((laid.term,), bias * (not laid.biased), laid.layout)
-        terms: list[Term] = []
-        for part in self.gathers.slices(node.input):
-            weight = part.columns(node.weight, self.graph.node(part.source).shape[0])
-            terms += self._terms(node, part.source, weight)
-        return _ConvTerms(tuple(terms), bias)
-
-    def _terms(self, node: integer.IntConv, source: str, weight: Int8) -> list[Term]:
-        kernel = (weight.shape[2], weight.shape[3])
-        tiles = weight_tiles(weight, self.spec)
-        return banded(Term(source, tiles, kernel, node.stride, node.padding), self.spec)
-
-    def _offered(self, node: integer.IntConv, epilogue: Epilogue) -> tuple[int, ...]:
-        """Constants for ``node``'s spare channels, if a convolution reads its tensor."""
-        readers = self.graph.consumers(node.name)
-        read = any(isinstance(r, integer.IntConv) and r.input == node.name for r in readers)
-        return offered(node, epilogue, self.spec) if read and node.name != self.graph.output else ()
-
-    def _gathered(self, node: IntConcat | IntSelect) -> None:
+    def _gathered(self, node: integer.IntConcat | integer.IntSelect) -> None:
         """A kernel that copies the slices, unless only convolutions read them."""
         bounds = self.summands.bounds
-        if isinstance(node, IntConcat):
+        if isinstance(node, integer.IntConcat):
             parts = [bounds[part] for part in node.parts]
             low = np.concatenate([part.low for part in parts])
             high = np.concatenate([part.high for part in parts])
@@ -237,7 +161,7 @@ class _Legalizer:
             terms.append(Term(part.source, tiles, role="copy"))
         self._finish(node, [Phase(tuple(terms))], acc, False, _KEEP)
 
-    def _upsample(self, node: IntUpsample) -> None:
+    def _upsample(self, node: integer.IntUpsample) -> None:
         count = node.shape[0]
         tiles = diagonal_tiles(np.ones(count, np.int64), count, self.spec)
         self.summands.bounds[node.name] = self.summands.bounds[node.input]
@@ -245,9 +169,9 @@ class _Legalizer:
         self.kernels.append(UpsampleKernel(copy, node.factor))
 
     def _late(self, node: integer.IntConv, acc: Bounds, epilogue: Epilogue) -> Term | None:
-        """The shortcut as a term after the shift, the epilogue's first step, where that pays.
+        """The shortcut as a term after the shift, if that is exact and saves work; else None.
 
-        None where a block has no shift although its shortcut adds a constant.
+        The epilogue must start with the shift, and blocks that it leaves out must have no shortcut.
         """
         shifts_first = bool(epilogue.steps) and _shifts(epilogue.steps[0])
         if node.residual is None or not shifts_first:
@@ -273,7 +197,7 @@ class _Legalizer:
         self.kernels.append(pool)
 
     def _only_added(self, node: integer.IntPad) -> bool:
-        """Whether only shortcuts and additions read ``node`` and it is not the output."""
+        """Whether ``node`` is read by additions and as a shortcut only, and is not the output."""
         readers = list(self.graph.consumers(node.name))
         only_sums = all(
             isinstance(reader, integer.IntAdd)
@@ -285,8 +209,3 @@ class _Legalizer:
 
 def _shifts(step: AluStep) -> bool:
     return step.op is AluOp.SHR
-
-
-def _widened(node: integer.IntConv, many: int) -> integer.IntConv:
-    """``node`` with ``many`` more output channels, without weights."""
-    return replace(node, weight=np.pad(node.weight, ((0, many), (0, 0), (0, 0), (0, 0))))

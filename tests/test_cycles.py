@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from gpw_cli.config.compose import compose
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.stages.pipeline import plan
 from gpw_cli.stages.preflight import MANIFEST, Wanted, preflight
+from gpw_cli.stages.untrained import smallest_untrained
 from gpw_cli.store.store import Store
 
 
@@ -88,3 +91,19 @@ def test_a_sweep_is_refused_with_every_network_in_it(tmp_path: Path) -> None:
         preflight([Wanted(config, plan(config)) for config in configs], Store(tmp_path, print))
     assert "RegNet" in str(caught.value)
     assert "VisionTransformer" in str(caught.value)
+
+
+def test_a_budget_that_cannot_be_met_is_refused_before_training(gpw: Gpw, tmp_path: Path) -> None:
+    ran = gpw("finetune", "model=resnet8", "scope=cycles", "pruning.budget=5000")
+    assert ran.code == 2
+    least = int(re.search(r"still takes (\d+)", ran.err)[1])
+    assert re.search(rf"near pruning.budget={math.ceil(least / 0.985)}$", ran.err.strip())
+    assert not list(tmp_path.glob(".gpw/store/*/*"))
+
+
+def test_a_budget_just_above_the_smallest_network_is_left_to_prune(tmp_path: Path) -> None:
+    chosen = ["model=resnet8", "scope=cycles"]
+    limit, least = smallest_untrained(compose([*chosen, "pruning.budget=5000"]))
+    assert limit == 5000 < least
+    config = compose([*chosen, f"pruning.budget={least}"])
+    preflight([Wanted(config, plan(config))], Store(tmp_path, print))

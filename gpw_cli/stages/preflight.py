@@ -1,4 +1,5 @@
-"""Check before training that the network can be traced, quantized and compiled.
+"""Check before training that the network can be traced, quantized and compiled, and that a budget
+of cycles can be met.
 
     preflight([(config, plan(config))], store)      # UnsupportedError lists all that cannot run
 
@@ -9,6 +10,7 @@ this imports no torch.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 INTEGER = ("quantize", "fuse", "simulate")  # stages that need the traced network
 MANIFEST = "manifest.json"
+#: Share of the smallest untrained network's cycles that no trained one goes below: a few passes
+#: depend on the scales.
+CERTAIN = 0.9
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,18 @@ class Wanted:
             for step in self.steps
         )
 
+    @property
+    def limits(self) -> bool:
+        """Whether a budget is met after training from scratch; else prune refuses it at once."""
+        pruned = any(step.stage.name == "prune" for step in self.steps)
+        budget = pruned and self.config.pruning.scope is Scope.cycles
+        return budget and weights_file(self.config) is None
+
     def subject(self) -> dict[str, Any]:
         """The settings that decide whether it compiles; most points of a sweep share them."""
         config = self.config
         return {
+            "pruning": to_plain(config.pruning) if self.limits else None,
             "model": to_plain(config.model),
             "data": [config.data.name, config.data.root, *image_shape(config)],
             "quantizer": to_plain(config.quantizer),
@@ -60,27 +73,40 @@ class Wanted:
 def preflight(wanted: Iterable[Wanted], store: Store) -> None:
     """Check each distinct combination of network, quantizer and target that needs training.
 
-    Raises UnsupportedError with all unsupported operators and where they are, for each combination.
+    Raises UnsupportedError with all unsupported operators and where they are, and with the budgets
+    that cannot be met, for each combination.
     """
-    subjects: dict[str, tuple[Config, str]] = {}
+    subjects: dict[str, Wanted] = {}
     for one in wanted:
-        until = one.steps[-1].stage.name
-        if until in INTEGER and one.trains(store):
-            subjects.setdefault(json.dumps(one.subject(), sort_keys=True), (one.config, until))
+        needed = one.limits or one.steps[-1].stage.name in INTEGER
+        if needed and one.trains(store):
+            subjects.setdefault(json.dumps(one.subject(), sort_keys=True), one)
     if not subjects:
         return
-    from gpw_cli.stages.untrained import integers_untrained
-
     reports: dict[str, None] = {}
-    for config, until in subjects.values():
+    for one in subjects.values():
         try:
-            graph = integers_untrained(config)
-            if until == INTEGER[-1]:
-                _compile(config, graph)
+            _check(one)
         except UnsupportedError as error:
             reports[str(error)] = None
     if reports:
         raise UnsupportedError("\n".join(reports))
+
+
+def _check(one: Wanted) -> None:
+    from gpw_cli.stages.untrained import integers_untrained, smallest_untrained
+
+    graph = integers_untrained(one.config)
+    if one.steps[-1].stage.name == INTEGER[-1]:
+        _compile(one.config, graph)
+    if one.limits:
+        limit, least = smallest_untrained(one.config)
+        if limit < CERTAIN * least:
+            raise UnsupportedError(
+                f"pruning.budget={limit} cycles cannot be met: with everything removed that may go "
+                f"the untrained network still takes {least}; the smallest budget is near "
+                f"pruning.budget={math.ceil(least / (1 - one.config.pruning.margin))}"
+            )
 
 
 def _compile(config: Config, dense: IntGraph) -> None:

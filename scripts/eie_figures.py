@@ -18,7 +18,8 @@ from typing import Any
 import pandas as pd
 
 from gpw_cli.models.registry import build_model
-from gpw_cli.report.style import drawing, light, look, panels, render
+from gpw_cli.report.looks import light, look
+from gpw_cli.report.style import drawing, panels, render
 
 TICKS = {
     "ms": (0.5, 0.7, 1, 1.5, 2, 2.5),

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gpw_cli.report.style import drawing, light, panels, render
+from gpw_cli.report.looks import light
+from gpw_cli.report.style import drawing, panels, render
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.layers import (
     BENCHMARK,

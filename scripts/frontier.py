@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 import gpw_cli as gpw
-from gpw_cli.report.style import drawing, light, look, render
+from gpw_cli.report.looks import light, look
+from gpw_cli.report.style import drawing, render
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "results" / "frontier"

@@ -15,7 +15,7 @@ from gpw_cli.report import overlay, passes, quantization, roofline, stages
 from gpw_cli.report.build import build_report
 from gpw_cli.report.frontier import networks
 from gpw_cli.report.load import load_sweep
-from gpw_cli.report.style import LOOKS, ROLES, look
+from gpw_cli.report.looks import LOOKS, ROLES, look
 from gpw_cli.report.summary import dense_of, main_variant
 
 SPARSITIES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)

@@ -89,7 +89,7 @@ def naming(member: Scheme | Criterion) -> set[str]:
                     named = False
             if named:
                 found.add(file.relative_to(PACKAGE).as_posix())
-    return found - {"report/style.py"}
+    return found - {"report/looks.py"}
 
 
 def test_a_scheme_is_a_line_of_its_table_and_one_yaml() -> None:

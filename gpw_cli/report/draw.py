@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpw_cli.report.style import DASHES, add_tip, add_tips, light, look
+from gpw_cli.report.looks import DASHES, light, look
+from gpw_cli.report.style import add_tip, add_tips
 from gpw_cli.report.summary import At, Curve
 from gpw_cli.report.words import percent, plural
 

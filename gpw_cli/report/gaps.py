@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gpw_cli.report.draw import draw_curves, label_curves
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light
+from gpw_cli.report.looks import light
 from gpw_cli.report.summary import At, Curve, overlap
 from gpw_cli.report.words import NOISE, NOISE_SOURCE, listed, percent, single_seed, span
 

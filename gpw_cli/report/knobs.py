@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import add_tip, light, panels
+from gpw_cli.report.looks import light
+from gpw_cli.report.style import add_tip, panels
 from gpw_cli.report.tables import Table
 from gpw_cli.report.words import NOISE, basis, listed
 

@@ -9,7 +9,8 @@ import pandas as pd
 
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, panels
+from gpw_cli.report.looks import light
+from gpw_cli.report.style import panels
 from gpw_cli.report.summary import in_order, scheme_rank
 from gpw_cli.report.words import listed, percent
 

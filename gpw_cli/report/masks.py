@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, look, panels
+from gpw_cli.report.looks import light, look
+from gpw_cli.report.style import panels
 from gpw_cli.report.summary import scheme_rank
 from gpw_cli.report.words import listed, percent
 

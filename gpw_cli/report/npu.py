@@ -21,7 +21,8 @@ from gpw_cli.report.draw import (
 )
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, look, panels
+from gpw_cli.report.looks import light, look
+from gpw_cli.report.style import panels
 from gpw_cli.report.summary import (
     At,
     Curve,

@@ -16,7 +16,8 @@ import pandas as pd
 from gpw_cli.report.draw import EndLabel, name_points
 from gpw_cli.report.frontier import network_name, networks
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import DASHES, add_tips, light, look, panels
+from gpw_cli.report.looks import DASHES, light, look
+from gpw_cli.report.style import add_tips, panels
 from gpw_cli.report.summary import pareto, scheme_rank
 from gpw_cli.report.words import npu_name, percent, plural
 

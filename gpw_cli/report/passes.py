@@ -13,7 +13,8 @@ from gpw_cli.report.draw import part_bars
 from gpw_cli.report.frame import BUSY, dig
 from gpw_cli.report.frontier import network_name
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import panels, rank
+from gpw_cli.report.looks import rank
+from gpw_cli.report.style import panels
 from gpw_cli.report.summary import in_order, main_variant
 from gpw_cli.report.tables import Table
 from gpw_cli.report.words import listed, npu_name

@@ -13,7 +13,8 @@ from gpw_cli.report.draw import EndLabel, label_ends, level
 from gpw_cli.report.frame import dig
 from gpw_cli.report.knobs import turned
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import add_tip, add_tips, light, look, panels, rank
+from gpw_cli.report.looks import light, look, rank
+from gpw_cli.report.style import add_tip, add_tips, panels
 from gpw_cli.report.tables import Table
 from gpw_cli.report.words import basis, percent
 

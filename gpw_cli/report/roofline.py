@@ -18,7 +18,8 @@ from gpw_cli.report.draw import EndLabel, name_points
 from gpw_cli.report.frame import BUSY, dig
 from gpw_cli.report.frontier import network_name
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import add_tips, light, look, panels, rank
+from gpw_cli.report.looks import light, look, rank
+from gpw_cli.report.style import add_tips, panels
 from gpw_cli.report.words import basis, listed, percent, plural, span
 
 if TYPE_CHECKING:

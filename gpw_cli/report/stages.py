@@ -11,7 +11,8 @@ import pandas as pd
 
 from gpw_cli.report.draw import EndLabel, label_ends
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import add_tips, light, look, panels, ramp
+from gpw_cli.report.looks import light, look, ramp
+from gpw_cli.report.style import add_tips, panels
 from gpw_cli.report.summary import in_order, main_variant, scheme_rank
 from gpw_cli.report.tables import Table
 from gpw_cli.report.words import basis, listed, npu_name, percent

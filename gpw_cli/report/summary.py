@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import rank
+from gpw_cli.report.looks import rank
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pandas as pd
 
 from gpw_cli.report.draw import EndLabel, label_ends
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import add_tips, look, panels, rank
+from gpw_cli.report.looks import look, rank
+from gpw_cli.report.style import add_tips, panels
 from gpw_cli.report.words import basis, listed, percent
 
 if TYPE_CHECKING:

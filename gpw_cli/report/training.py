@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gpw_cli.report.draw import EndLabel, label_ends
 from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
-from gpw_cli.report.style import light, look, panels, ramp
+from gpw_cli.report.looks import light, look, ramp
+from gpw_cli.report.style import panels
 from gpw_cli.report.summary import in_order
 from gpw_cli.report.words import basis, percent, span
 

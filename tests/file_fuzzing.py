@@ -20,6 +20,7 @@ from gpw_cli.store.gc import entries
 from gpw_cli.store.records import referenced
 from gpw_cli.store.store import MANIFEST, Store
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.vta_json import config_of, spec_from_json
 
 Fuzz = Callable[[Path, int, int], int]  # (folder, count, seed) -> how many were accepted
 
@@ -123,12 +124,12 @@ def manifests(*, sealed: bool) -> Fuzz:
 
 def vta_config(folder: Path, count: int, seed: int) -> int:
     """VTA's own JSON."""
-    text, file = json.dumps(VtaSpec().to_config()), folder / "vta_config.json"
+    text, file = json.dumps(config_of(VtaSpec())), folder / "vta_config.json"
 
     def check(changed: bytes) -> bool:
         file.write_bytes(changed)
         try:
-            VtaSpec.from_json(file)
+            spec_from_json(file)
         except GpwError as error:
             return one_line(error)
         return True

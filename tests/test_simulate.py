@@ -178,7 +178,7 @@ def test_a_users_own_vta_json(gpw: Gpw, dense: Path) -> None:
     command = ("simulate", "data=digits", "--checkpoint", str(dense), "--images", "4", "--json")
     ran = gpw(*command, "target.config_file=mine.json", "--export", "out")
     assert ran.code == 0, ran.err
-    assert load_exported("out").program.spec.to_config()["LOG_WGT_BUFF_SIZE"] == 16
+    assert load_exported("out").program.spec.log_wgt_buff_size == 16
 
 
 def test_refusals(gpw: Gpw, one_line: OneLine, dense: Path) -> None:

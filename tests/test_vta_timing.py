@@ -30,6 +30,7 @@ from gpw_cli.targets.vta.isa.instructions import (
     encode,
 )
 from gpw_cli.targets.vta.isa.program import LayerRange, Program
+from gpw_cli.targets.vta.isa.vta_json import config_of
 from gpw_cli.targets.vta.target import spec_of
 from gpw_cli.targets.vta.timing.memory_port import ReadPort
 from gpw_cli.targets.vta.timing.report import TimingReport, time_program
@@ -433,7 +434,7 @@ def test_target_files() -> None:
 
 def test_a_users_own_geometry(tmp_path: Path) -> None:
     path = tmp_path / "vta_config.json"
-    path.write_text(json.dumps(VtaSpec(log_block_in=5, log_block_out=5).to_config()))
+    path.write_text(json.dumps(config_of(VtaSpec(log_block_in=5, log_block_out=5))))
     assert spec_of(replace(VTA, config_file=str(path))).tile == (32, 32)
     assert spec_of(replace(VTA, vta=replace(VTA.vta, LOG_BLOCK_OUT=5))).tile == (32, 16)
     with pytest.raises(UnsupportedError, match="none"):

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from gpw_cli.errors import ProgramError, UsageError
 from gpw_cli.store.files import partial_of, write_folder
 from gpw_cli.targets.vta.functional.simulator import Simulator, pack_input, unpack_input
-from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
+from gpw_cli.targets.vta.isa.geometry import INSN_BYTES
 from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.program import Bytes, LayerRange, Program, Region
+from gpw_cli.targets.vta.isa.vta_json import config_of, spec_from_config
 
 _FORMAT = "gpw-vta-program"
 _VERSION = 1
@@ -122,7 +123,7 @@ def _manifest(program: Program, min_gemm_distance: int) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "version": _VERSION,
-        "vta": program.spec.to_config(),
+        "vta": config_of(program.spec),
         "capabilities": {"mul": program.spec.mul, "acc_8bit": program.spec.acc_8bit},
         "instructions": program.length,
         "dram_bytes": len(program.dram),
@@ -149,7 +150,7 @@ def _layout(program: Program) -> dict[str, Any]:
 def _program(manifest: Mapping[str, Any], insn: bytes, dram: bytes) -> Program:
     source, target = manifest["input"], manifest["output"]
     return Program(
-        spec=VtaSpec.from_config(manifest["vta"], **manifest["capabilities"]),
+        spec=spec_from_config(manifest["vta"], **manifest["capabilities"]),
         insn=insn,
         dram=np.frombuffer(dram, np.uint8).copy(),
         regions=tuple(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
+from gpw_cli.targets.vta.isa.vta_json import config_of, spec_from_config, spec_from_json
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Vta:
         return {
             "mul": self.spec.mul,
             "acc_8bit": self.spec.acc_8bit,
-            "vta": self.spec.to_config(),
+            "vta": config_of(self.spec),
             "timing": asdict(self.timing),
             **search,
         }
@@ -115,7 +116,7 @@ def spec_of(target: VtaConfig) -> VtaSpec:
     instructions cannot express.
     """
     if target.config_file is not None:
-        spec = VtaSpec.from_json(target.config_file)
+        spec = spec_from_json(target.config_file)
     else:
-        spec = VtaSpec.from_config({k: v for k, v in asdict(target.vta).items() if v is not None})
+        spec = spec_from_config({k: v for k, v in asdict(target.vta).items() if v is not None})
     return replace(spec, mul=target.mul, acc_8bit=target.acc_8bit)

@@ -1,7 +1,7 @@
 """The geometry of one VTA: block sizes, scratchpads, and what its shell can do.
 
-    spec = VtaSpec()                                # VTA's default configuration
-    spec = VtaSpec.from_json("vta_config.json")     # VTA's own JSON
+    spec = VtaSpec()                                    # VTA's default configuration
+    spec = VtaSpec(log_block_in=5, log_block_out=5)     # 32 x 32 tiles
 
 Source: VTA's ``config/*.json`` and ``include/vta/hw_spec.h``. Sizes are in log2 bytes, widths in
 log2 bits.
@@ -9,18 +9,13 @@ log2 bits.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.targets.vta.isa.fields import ENCODINGS, MEM, bit_positions, limits
 
 UOP_BYTES = 4
 INSN_BYTES = 16
-_MAX_JSON = 1 << 20
 _MAX_UOPS = 2048  # size of the RTL's micro-op scratchpad, whatever the JSON says
 #: Shells built from hardware/xilinx/src/vta.cc, which keeps 5 signed bits of a shift's amount.
 _HLS_TARGETS = ("pynq", "ultra96", "zcu104")
@@ -77,54 +72,6 @@ class VtaSpec:
                 f"VTA geometry: {key} is {(1 << size) // elem} elements, more than the "
                 f"{most.bit_length() - 1}-bit field sram_base can address"
             )
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], *, mul: bool = False, acc_8bit: bool = False
-    ) -> VtaSpec:
-        """A VTA from the keys of VTA's JSON; LOG_BLOCK_IN/OUT override LOG_BLOCK.
-
-        Raises UnsupportedError for a key that is missing or not a small non-negative integer.
-        """
-        log = {name.lower(): _integer(config, name) for name in _LOG_KEYS}
-        out_width = config.get("LOG_OUT_WIDTH", log["log_inp_width"])
-        if out_width != log["log_inp_width"]:
-            raise UnsupportedError(
-                f"VTA geometry: LOG_OUT_WIDTH={out_width!r}, must equal LOG_INP_WIDTH"
-            )
-        return cls(
-            target=str(config.get("TARGET", "sim")),
-            hw_ver=str(config.get("HW_VER", "0.0.2")),
-            log_block_in=_integer(config, "LOG_BLOCK_IN", "LOG_BLOCK"),
-            log_block_out=_integer(config, "LOG_BLOCK_OUT", "LOG_BLOCK"),
-            mul=mul,
-            acc_8bit=acc_8bit,
-            **log,
-        )
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> VtaSpec:
-        """A VTA from VTA's own JSON file. Raises UnsupportedError if it cannot be read."""
-        file = Path(path)
-        try:
-            if file.exists() and not file.is_file():
-                raise ValueError("no regular file")
-            if file.stat().st_size > _MAX_JSON:
-                raise ValueError(f"more than {_MAX_JSON} bytes")
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UnsupportedError(f"VTA configuration {path}: {error}") from error
-        if not isinstance(config, dict):
-            raise UnsupportedError(f"VTA configuration {path}: not a JSON object")
-        return cls.from_config(config)
-
-    def to_config(self) -> dict[str, str | int]:
-        """VTA's JSON keys; LOG_BLOCK_IN and LOG_BLOCK_OUT only where they differ."""
-        blocks = {"LOG_BLOCK_IN": self.log_block_in, "LOG_BLOCK_OUT": self.log_block_out}
-        if self.log_block_in == self.log_block_out:
-            blocks = {"LOG_BLOCK": self.log_block_in}
-        config: dict[str, str | int] = {"TARGET": self.target, "HW_VER": self.hw_ver}
-        return config | {name: getattr(self, name.lower()) for name in _LOG_KEYS} | blocks
 
     @property
     def batch(self) -> int:
@@ -234,28 +181,3 @@ class VtaSpec:
     def acc_depth(self) -> int:
         """Elements of the accumulator scratchpad."""
         return 1 << self.log_acc_depth
-
-
-_LOG_KEYS = (
-    "LOG_INP_WIDTH",
-    "LOG_WGT_WIDTH",
-    "LOG_ACC_WIDTH",
-    "LOG_BATCH",
-    "LOG_UOP_BUFF_SIZE",
-    "LOG_INP_BUFF_SIZE",
-    "LOG_WGT_BUFF_SIZE",
-    "LOG_ACC_BUFF_SIZE",
-)
-
-
-def _integer(config: Mapping[str, Any], *names: str) -> int:
-    """The first of ``names`` that ``config`` has."""
-    for name in names:
-        if name in config:
-            value = config[name]
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 32:
-                raise UnsupportedError(
-                    f"VTA geometry: {name}={value!r}, allowed are integers from 0 to 31"
-                )
-            return value
-    raise UnsupportedError(f"VTA geometry: {names[-1]} is missing")

@@ -25,6 +25,7 @@ import numpy as np
 from gpw_cli.config.target import load_target
 from gpw_cli.graph.integer import IntConv, IntGraph, IntInput, IntNode, Rescale, Shape
 from gpw_cli.targets.vta.config import VtaConfig
+from gpw_cli.targets.vta.isa.encoding import encode
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
@@ -35,7 +36,6 @@ from gpw_cli.targets.vta.isa.instructions import (
     MemInsn,
     MemType,
     Opcode,
-    encode,
 )
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.target import Vta

@@ -13,6 +13,7 @@ from vta_reference import SMALL
 
 from gpw_cli.errors import ProgramError, UnsupportedError
 from gpw_cli.targets.vta.isa import fields
+from gpw_cli.targets.vta.isa.encoding import decode, decode_uops, encode, encode_uops
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
@@ -22,10 +23,6 @@ from gpw_cli.targets.vta.isa.instructions import (
     MemInsn,
     MemType,
     Opcode,
-    decode,
-    decode_uops,
-    encode,
-    encode_uops,
 )
 from gpw_cli.targets.vta.isa.vta_json import config_of, spec_from_config, spec_from_json
 

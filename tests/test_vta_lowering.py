@@ -23,9 +23,10 @@ from gpw_cli.targets.vta.check.rules import check
 from gpw_cli.targets.vta.config import VtaConfig
 from gpw_cli.targets.vta.export import export_program, load_exported
 from gpw_cli.targets.vta.functional.simulator import simulate
+from gpw_cli.targets.vta.isa.encoding import decode
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import InputLayout
-from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, MemInsn, MemType, decode
+from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, MemInsn, MemType
 from gpw_cli.targets.vta.isa.program import ROLES, Program
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 from gpw_cli.targets.vta.target import Vta, unit_costs

@@ -12,8 +12,9 @@ from vta_programs import timing
 
 from gpw_cli.errors import ProgramError
 from gpw_cli.graph.integer import Rescale
+from gpw_cli.targets.vta.isa.encoding import encode
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.isa.instructions import AluOp, GemmInsn, MemInsn, MemType, encode
+from gpw_cli.targets.vta.isa.instructions import AluOp, GemmInsn, MemInsn, MemType
 from gpw_cli.targets.vta.lowering import passes
 from gpw_cli.targets.vta.lowering.layout import DramImage
 from gpw_cli.targets.vta.lowering.state import State

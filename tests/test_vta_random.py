@@ -14,7 +14,7 @@ from vta_reference import Interpreter
 from gpw_cli.config.target import load_target
 from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
 from gpw_cli.targets.vta.functional.simulator import final_dram, pack_input
-from gpw_cli.targets.vta.isa.instructions import encode
+from gpw_cli.targets.vta.isa.encoding import encode
 from gpw_cli.targets.vta.timing.report import time_program
 
 COUNTS = st.one_of(st.integers(1, 8), st.integers(9, 40), st.integers(41, 200))

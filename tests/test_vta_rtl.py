@@ -22,8 +22,8 @@ from vta_cycles import walk
 
 from gpw_cli.config.target import load_target
 from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
+from gpw_cli.targets.vta.isa.encoding import decode
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.isa.instructions import decode
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.timing.report import time_program
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gpw_cli.config.target import load_target
 from gpw_cli.errors import ProgramError, UnsupportedError, UsageError
 from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
+from gpw_cli.targets.vta.isa.encoding import encode
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
@@ -27,7 +28,6 @@ from gpw_cli.targets.vta.isa.instructions import (
     MemInsn,
     MemType,
     Opcode,
-    encode,
 )
 from gpw_cli.targets.vta.isa.program import LayerRange, Program
 from gpw_cli.targets.vta.isa.vta_json import config_of

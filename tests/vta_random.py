@@ -18,6 +18,7 @@ from vta_linker import GRANULE, Linker, Touch
 from vta_reference import NAMES, PAGE, small_program
 
 from gpw_cli.targets.vta.isa.access import dst_indices, src_indices, transfer, wgt_indices
+from gpw_cli.targets.vta.isa.encoding import decode_uops, encode_uops
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
@@ -27,8 +28,6 @@ from gpw_cli.targets.vta.isa.instructions import (
     MemInsn,
     MemType,
     Opcode,
-    decode_uops,
-    encode_uops,
 )
 from gpw_cli.targets.vta.isa.program import Program
 

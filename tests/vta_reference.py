@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gpw_cli.targets.vta.isa.encoding import decode, encode, encode_uops
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
@@ -15,9 +16,6 @@ from gpw_cli.targets.vta.isa.instructions import (
     MemInsn,
     MemType,
     Opcode,
-    decode,
-    encode,
-    encode_uops,
 )
 from gpw_cli.targets.vta.isa.program import LayerRange, Program, Region
 

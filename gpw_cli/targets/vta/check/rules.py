@@ -23,6 +23,7 @@ from gpw_cli.targets.vta.check.hazards import Hazards
 from gpw_cli.targets.vta.check.shifts import Amounts
 from gpw_cli.targets.vta.isa.access import dram_elem_bytes, dst_indices, src_indices, wgt_indices
 from gpw_cli.targets.vta.isa.access import transfer as moved_by
+from gpw_cli.targets.vta.isa.encoding import decode, decode_uops
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     AluOp,
@@ -31,8 +32,6 @@ from gpw_cli.targets.vta.isa.instructions import (
     MemInsn,
     MemType,
     Opcode,
-    decode,
-    decode_uops,
 )
 from gpw_cli.targets.vta.isa.modules import Module, module_of
 from gpw_cli.targets.vta.isa.program import Program

@@ -31,7 +31,7 @@ from gpw_cli.targets.vta.isa.access import (
     transfer,
     wgt_indices,
 )
-from gpw_cli.targets.vta.isa.instructions import decode, decode_uops
+from gpw_cli.targets.vta.isa.encoding import decode, decode_uops
 from gpw_cli.targets.vta.isa.program import REGION_ALIGN, Bytes, Program
 from gpw_cli.targets.vta.isa.tokens import linearise, where
 

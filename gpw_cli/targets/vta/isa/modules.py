@@ -71,6 +71,6 @@ def module_of(insn: Insn) -> Module:
 
 
 def modules_of(opcode: Int64, memory_type: Int64) -> Int64:
-    """``module_of`` for columns of decoded fields (``instructions.decode_columns``)."""
+    """``module_of`` for columns of decoded fields (``encoding.decode_columns``)."""
     found: Int64 = _MODULE[opcode, memory_type].astype(np.int64)
     return found

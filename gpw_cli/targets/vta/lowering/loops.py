@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gpw_cli.arrays import Int64
-from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn, encode_uops
+from gpw_cli.targets.vta.isa.encoding import encode_uops
+from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, GemmInsn
 from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.microops import REST, smallest_distance
 from gpw_cli.targets.vta.lowering.stream import Span

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.targets.vta.isa.encoding import encode_uops
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp, encode_uops
+from gpw_cli.targets.vta.isa.instructions import AluInsn, AluOp
 from gpw_cli.targets.vta.lowering.blocking import Blocks, Bundle, Chunk, Part, Piece, WeightSet
 from gpw_cli.targets.vta.lowering.builder import Builder
 from gpw_cli.targets.vta.lowering.input_blocking import Shaped

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntGraph
+from gpw_cli.targets.vta.isa.encoding import encode
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.isa.instructions import encode
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.lowering.passes import lower
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gpw_cli.targets.vta.isa.access import dram_elem_bytes
+from gpw_cli.targets.vta.isa.encoding import decode_uops
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
@@ -16,7 +17,6 @@ from gpw_cli.targets.vta.isa.instructions import (
     MemInsn,
     MemType,
     Opcode,
-    decode_uops,
 )
 from gpw_cli.targets.vta.isa.modules import QUEUES, TokenQueue, module_of
 from gpw_cli.targets.vta.isa.program import Region

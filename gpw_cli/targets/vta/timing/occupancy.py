@@ -20,8 +20,9 @@ from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa import fields
+from gpw_cli.targets.vta.isa.encoding import decode_columns
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.isa.instructions import MemType, Opcode, decode_columns
+from gpw_cli.targets.vta.isa.instructions import MemType, Opcode
 from gpw_cli.targets.vta.isa.modules import FLAGS, modules_of
 from gpw_cli.targets.vta.isa.program import Program
 

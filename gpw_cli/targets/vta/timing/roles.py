@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpw_cli.arrays import Int64
-from gpw_cli.targets.vta.isa.instructions import AluOp, Opcode, decode_columns
+from gpw_cli.targets.vta.isa.encoding import decode_columns
+from gpw_cli.targets.vta.isa.instructions import AluOp, Opcode
 from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.program import ROLES, Program
 from gpw_cli.targets.vta.timing.occupancy import ALU, GEMM, OUT, SYNC, UOP, Occupancy

@@ -31,8 +31,8 @@ from gpw_cli.targets.vta.timing.occupancy import (
     UOP,
     Occupancy,
 )
-from gpw_cli.targets.vta.timing.pipeline import Schedule
 from gpw_cli.targets.vta.timing.roles import kinds, running
+from gpw_cli.targets.vta.timing.schedule import Schedule
 
 #: The category of a cycle: the first of these that was active, "stall" if none was.
 SPLIT = ("gemm", "alu", "load", "store", "stall")

@@ -17,11 +17,9 @@ The simulation is event-driven: one event per instruction and one step per burst
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gpw_cli.arrays import Int64
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES
@@ -35,43 +33,12 @@ from gpw_cli.targets.vta.timing.occupancy import (
     Occupancy,
     padding_end,
 )
+from gpw_cli.targets.vta.timing.schedule import Batch, Schedule
 
 _FETCH = len(Module)
-_FETCH_QUEUED = 2  # as LOAD_QUEUED
-_START, _END = 0, 1  # kinds of events: an instruction may start; it has ended
+_FETCH_QUEUED = 2  # cycles from a read command until its burst is in the memory's queue
+_START, _END = 0, 1  # kinds of events: an instruction may start; one has ended
 _FOREVER = 1 << 60
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Instructions ``first`` to ``first + count - 1``, fetched from cycle ``begin`` to ``end``.
-
-    FETCH spent ``memory`` of these cycles waiting for the shared port, ``blocked`` for a full
-    queue.
-    """
-
-    first: int
-    count: int
-    begin: int
-    end: int
-    memory: int
-    blocked: int
-
-
-@dataclass(frozen=True, eq=False)
-class Schedule:
-    """The cycles in which each instruction is queued, starts and has ended: int64 [n] each.
-
-    All times are cut off at the end of the first FINISH, where the RTL's counter stops. FINISH
-    waits only for the tokens that it pops, so other instructions may still be running then.
-    ``read_beats``: beats that the memory has delivered.
-    """
-
-    arrive: Int64
-    start: Int64
-    end: Int64
-    batches: tuple[Batch, ...]
-    read_beats: int
 
 
 def run(work: Occupancy, timing: VtaTiming) -> Schedule:
@@ -84,20 +51,14 @@ def run(work: Occupancy, timing: VtaTiming) -> Schedule:
         arrive=np.minimum(np.array(simulation.arrive, np.int64), over),
         start=np.minimum(np.array(simulation.start, np.int64), over),
         end=np.minimum(end, over),
-        batches=tuple(_until(batch, over) for batch in simulation.batches if batch.begin < over),
+        batches=tuple(batch.until(over) for batch in simulation.batches if batch.begin < over),
         read_beats=min(simulation.port.busy, over),
     )
 
 
-def _until(batch: Batch, over: int) -> Batch:
-    """The part of a batch before the cycle ``over``."""
-    end = min(batch.end, over)
-    memory = min(batch.memory, end - batch.begin)
-    blocked = min(batch.blocked, end - batch.begin - memory)
-    return replace(batch, end=end, memory=memory, blocked=blocked)
-
-
 class _Simulation:
+    """The state of all modules at the time of the latest event."""
+
     def __init__(self, work: Occupancy, timing: VtaTiming) -> None:
         self.work, self.timing, self.port = work, timing, ReadPort(timing)
         self.count = len(work.unit)
@@ -144,7 +105,7 @@ class _Simulation:
             raise ProgramError(self._deadlock())
 
     def _fetch(self, cycle: int) -> None:
-        """Requests the next batch, if instructions are left."""
+        """Requests the next batch, if there is one."""
         self.begin = cycle
         self.batch_first = self.batch_end
         self.batch_end = min(self.batch_first + self.timing.fetch_batch, self.count)

@@ -35,8 +35,9 @@ from gpw_cli.targets.vta.timing.attribution import (
     traffic,
 )
 from gpw_cli.targets.vta.timing.occupancy import Occupancy, occupancy_of
-from gpw_cli.targets.vta.timing.pipeline import Schedule, run
+from gpw_cli.targets.vta.timing.pipeline import run
 from gpw_cli.targets.vta.timing.roles import by_role, weight_uops
+from gpw_cli.targets.vta.timing.schedule import Schedule
 
 MODULES = ("FETCH", *(module.name for module in Module))
 

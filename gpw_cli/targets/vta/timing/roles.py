@@ -20,7 +20,7 @@ from gpw_cli.targets.vta.isa.instructions import AluOp, Opcode
 from gpw_cli.targets.vta.isa.modules import Module
 from gpw_cli.targets.vta.isa.program import ROLES, Program
 from gpw_cli.targets.vta.timing.occupancy import ALU, GEMM, OUT, SYNC, UOP, Occupancy
-from gpw_cli.targets.vta.timing.pipeline import Schedule
+from gpw_cli.targets.vta.timing.schedule import Schedule
 
 #: The categories of cycles.
 CYCLES = (*ROLES, "first_layer", "load", "store", "stall")

@@ -594,11 +594,11 @@ def test_wide_result_inside_the_network_is_refused() -> None:
 
 def test_the_tile_search_charges_what_the_timing_says() -> None:
     de10 = load_target("vta", VtaConfig).timing
-    assert unit_costs(DEFAULT, de10) == UnitCosts(23, 23, 8, 7, 1, 7, 1, 2, 3.375)
+    assert unit_costs(DEFAULT, de10) == UnitCosts(23, 23, 22, 8, 7, 1, 7, 1, 2, 3.375)
     wide = replace(de10, bus_bits=256)  # an element of inputs or outputs a beat
-    assert unit_costs(DEFAULT, wide) == UnitCosts(22, 23, 32, 7, 1, 7, 1, 2, 0.5 + 4 / 32)
+    assert unit_costs(DEFAULT, wide) == UnitCosts(22, 23, 22, 32, 7, 1, 7, 1, 2, 0.5 + 4 / 32)
     old = load_target("vta_old_rtl", VtaConfig).timing
-    assert unit_costs(DEFAULT, old) == UnitCosts(23, 23, 8, 7, 4, 7, 5, 6, 3.375)
+    assert unit_costs(DEFAULT, old) == UnitCosts(23, 23, 22, 8, 7, 4, 7, 5, 6, 3.375)
     # 32 bytes: two rows of two beats and a pause each, and a fourth of what 128 bytes cost
     assert unit_costs(TWO_ROWS, de10).store == 2 * (2 + 1) + 3 / 4
 

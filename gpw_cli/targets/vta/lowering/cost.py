@@ -120,7 +120,7 @@ class CostModel:
         behind = sum(map(max, arithmetic, [*loads[1:], 0.0 if alone else loads[0]]))
         again = 0.0
         if 2 * chunk.uops > self.spec.uop_limit:
-            again = self.uop_beats(chunk.uops) + self.costs.wgt_request
+            again = self.uop_beats(chunk.uops) + self.costs.uop_request
         return max(behind + again, self.store(outputs))
 
     def _once(self, chunk: _ChunkCost, tiling: Tiling, area: int, tiles: int) -> float:

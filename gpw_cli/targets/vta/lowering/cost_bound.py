@@ -107,5 +107,5 @@ class CostBound:
         lasting = kept[~streamed] if model.total > room else kept[:0]
         once = sum(model.weights(n) for n in lasting.tolist())
         many = kept[2 * kept > model.spec.uop_limit].tolist()
-        again = sum(model.uop_beats(n) + model.costs.wgt_request for n in many)
+        again = sum(model.uop_beats(n) + model.costs.uop_request for n in many)
         return _Chunks(len(starts), tuple(inputs), weights, once, again, issues)

@@ -255,10 +255,10 @@ def difference(mutant: Mutant) -> str:
     return "\n".join(line for line in list(lines)[2:] if not line.startswith("@@"))
 
 
-def sources(only: str | None) -> list[str]:
-    """Paths of the modules to mutate, from ROOT."""
+def sources(only: list[str]) -> list[str]:
+    """Paths of the modules to mutate, from ROOT: those in ``only``, or all."""
     found = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "gpw_cli").rglob("*.py"))
-    return [f for f in found if f.startswith(only or tuple(TESTS)) and f.startswith(tuple(TESTS))]
+    return [f for f in found if f.startswith(tuple(only or TESTS)) and f.startswith(tuple(TESTS))]
 
 
 def digest(file: str) -> str:
@@ -312,7 +312,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Mutation testing of a random sample.")
     parser.add_argument("--count", type=int, default=60, help="mutants to draw")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="a file or folder of gpw_cli, from the checkout")
+    parser.add_argument("--only", nargs="+", default=[], help="files or folders, from the checkout")
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
     parser.add_argument("--report", action="store_true", help="read --out and run nothing")
     arguments = parser.parse_args()

@@ -49,14 +49,15 @@ CPU_SECONDS, SECONDS = 300, 3600  # for the tests of one mutant; more counts as 
 BYTES = 12 << 30  # of address space, for mutants that allocate without end
 #: The tests of each file or folder, the cheapest first; the first match applies.
 TESTS = {
-    "gpw_cli/pruning": ("pruning", "budget", "cycles"),
+    "gpw_cli/pruning": ("pruning", "budget", "permute", "plugins", "cycles"),
     "gpw_cli/quantization": ("quantization", "integer", "multiplier"),
+    "gpw_cli/graph/compact": ("dead", "compact"),
     "gpw_cli/graph/dead": ("dead", "operators"),
     "gpw_cli/graph/integer": ("integer", "multiplier", "operators", "quantization"),
     "gpw_cli/graph/onnx": ("export",),
     "gpw_cli/graph/views": ("views", "operators"),
     "gpw_cli/graph": ("graph", "operators", "dead", "integer", "multiplier", "quantization"),
-    "gpw_cli/store": ("store", "store_damage"),
+    "gpw_cli/store": ("store", "store_damage", "store_crashes"),
     "gpw_cli/targets/eie": ("eie_edges", "eie_compression", "eie_cycles", "eie_network"),
     "gpw_cli/targets/engine": ("engine_edges", "engine", "engine_published"),
     "gpw_cli/targets/vta/isa": ("vta_isa", "vta_checker", "vta_timing", "vta_lowering"),

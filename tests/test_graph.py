@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.floating import run_float
 from gpw_cli.graph.fold import fold
-from gpw_cli.graph.ir import Add, AvgPool, BatchNorm, Conv, Graph, Input, Pad, ReLU, verify
+from gpw_cli.graph.ir import Add, AvgPool, BatchNorm, Clip, Conv, Graph, Input, Pad, ReLU, verify
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.cifar_resnet import cifar_resnet
 
@@ -152,6 +152,17 @@ def test_what_is_not_supported_is_refused_by_name(
 )
 def test_an_output_that_is_a_view(run: Callable[[Tensor], Tensor]) -> None:
     graph = trace(Wrong(run), (3, 4, 6))
+    x = torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    assert torch.equal(run_float(graph, x), run(x).flatten(1))
+
+
+@pytest.mark.parametrize(("low", "kind"), [(0.0, ReLU), (0.5, Clip), (1.0, Clip)])
+def test_a_clamp_from_zero_is_a_relu(low: float, kind: type) -> None:
+    def run(x: Tensor) -> Tensor:
+        return x.clamp(min=low)
+
+    graph = trace(Wrong(run), (3, 4, 6))
+    assert type(graph.node(graph.output)) is kind
     x = torch.randn(2, 3, 4, 6, dtype=torch.float64)
     assert torch.equal(run_float(graph, x), run(x).flatten(1))
 

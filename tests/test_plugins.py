@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -17,7 +18,7 @@ from gpw_cli.config.compose import compose
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.allocation import Scope
 from gpw_cli.pruning.criteria import Criterion
-from gpw_cli.pruning.groups import Scheme
+from gpw_cli.pruning.groups import Scheme, group_layout
 from gpw_cli.pruning.masks import prune_masks
 from gpw_cli.stages.inputs import npu_identity, pretrain, prune
 
@@ -206,6 +207,17 @@ def test_an_error_at_work_is_one_line(
 ) -> None:
     other("gpw.criteria", code, x="other_code:x")
     assert words in one_line(gpw("cycles", "data=digits", "criterion=x"))
+
+
+@pytest.mark.parametrize("group", ["(4, 4, 0, 1)", "(4, 4, 1)", "[4, 4, 1, 1]", "(4, 4.5, 1, 1)"])
+def test_what_is_no_group_is_refused_with_the_plug_in(
+    other: Callable[..., None], group: str
+) -> None:
+    code = "from gpw_cli.pruning.groups import Grouping\nx = Grouping(lambda *_: GROUP)"
+    other("gpw.schemes", code.replace("GROUP", group), x="other_code:x")
+    shown = re.escape(f"scheme 'x' of other 2.0: a group of a weight [8, 4, 3, 3] is {group}")
+    with pytest.raises(UsageError, match=shown):
+        group_layout(Scheme("x"), (8, 4, 3, 3), (4, 4))
 
 
 def test_built_in_names_stay_and_two_packages_with_one_name_are_refused(

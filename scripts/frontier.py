@@ -8,6 +8,7 @@ network than the one used for the frontier.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,12 @@ def cost_of(rows: pd.DataFrame, accuracy: float) -> float | None:
     return c0 + (c1 - c0) * (accuracy - a0) / (a1 - a0)
 
 
+def label_of(model: str, setting: str) -> str:
+    """``resnet8``, or ``resnet8 16-32-96`` for other widths."""
+    widths = re.search(r"model\.widths=\D([\d,]+)", setting)
+    return f"{model} {widths[1].replace(',', '-')}" if widths else model
+
+
 def draw(old: pd.DataFrame, new: pd.DataFrame) -> None:
     from matplotlib.figure import Figure
 
@@ -84,8 +91,8 @@ def draw(old: pd.DataFrame, new: pd.DataFrame) -> None:
         axes.plot(x, y, ink.marker, color=ink.colour, mfc=paper, ms=11,
                   label="small dense networks (75 epochs, distilled)")  # fmt: skip
         for row in dense.itertuples():
-            axes.annotate(f"{row.model}", (row.cycles / 1e3, row.accuracy), xytext=(6, -10),
-                          textcoords="offset points", fontsize=8)  # fmt: skip
+            label, at = label_of(row.model, row.setting), (row.cycles / 1e3, row.accuracy)
+            axes.annotate(label, at, xytext=(6, -10), textcoords="offset points", fontsize=8)
     own = new[(new["scheme"] == "dense") & (new["model"] == "resnet20")]
     whole = own if len(own) else old[old["scheme"] == "dense"]  # of the compiler that is compared
     axes.plot(whole["cycles"] / 1e3, whole["accuracy"], ink.marker, color=ink.colour, ms=11,

@@ -46,6 +46,7 @@ MASKED = (
 )
 MISSING = "Not trained, hence not drawn: {names}. "
 TRAINING = (
+    "gpw on EIE: the networks of VTA, not trained for 16 shared weights. "
     "One seed; fine-tuned for 10 epochs, the frontier for 30 with a teacher. The second dense VTA "
     "is that of the frontier's own, newer compiler."
 )
@@ -142,7 +143,13 @@ def draw_engines(data: pd.DataFrame, path: Path) -> None:
             pane.set_xticks([], minor=True)
             pane.set_xlabel(label)
             pane.set_ylabel("accuracy, %")
-        axes[0][0].legend(fontsize=7, frameon=False, ncols=2)
+        axes[0][0].legend(
+            fontsize=6.6,
+            frameon=False,
+            loc="lower right",
+            bbox_to_anchor=(0.94, 0),
+            labelspacing=0.3,
+        )
         text = "\n".join(textwrap.wrap(caption(data), 92))
         figure.supxlabel(text, fontsize=6.8, x=0.01, ha="left")
         save(figure, path)

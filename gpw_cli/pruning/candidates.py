@@ -3,7 +3,7 @@
 names = prunable_layers(model, include_first=False, include_last=False)
 found = candidates(dict(model.named_parameters()), names, scheme=Scheme.gpw,
                    criterion=Criterion.l1, tile=(16, 16))
-found[0].saliency                    # float64, one value a group
+found[0].saliency                    # float64, one value per group
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def prunable_layers(model: nn.Module, include_first: bool, include_last: bool) -
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A prunable layer; ``saliency``: float64 of shape ``layout.grid`` (criteria.py)."""
+    """A prunable layer; ``saliency``: float64, of the shape of ``layout.grid`` (criteria.py)."""
 
     name: str  # of the parameter
     layout: GroupLayout
@@ -61,9 +61,9 @@ def candidates(
 ) -> list[Candidate]:
     """The layers ``names`` with the saliency of their groups.
 
-    products: for a gradient criterion, gradient times weight of each layer, a tensor in the shape
-    of the weight per batch. Raises UsageError for missing, unknown or repeated names, for weights
-    that are not finite, and for a gradient criterion without ``products``.
+    products: for a gradient criterion, the gradients times the weights of each layer, one tensor of
+    the shape of the weight per batch. Raises UsageError for missing, unknown or repeated names, for
+    weights that are not finite, and for a gradient criterion without ``products``.
     """
     _check_names(weights, names)
     found = []

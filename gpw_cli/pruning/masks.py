@@ -29,7 +29,7 @@ from gpw_cli.pruning.groups import GroupLayout, Scheme, Shape, Tile, group_sets
 
 @dataclass(frozen=True, eq=False)
 class LayerSparsity:
-    """The result of pruning for a layer."""
+    """How much of one layer was removed."""
 
     name: str  # of the parameter, such as layer1.0.conv1.weight
     shape: Shape  # O, I, KH, KW (linear: KH = KW = 1)
@@ -104,7 +104,7 @@ def prune_masks(
 def masks_of(
     weights: Mapping[str, Tensor], layers: Sequence[Candidate], kept: Sequence[Bools]
 ) -> PruneResult:
-    """The masks and counts of ``layers`` that keep the groups ``kept`` (True)."""
+    """The masks and counts when ``layers`` keep the groups that are True in ``kept``."""
     counts, masks = [], {}
     for layer, groups in zip(layers, kept, strict=True):
         mask = layer.layout.expand(groups)

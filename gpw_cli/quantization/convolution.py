@@ -1,6 +1,6 @@
 """Integer convolutions as one exact matrix product, for the reference executor.
 
-    kernel = kernel_of(node)                    # once a network
+    kernel = kernel_of(node)                    # once per network
     y = conv(node, kernel, x, shortcut)         # int8 [N, H, W, C] -> [N, OH, OW, O]
 
 The window of every output pixel is gathered, then multiplied (gpw_cli/quantization/matmul.py).
@@ -22,7 +22,7 @@ from gpw_cli.graph.integer import IntConv, Rescale, Shift
 from gpw_cli.quantization.matmul import int8_matmul
 from gpw_cli.quantization.rescaling import finish
 
-# bytes of a pixel -> type that moves them
+# bytes of a pixel -> the type that it is moved as
 WIDE = {
     1: torch.int8,
     2: torch.int16,
@@ -30,15 +30,16 @@ WIDE = {
     8: torch.int64,
     16: torch.complex128,
 }
+# output bits -> the type that stores them
 STORED = {8: torch.int8, 16: torch.int16, 32: torch.int32}
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """The weights of a convolution for its matrix product, and what follows it.
+    """The weights of a convolution as a matrix, and the epilogue after the product.
 
     ``matrix``: int8 [KH*KW*channels, O]; ``channels``: of the input, with padding; ``bound``: on
-    the magnitude of partial sums. ``bias`` may hold the rounding of ``rescale``.
+    the magnitude of partial sums. ``bias`` may include the rounding term of ``rescale``.
     """
 
     matrix: Tensor
@@ -50,7 +51,7 @@ class Kernel:
 
 
 def kernel_of(node: IntConv) -> Kernel:
-    """The kernel of ``node``: its weights rearranged, zero channels added to fill a pixel."""
+    """The kernel of ``node``, with zero channels added to fill the type that moves a pixel."""
     out, channels, high, wide = node.weight.shape
     most = next((size for size in WIDE if size >= channels), max(WIDE))
     padded = channels if (high, wide) == (1, 1) else channels + -channels % most
@@ -77,7 +78,7 @@ def _shortened(node: IntConv) -> tuple[Tensor, Rescale, bool]:
 
 
 def conv(node: IntConv, kernel: Kernel, x: Tensor, residual: Tensor | None) -> Tensor:
-    """``node`` on int8 ``x`` [N, H, W, C] and its shortcut [N, OH, OW, O]: [N, OH, OW, O]."""
+    """The output [N, OH, OW, O] of ``node`` for int8 ``x`` [N, H, W, C] and its shortcut."""
     acc = _accumulate(node, kernel, x)
     acc += kernel.bias
     if residual is not None:

@@ -52,9 +52,9 @@ def quantize_graph(
 ) -> IntGraph:
     """The verified integer graph of a ``graph`` from ``prepare``.
 
-    scales: the result of ``tensor_scales`` for the same arguments, if known; ``cfg.headroom`` does
-    not change them. Raises UnsupportedError for an addition whose summands have scales that differ
-    by no power of two.
+    scales: the result of ``tensor_scales`` for the same arguments, if known; ``cfg.headroom`` then
+    has no effect. Raises UnsupportedError for an addition whose summands have scales that do not
+    differ by a power of two.
     """
     plan = _plan(graph, cfg, fused)
     if scales is not None:
@@ -70,7 +70,7 @@ def quantize_graph(
 
 
 def _built(builder: Builder) -> IntGraph:
-    """The verified graph of all nodes that the fusion plan stores."""
+    """The verified graph of all nodes that the builder's fusion plan stores."""
     graph = builder.graph
     nodes = tuple(builder.node(node) for node in builder.plan.stored(graph))
     source = graph.input

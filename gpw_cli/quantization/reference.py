@@ -27,7 +27,7 @@ from gpw_cli.quantization.convolution import Kernel, conv, kernel_of, window
 from gpw_cli.quantization.rescaling import finish, holding
 from gpw_cli.threads import each
 
-BATCH = 16  # images at once: more do not stay in the L2 cache, fewer are too many calls
+BATCH = 16  # images per call: more do not fit in the L2 cache, fewer make too many calls
 INPUT = ""  # name of the quantized input images; no node has it
 
 
@@ -66,7 +66,7 @@ def split_logits(graph: IntGraph, split: Split, batch: int = 512) -> Int32:
 
 
 def share_right(logits: NDArray[np.number], split: Split) -> float:
-    """Top-1 accuracy over ``split`` in 0..1; of equal logits the first counts."""
+    """Top-1 accuracy over ``split`` in 0..1; of equal logits, the first wins."""
     return float((logits.argmax(1) == split.labels.numpy()).mean())
 
 
@@ -77,7 +77,7 @@ def accuracy(graph: IntGraph, split: Split, batch: int = 512) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A node with its function of the tensors so far, and the tensors not needed afterwards."""
+    """``compute`` makes the tensor of ``node`` from those so far; ``done``: not needed any more."""
 
     node: IntNode
     compute: Callable[[dict[str, Tensor]], Tensor]
@@ -99,7 +99,7 @@ def _compute(node: IntNode) -> Callable[[dict[str, Tensor]], Tensor]:
 
 
 def _execute(calls: Sequence[_Call], x: Int8, keep: bool = False) -> dict[str, Tensor]:
-    """Tensors [N, H, W, C] by name: all with ``keep``, else those still needed at the end."""
+    """Tensors [N, H, W, C] by name: all if ``keep``, else only the output."""
     tensors: dict[str, Tensor] = {INPUT: torch.from_numpy(np.require(x, np.int8, ["C", "W"]))}
     for call in calls:
         tensors[call.node.name] = call.compute(tensors)

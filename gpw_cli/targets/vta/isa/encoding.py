@@ -19,29 +19,21 @@ from numpy.typing import ArrayLike
 from gpw_cli.arrays import Int64, UInt32
 from gpw_cli.errors import ProgramError
 from gpw_cli.targets.vta.isa import fields
+from gpw_cli.targets.vta.isa import instructions as isa
 from gpw_cli.targets.vta.isa.geometry import INSN_BYTES, VtaSpec
-from gpw_cli.targets.vta.isa.instructions import (
-    AluInsn,
-    AluOp,
-    FinishInsn,
-    GemmInsn,
-    Insn,
-    MemInsn,
-    MemType,
-    Opcode,
-)
+from gpw_cli.targets.vta.isa.instructions import Insn, Opcode
 
 _LAYOUT: dict[Opcode, tuple[type[Any], fields.Layout]] = {
-    Opcode.LOAD: (MemInsn, fields.MEM),
-    Opcode.STORE: (MemInsn, fields.MEM),
-    Opcode.GEMM: (GemmInsn, fields.GEMM),
-    Opcode.ALU: (AluInsn, fields.ALU),
-    Opcode.FINISH: (FinishInsn, fields.FINISH),
+    Opcode.LOAD: (isa.MemInsn, fields.MEM),
+    Opcode.STORE: (isa.MemInsn, fields.MEM),
+    Opcode.GEMM: (isa.GemmInsn, fields.GEMM),
+    Opcode.ALU: (isa.AluInsn, fields.ALU),
+    Opcode.FINISH: (isa.FinishInsn, fields.FINISH),
 }
 _CONVERT: dict[str, type[Any]] = {
     "opcode": Opcode,
-    "memory_type": MemType,
-    "alu_opcode": AluOp,
+    "memory_type": isa.MemType,
+    "alu_opcode": isa.AluOp,
     **dict.fromkeys(("pop_prev", "pop_next", "push_prev", "push_next", "reset", "use_imm"), bool),
 }
 
@@ -118,7 +110,7 @@ def decode(spec: VtaSpec, stream: bytes) -> list[Insn]:
 
 def _insn(number: int, code: int, columns: dict[str, list[int]]) -> Insn:
     kind, layout = _LAYOUT[Opcode(code)]
-    names = [f.name for f in layout if f.name != "opcode" or kind is MemInsn]
+    names = [f.name for f in layout if f.name != "opcode" or kind is isa.MemInsn]
     try:
         return kind(**{name: _CONVERT.get(name, int)(columns[name][number]) for name in names})  # type: ignore[no-any-return]
     except ValueError as error:

@@ -27,8 +27,9 @@ _BUFFERS = ("uop", "inp", "wgt", "acc")
 class VtaSpec:
     """One VTA: each cycle multiplies int8 [batch, block_in] by int8 [block_out, block_in].
 
-    ``mul`` and ``acc_8bit``: whether the ALU has MUL and LOAD has ACC_8BIT (most shells: neither).
-    Raises UnsupportedError for a geometry that the instructions cannot express, naming the field.
+    ``mul`` and ``acc_8bit``: whether the shell's ALU has MUL and its LOAD has ACC_8BIT (most have
+    neither). Raises UnsupportedError, naming the field, for a geometry that the instructions cannot
+    express.
     """
 
     target: str = "sim"
@@ -95,10 +96,10 @@ class VtaSpec:
 
     @property
     def shift_range(self) -> tuple[int, int]:
-        """Smallest and largest amount of a SHR with an immediate; a negative amount shifts left.
+        """The smallest and largest immediate of a SHR; a negative one shifts left.
 
         Between accumulators the RTL (``core/TensorAlu.scala``) shifts right by the low 5 bits and
-        never left, so only amounts from 0 to the largest mean the same on every shell.
+        never left, so there only amounts from 0 to the largest mean the same on every shell.
         """
         return (-16, 15) if self.target in _HLS_TARGETS else (-31, 31)
 

@@ -20,13 +20,13 @@ from gpw_cli.targets.vta.lowering.sram import SramLayout
 from gpw_cli.targets.vta.lowering.tiling import Tiling, input_sizes
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
-_EXPOSED = {1: 1.0, 2: 0.5}  # share of the last tile's STORE and the next LOAD that is not hidden
+_EXPOSED = {1: 1.0, 2: 0.5}  # share of the last STORE and the next LOAD that nothing hides, by lag
 
 
 @dataclass(frozen=True)
 class _LoadCost:
-    """What is loaded at once takes ``cycles``; its GEMMs take ``issue`` cycles and multiply
-    ``tiles`` a pixel.
+    """One load takes ``cycles``. The GEMMs that read it have ``issue`` cycles of overhead and
+    multiply ``tiles`` tiles per output pixel.
     """
 
     cycles: float
@@ -68,7 +68,7 @@ class CostModel:
 
     @cached_property
     def finish(self) -> tuple[int, int]:
-        """What reset, bias and ALU steps take: cycles of the instructions; of each accumulator."""
+        """Cycles of reset, bias and ALU steps: of the instructions, and of each accumulator."""
         costs = self.costs
         steps = [step for phase in self.shaped.kernel.phases for step in phase.steps]
         each = 2 * costs.gemm_uop + sum(
@@ -78,7 +78,7 @@ class CostModel:
         return 2 * costs.gemm + len(steps) * costs.alu, each
 
     def estimate(self, tiling: Tiling) -> float:
-        """Cycles of the whole kernel, and a part of the wait for its last tile."""
+        """Cycles of the whole kernel, with the exposed part of the last tile's transfers."""
         _, height, width = self.shaped.out.shape
         shapes = [
             (many * more, rows * cols)
@@ -181,9 +181,9 @@ def exposed(tiling: Tiling, height: int, width: int, chunks: int) -> float:
 
 
 def _lag(bands: int, columns: int) -> int:
-    """The number of tiles between the last input tile of the next layer's first tile and that tile.
+    """The distance in tiles between the next layer's first tile and the last of its input tiles.
 
-    It needs its own and the neighbouring tiles. With 3 or more, no module waits.
+    It reads the tile at its own place and the neighbouring ones. At 3 or more, no module waits.
     """
     last = (min(2, bands) - 1) * columns + min(2, columns) - 1
     return bands * columns - last

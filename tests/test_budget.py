@@ -122,6 +122,20 @@ def test_no_left_shift_of_all_shortcuts_costs_more_than_the_reserve() -> None:
     assert most == max(found) > min(found)
 
 
+def test_a_branch_returns_in_part_where_whole_branches_leave_room() -> None:
+    # both small branches go at the same price; the first alone would leave 150 of 360 cycles
+    fixed = [10, 100, 100]
+    made = problem([20, 20, 20], [5, 5, 5], fixed, [frozenset({1}), frozenset({2})], 360)
+    shares = (100.0, 1.0, 1.0)
+    layers = [
+        replace(layer, saliency=np.full(layer.units.shape, share))
+        for layer, share in zip(made.layers, shares, strict=True)
+    ]
+    kept = choose(replace(made, layers=layers))
+    assert [int(k.sum()) for k in kept] == [20, 10, 0]
+    assert made.measure(kept).cycles == 360
+
+
 def test_branches_may_be_decided_already() -> None:
     made = problem([20, 20], [5, 5], [10, 500], [frozenset({0}), frozenset({1})], 650)
     kept = choose(replace(made, gone=frozenset({0})))

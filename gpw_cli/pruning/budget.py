@@ -8,9 +8,9 @@ a table). Removable items are units (the groups that share one tile of the targe
 saves nothing) and whole branches beside a shortcut. The cycles of a unit and the fixed cycles of a
 layer follow from two compilations for the target. Every set of branches that is removed at some
 price per cycle (knapsack.py) is filled up to the limit, and the set with the most saliency is
-taken. The limit of this estimate is then corrected until the cycles of the compiled network are
-just below the real limit. Groups that the choice itself has made dead are removed, and their cycles
-are spent on other groups.
+taken. If it leaves more than 3 % unused, branches return in part. The limit of this estimate is
+then corrected until the cycles of the compiled network are just below the real limit. Groups that
+the choice itself has made dead are removed, and their cycles are spent on other groups.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gpw_cli.pruning.knapsack import Branches, Costs, Knapsack, Prunable, best, 
 
 _COMPILATIONS = 14  # at most, to correct the estimate
 _USED = 0.95  # share of the limit; with less in use, as many compilations follow
+_FULL = 0.97  # share of the limit; with less in use, removed branches are tried once more
 _TOLERANCE = 0.004  # share of the limit; a result that leaves less unused is accepted
 
 
@@ -83,6 +84,8 @@ def choose(problem: Problem) -> list[Bools]:
         (knapsack.filled(gone, problem.room) for gone in sets),
         key=lambda choice: choice.saliency if choice.cycles <= problem.room else -choice.cycles,
     )
+    if problem.gone is None and found.cycles < _FULL * problem.room:
+        found = knapsack.returned(found, problem.room)
     return _corrected(problem, costs, found.gone)
 
 

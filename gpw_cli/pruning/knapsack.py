@@ -107,6 +107,19 @@ class Knapsack:
             low, high = (middle, high) if trial.cycles > limit else (low, middle)
         return self._topped_up(self._priced(gone, high), limit)
 
+    def returned(self, choice: Choice, limit: float) -> Choice:
+        """``choice`` with removed branches taken back, in part, where that adds saliency.
+
+        The sets of ``branch_sets`` differ by whole branches, so that the best of them may leave
+        room for a few units of one more.
+        """
+        while True:
+            trials = [self.filled(choice.gone - {branch}, limit) for branch in sorted(choice.gone)]
+            better = [t for t in trials if t.cycles <= limit and t.saliency > choice.saliency]
+            if not better:
+                return choice
+            choice = max(better, key=lambda trial: trial.saliency)
+
     def _priced(self, gone: Branches, price: float) -> Choice:
         """The units that are worth ``price`` per cycle, without the branches ``gone``."""
         missing = layers_of(self.branches, gone)

@@ -91,14 +91,17 @@ def draw(old: pd.DataFrame, new: pd.DataFrame) -> None:
         axes.plot(x, y, ink.marker, color=ink.colour, mfc=paper, ms=11,
                   label="small dense networks (75 epochs, distilled)")  # fmt: skip
         for row in dense.itertuples():
+            # on the line of the pruned ones: above it, where no other marker is
+            on_it = np.interp(row.cycles, pruned["cycles"], pruned["accuracy"]) < row.accuracy + 1
             label, at = label_of(row.model, row.setting), (row.cycles / 1e3, row.accuracy)
-            axes.annotate(label, at, xytext=(6, -10), textcoords="offset points", fontsize=8)
+            away, side = ((0, 9), "center") if on_it else ((6, -10), "left")
+            axes.annotate(label, at, xytext=away, ha=side, textcoords="offset points", fontsize=8)
     own = new[(new["scheme"] == "dense") & (new["model"] == "resnet20")]
     whole = own if len(own) else old[old["scheme"] == "dense"]  # of the compiler that is compared
     axes.plot(whole["cycles"] / 1e3, whole["accuracy"], ink.marker, color=ink.colour, ms=11,
               label="ResNet-20, dense")  # fmt: skip
     axes.set(xlabel="thousand cycles of one image on VTA", ylabel="accuracy on VTA, int8 (%)")
-    axes.set_ylim(62, 93)
+    axes.set_ylim(62, 94.5)
     axes.grid(alpha=0.4)
     above = axes.secondary_xaxis("top", functions=(lambda x: x / 100, lambda x: x * 100))
     above.set_xlabel("milliseconds at 100 MHz")

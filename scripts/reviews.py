@@ -231,6 +231,11 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "A": tiny, "COLUMNS": "200"}
 
 
+def without_root(text: str) -> str:
+    """``text`` without the path of this checkout."""
+    return text.replace(f"{ROOT}/", "").replace(str(ROOT), "CHECKOUT")
+
+
 def answer(line: str, folder: Path, env: dict[str, str]) -> str:
     """What one line of bash prints, and its exit code where it is not 0."""
     try:
@@ -241,7 +246,7 @@ def answer(line: str, folder: Path, env: dict[str, str]) -> str:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"  NO ANSWER in {LIMIT} s\n"
-    text = ran.stdout.replace(str(folder), ".").replace(f"{ROOT}/", "")
+    text = without_root(ran.stdout.replace(str(folder), "."))
     shown = "".join(f"  {row}\n" for row in text.splitlines())
     return shown + (f"  exit {ran.returncode}\n" if ran.returncode else "")
 
@@ -275,7 +280,7 @@ def main() -> None:
             print(f"== {review}.md {finding}")
             for line in lines:
                 said = answer(line, folder, env)
-                print(f"$ {line.replace(f'{ROOT}/', '')}\n{said}", end="", flush=True)
+                print(f"$ {without_root(line)}\n{said}", end="", flush=True)
     print(f"== not here\n{SLOW}")
 
 

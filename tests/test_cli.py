@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Gpw, Ran
 
+from gpw_cli.cli.inspect import wrapped
 from gpw_cli.stages.names import STAGES
 
 OneLine = Callable[[Ran], str]
@@ -146,3 +147,13 @@ def test_completion_offers_groups_and_options() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert "scheme=gpw" in done.stdout
+
+
+def test_names_are_not_broken_at_the_edge_of_the_terminal() -> None:
+    names = [f"network_{n}" for n in range(40)]
+    lines = wrapped("model", names, 100).splitlines()
+    assert len(lines) > 4
+    assert max(map(len, lines)) <= 100
+    assert "".join(lines).split() == ["model", *names]
+    assert all(line.startswith(" " * 17) for line in lines[1:])
+    assert wrapped("model", names, None).count("\n") == 0

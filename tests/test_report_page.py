@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from synthetic_sweep import write_sweep
 
-from gpw_cli.report import accuracy, layers, npu, overlay
+from gpw_cli.report import accuracy, frontier, layers, npu, overlay
+from gpw_cli.report.answer import answers, cells, pick
 from gpw_cli.report.build import build_report
+from gpw_cli.report.frontier import frontier_caption
 from gpw_cli.report.load import load_sweep
 from gpw_cli.report.page import dirty_note
 from gpw_cli.report.runs import provenance_table, runs_table
+from gpw_cli.report.tables import accuracy_table
 
 
 def edit_stage(folder: Path, point: str, stage: str, **changes: object) -> None:
@@ -146,3 +149,66 @@ def test_panels_above_each_other_share_their_range_of_x(tmp_path: Path) -> None:
     ):
         assert len(figure.axes) == 2
         assert len({axes.get_xlim() for axes in figure.axes}) == 1
+
+
+def test_under_a_budget_no_sparsity_was_requested(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    ids = write_sweep(folder, ("gpw",), (0.5,), npu=True)
+    asked = load_sweep(folder)
+    assert accuracy_table(asked).head[1:3] == ["requested", "reached"]
+    file = folder / "points" / f"{ids[0]}.json"
+    record = json.loads(file.read_text())
+    record["config"]["pruning"]["scope"] = "cycles"
+    file.write_text(json.dumps(record))
+    table = accuracy_table(load_sweep(folder))
+    assert (table.head[1], table.rows[0][1]) == ("sparsity", "50.09 %")
+    assert len(table.head) == len(table.rows[0]) == 6
+    cells, _ = layers.draw_layers(load_sweep(folder)).axes
+    assert cells.get_xlabel() == "Sparsity of the prunable weights (%)"
+    assert "requested" not in layers.layers_caption(load_sweep(folder))
+
+
+def test_the_front_counts_its_dense_networks(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_with_dense(folder)
+    assert "(1 gpw and the dense network)" in frontier_caption(load_sweep(folder))
+    for file in (folder / "points").iterdir():
+        record = json.loads(file.read_text())
+        record["axes"] |= {"bus": record["axes"]["scheme"], "scheme": "dense", "sparsity": 0.0}
+        file.write_text(json.dumps(record))
+    assert "front (2 dense)" in frontier_caption(load_sweep(folder))
+
+
+def test_the_name_of_a_long_run_may_break_at_its_commas(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, ("gpw",), (0.5,), (0, 1), ("layer",))
+    build_report(folder)
+    page = (folder / "report.html").read_text()
+    assert (
+        page.count('class="l long">scheme=gpw,<wbr>sparsity=0.5,<wbr>seed=1,<wbr>scope=layer<') == 2
+    )
+
+
+def test_a_network_that_is_cut_through_has_no_speed_up(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    ids = write_sweep(folder, ("gpw", "block"), (0.0, 0.5, 0.9), npu=True)
+    for point in ids:
+        record = json.loads((folder / "points" / f"{point}.json").read_text())
+        cut = point == "scheme=block,sparsity=0.9"
+        changes = {"gemm_weights_uops": 0, "cycles": 185} if cut else {"gemm_weights_uops": 7}
+        metrics = record["stages"]["simulate"]["metrics"] | changes | {"milliseconds": 1.0}
+        edit_stage(folder, point, "simulate", metrics=metrics)
+    sweep = load_sweep(folder)
+    assert len(frontier.networks(sweep)) == 5
+    for said in (frontier_caption(sweep), npu.cycles_caption(sweep)):
+        assert "block 90 % answers the same for every image" in said
+        assert "185" not in said
+    npu.draw_cycles(sweep)
+    table = runs_table(sweep)
+    (row,) = [r for r in table.rows if r[0] == "scheme=block,sparsity=0.9"]
+    assert row[table.head.index("cycles")] == "185"
+    found = {row.name: row for row in answers(sweep)}
+    assert found["block 90 %"].faster is None
+    assert "cut through" in cells(found["block 90 %"])
+    assert "cut through" not in cells(found["block 50 %"])
+    assert pick(list(found.values()), max_cycles=185) is None

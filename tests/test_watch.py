@@ -197,3 +197,12 @@ def test_durations() -> None:
         "1 h 00 min",
         "3 h 05 min",
     ]
+
+
+def test_the_accuracy_of_the_pruned_weights_goes_when_fine_tuning_starts() -> None:
+    table, _, reporter, _ = table_of(1)
+    reporter.take("sparsity=0.00")
+    reporter.stage("prune", {"test_accuracy": 9.75})
+    assert any("9.75 %" in line for line in drawn(table))
+    reporter.stage("finetune", None)
+    assert not any("9.75" in line for line in drawn(table))

@@ -89,7 +89,7 @@ def _loaded(name: str, results: Path) -> Sweep:
 
 
 def _nothing(sweep: Sweep, rows: list[Answer]) -> str:
-    timed = [row for row in rows if row.cycles is not None and row.milliseconds is not None]
+    timed = [r for r in rows if r.cycles is not None and r.milliseconds is not None and not r.cut]
     if not timed:
         return f"{sweep.folder} has no finished network with cycles; run the sweep to its end first"
     fastest = min(timed, key=lambda row: row.milliseconds or 0.0)

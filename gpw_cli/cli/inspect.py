@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,8 +38,9 @@ def ls(json: Json = False) -> None:
     if json:
         emit({**found, "plug-ins": added})
         return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for group, names in found.items():
-        print(f"{group:16} {'  '.join(names)}")
+        print(wrapped(group, names, width))
     for new in added:
         print(f"{new['kind']:16} {new['name']}  (plug-in of {new['package']}{new['note']})")
     print("does not compile for VTA, because of:")
@@ -46,6 +50,17 @@ def ls(json: Json = False) -> None:
     unchecked = ", ".join(sorted(set(FAMILIES) - set(load_checked())))
     print(f"not checked: {unchecked or 'none'}")
     print("any other network or target: `gpw cycles model=NAME target=NAME` says so in seconds")
+
+
+def wrapped(group: str, names: Sequence[str], width: int | None) -> str:
+    """The names beside their group: in lines of at most ``width`` characters, None: in one."""
+    head, text = f"{group:16} ", "  ".join(names)
+    if width is None or not names:
+        return head + text
+    plain = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(
+        text, max(width, 40), initial_indent=head, subsequent_indent=" " * len(head), **plain
+    )
 
 
 def _plugins(built_in: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:

@@ -104,6 +104,8 @@ class LiveTable:
             if row.state is not State.running:
                 row.state, row.began = State.running, now
             row.stage, row.detail, row.stage_began, row.first = event.stage, "", now, None
+            if event.stage == "finetune":  # that of the pruned weights says nothing any more
+                row.accuracy = None
         elif event.kind is Kind.epoch:
             row.first = event.step - 1 if row.first is None else row.first
             row.step, row.total, row.last = event.step, event.total or 0, now

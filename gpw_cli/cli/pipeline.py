@@ -14,14 +14,21 @@ if TYPE_CHECKING:
     from gpw_cli.store.store import Artifact, Store
 
 STORED = "stored"
+PURPOSES = {
+    "pretrain": "Train the dense network, or read its weights.",
+    "prune": "Choose the groups of weights to remove, and make the mask.",
+    "finetune": "Train the pruned network with the mask held.",
+    "quantize": "Calibrate, and round weights and activations to integers.",
+    "fuse": "Fuse layers, so that each sum is rounded once.",
+}
 
 
 def commands() -> dict[str, Callable[..., None]]:
     """``run`` and the commands of the stages, except simulate, which has its own options."""
-    found = {"run": _command(STAGES[-1], "The whole pipeline.")}
+    found = {"run": _command(STAGES[-1], "All six stages, from a dense network to its cycles.")}
     for name in STAGES[:-1]:
-        text = f"Up to and including {name}; earlier stages come from the store or are run."
-        found[name] = _command(name, text)
+        before = " Missing stages before it run first." if name != STAGES[0] else ""
+        found[name] = _command(name, PURPOSES[name] + before)
     return found
 
 
@@ -71,7 +78,9 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
     dense, own = before["test_accuracy"], here["test_accuracy"]
     parts = [_accuracies(dense, own, before["n_test"], here["n_test"])]
     time = f"{here['cycles']:,} cycles, {here['milliseconds']:.3f} ms at {here['clock_mhz']:g} MHz"
-    if here.get("dense_cycles"):
+    if here.get("gemm_weights_uops") == 0:
+        time += ": cut through, a layer lost all weights and every image gets the same answer"
+    elif here.get("dense_cycles"):
         faster = here["dense_cycles"] / here["cycles"]
         time += f": {faster:.2f} times faster than dense ({here['dense_cycles']:,})"
     parts.append(time)

@@ -67,8 +67,8 @@ def sweep(
         result = {"folder": str(planned.folder), "ran": outcome.ran, "stored": outcome.hits}
         emit({**result, "failed": outcome.failed, "report": files})
     else:
-        ran = "1 point" if outcome.ran == 1 else f"{outcome.ran} points"
-        print(f"{ran} run, {outcome.hits} from the store, {len(outcome.failed)} failed")
+        ran, failed = _points(outcome.ran), len(outcome.failed)
+        print(f"{ran} run, {outcome.hits} from the store, {failed} failed")
         _print_answer(planned.folder)
         print(f"results: {planned.folder / 'results.csv'}")
         print(f"page:    {planned.folder / 'report.html'}")
@@ -128,6 +128,10 @@ def _write_report(folder: Path, talk: Listener) -> list[str]:
     return [str(path) for path in files]
 
 
+def _points(count: int) -> str:
+    return "1 point" if count == 1 else f"{count} points"
+
+
 def _dry_run(planned: Sweep, talk: Listener, json: bool) -> None:
     from gpw_cli.stages.services import open_services
 
@@ -139,7 +143,7 @@ def _dry_run(planned: Sweep, talk: Listener, json: bool) -> None:
     if json:
         emit({"folder": str(planned.folder), "points": rows})
         return
-    print(f"{len(rows)} points -> {planned.folder}")
+    print(f"{_points(len(rows))} -> {planned.folder}")
     for point, stages in rows.items():
         print(f"{point}  {'  '.join(f'{stage}: {state}' for stage, state in stages.items())}")
 

@@ -54,7 +54,9 @@ def problems(config: Config) -> Iterator[str]:
 
 def _pruning(pruning: PruningConfig) -> Iterator[str]:
     if not 0 <= pruning.sparsity < 1:
-        yield f"sparsity={pruning.sparsity:g} is outside [0, 1): try sparsity=0.7"
+        share = f"50 % is 0.5: try sparsity={pruning.sparsity / 100:g}"
+        hint = share if 2 <= pruning.sparsity < 100 else "try sparsity=0.7"
+        yield f"sparsity={pruning.sparsity:g} is outside [0, 1): {hint}"
     if pruning.budget < 0:
         yield f"pruning.budget={pruning.budget} must be at least 0 cycles"
     if not 0 <= pruning.budget_ms < math.inf:

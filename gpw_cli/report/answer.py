@@ -25,7 +25,8 @@ class Answer:
     """One setting. ``accuracy`` and ``loss`` (against dense) in percentage points.
 
     ``cycles``, ``milliseconds`` and ``dram_bytes`` for one image; None where nothing was simulated.
-    ``faster``: times the dense network's speed; None where its cycles are not known.
+    ``faster``: times the dense network's speed; None where its cycles are not known and where
+    pruning has ``cut`` the network through: it answers the same for every image.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Answer:
     faster: float | None
     dram_bytes: float | None
     bound_cycles: float | None
+    cut: bool = False
 
 
 def answers(sweep: Sweep) -> list[Answer]:
@@ -62,7 +64,7 @@ def measured_accuracy(frame: pd.DataFrame) -> pd.Series[float]:
 def _answer(group: pd.DataFrame, done: pd.DataFrame) -> Answer:
     first, found = group.iloc[0], measured_accuracy(group)
     dense_accuracy, dense_cycles = dense_beside(first, done)
-    cycles = _mean(group["cycles"])
+    cycles, cut = _mean(group["cycles"]), bool(group["cut"].any())
     accuracy = float(found.mean())
     return Answer(
         name=_name(first),
@@ -74,9 +76,10 @@ def _answer(group: pd.DataFrame, done: pd.DataFrame) -> Answer:
         loss=None if dense_accuracy is None else accuracy - dense_accuracy,
         cycles=cycles,
         milliseconds=_mean(group["milliseconds"]),
-        faster=dense_cycles / cycles if dense_cycles and cycles else None,
+        faster=dense_cycles / cycles if dense_cycles and cycles and not cut else None,
         dram_bytes=_mean(group["dram_bytes"]),
         bound_cycles=_mean(group["bound_cycles"]),
+        cut=cut,
     )
 
 
@@ -117,7 +120,8 @@ def pick(
     fit = [
         row
         for row in rows
-        if row.cycles is not None
+        if not row.cut
+        and row.cycles is not None
         and row.milliseconds is not None
         and (max_ms is None or row.milliseconds <= max_ms)
         and (max_cycles is None or row.cycles <= max_cycles)
@@ -149,7 +153,7 @@ def cells(row: Answer) -> tuple[str, ...]:
         "" if row.loss is None else f"{row.loss:+.2f}",
         "" if row.cycles is None else f"{row.cycles:,.0f}",
         "" if row.milliseconds is None else f"{row.milliseconds:.3f}",
-        "" if row.faster is None else f"{row.faster:.2f}",
+        "cut through" if row.cut else "" if row.faster is None else f"{row.faster:.2f}",
         "" if row.dram_bytes is None else f"{row.dram_bytes:,.0f}",
         str(row.seeds),
     )

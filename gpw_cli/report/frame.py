@@ -111,7 +111,7 @@ def build_frame(records: Sequence[Mapping[str, Any]], fixed: Mapping[str, str]) 
     varied = _varied_axes(records)
     columns = (*COLUMNS, *unit_columns(records))
     rows = [_row(record, fixed, varied, columns) for record in records]
-    names = [c.name for c in (*IDENTITY, *columns)] + ["error", *COUNTS, "drawable_masks"]
+    names = [c.name for c in (*IDENTITY, *columns)] + ["error", *COUNTS, "drawable_masks", "cut"]
     frame = pd.DataFrame(rows, columns=names)
     numeric = [c.name for c in columns if c.digits is not None] + ["sparsity", "seed", *COUNTS]
     for name in numeric:
@@ -141,6 +141,8 @@ def _row(
         **values,
         **{name: len(dig(record, f"stages.{s}.{k}") or []) for name, (s, k) in COUNTS.items()},
         "drawable_masks": sum(layer.get("kept") is not None for layer in layers),
+        # no weight is multiplied: pruning has cut every path from the image to the logits
+        "cut": dig(record, "stages.simulate.metrics.gemm_weights_uops") == 0,
     }
 
 

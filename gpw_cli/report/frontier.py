@@ -15,15 +15,15 @@ import pandas as pd
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.summary import dense_of, pareto, scheme_rank
 from gpw_cli.report.tables import Table
-from gpw_cli.report.words import basis, listed, npu_name, percent
+from gpw_cli.report.words import basis, cut_note, listed, npu_name, percent
 
 
 def networks(sweep: Sweep) -> pd.DataFrame:
     """One row per (scheme, variant, sparsity): mean ``cycles``, ``bound_cycles``, ``milliseconds``,
     ``dram_bytes`` and ``accuracy`` (%) over seeds, its ``sd``, the number ``n`` of seeds, and
-    whether it is on the ``front`` of accuracy against cycles.
+    whether it is on the ``front`` of accuracy against cycles. Without those that are cut through.
     """
-    rows = sweep.done.dropna(subset=["cycles", "npu_accuracy"])
+    rows = sweep.uncut().done.dropna(subset=["cycles", "npu_accuracy"])
     found = (
         rows.groupby(["scheme", "variant", "sparsity"], sort=False)
         .agg(
@@ -57,12 +57,13 @@ def frontier_caption(sweep: Sweep) -> str:
     pruned = front[front["scheme"] != "dense"]
     counts = pruned["scheme"].value_counts()
     held = [f"{counts[name]} {name}" for name in sorted(counts.index, key=scheme_rank)]
-    held += ["the dense network"] if len(pruned) < len(front) else []
+    dense = len(front) - len(pruned)
+    held += [f"{dense} dense" if dense > 1 else "the dense network"] if dense else []
     text = f"{len(front)} of {len(found)} networks are on the Pareto front ({listed(held)})"
     first = front.iloc[0]
     fastest = f"{first['cycles']:,.0f} cycles at {first['accuracy']:.2f} %"
     parts = [f"{text}; the fastest takes {fastest} ({first['scheme']})."]
-    return " ".join([*parts, _within(found), basis(sweep)]).replace("  ", " ")
+    return " ".join([*parts, _within(found), cut_note(sweep), basis(sweep)]).replace("  ", " ")
 
 
 def _within(found: pd.DataFrame, points: float = 3.0) -> str:
@@ -110,5 +111,8 @@ def frontier_table(sweep: Sweep) -> Table:
         rows.append([name, *cells, f"{row['cycles']:,.0f}", faster, above, str(row["n"])])
     accuracy = f"on {npu_name(sweep)} (%)"
     head = ["scheme", "sparsity", accuracy, "cycles", "times faster", "above the bound"]
-    note = "Networks that no other beats on both accuracy and cycles; means over seeds."
+    note = (
+        "Networks that no other beats on both accuracy and cycles; means over seeds. Each is "
+        "compared with the dense network of its own settings."
+    )
     return Table("frontier", "The Pareto front", note, [*head, "seeds"], rows)

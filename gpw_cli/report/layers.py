@@ -38,7 +38,7 @@ def layer_rows(sweep: Sweep) -> pd.DataFrame:
 
 
 def layer_table(sweep: Sweep) -> pd.DataFrame:
-    """Layers by (scheme, variant, requested sparsity): the sparsity reached, mean over seeds."""
+    """Layers by (scheme, variant, sparsity): the sparsity reached in each, mean over seeds."""
     rows = layer_rows(sweep)
     keys = ["scheme", "variant", "sparsity"]
     table = in_order(rows).pivot_table("reached", "layer", keys, "mean", sort=False)
@@ -74,6 +74,9 @@ def draw_layers(sweep: Sweep) -> Figure:
     if values.shape[1] <= ANNOTATED:
         _annotate(axes, values)
     _name_columns(axes, table.columns.tolist(), names)
+    axes.set_xlabel(
+        "Sparsity of the prunable weights (%)" if sweep.under_budgets else "Requested sparsity (%)"
+    )
     scale = figure.colorbar(cells, ax=axes, location="bottom", shrink=0.6, aspect=30, pad=0.02)
     scale.ax.set_xlim(0, 1)  # cells stop short of the darkest blue, so that numbers stay readable
     scale.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
@@ -104,7 +107,7 @@ def _annotate(axes: Axes, values: object) -> None:
 
 
 def _name_columns(axes: Axes, columns: Sequence[Any], names: dict[Any, str]) -> None:
-    """Requested sparsity under each column (where they fit), scheme and variant above each run."""
+    """The sparsity under each column (where they fit), scheme and variant above each run."""
     few = len(columns) <= NAMED
     axes.set_xticks(
         [i + 0.5 for i in range(len(columns))],
@@ -112,7 +115,6 @@ def _name_columns(axes: Axes, columns: Sequence[Any], names: dict[Any, str]) -> 
         fontsize=8.5 if len(columns) <= 20 else 6.5 if few else min(6.0, 260 / len(columns)),
         rotation=0 if few else 90,
     )
-    axes.set_xlabel("Requested sparsity (%)")
     upright = len(names) > UPRIGHT
     for run, name in names.items():
         places = [i for i, c in enumerate(columns) if c[:2] == run]
@@ -132,14 +134,15 @@ def _name_columns(axes: Axes, columns: Sequence[Any], names: dict[Any, str]) -> 
 
 
 def layers_caption(sweep: Sweep) -> str:
-    """How far layers are from the requested sparsity, and how many lost all weights."""
+    """How far layers are from the sparsity of the run, and how many lost all weights."""
     rows = layer_rows(sweep)
+    whole = "sparsity of all prunable weights" if sweep.under_budgets else "requested sparsity"
     off = rows.assign(off=(rows["reached"] - rows["sparsity"]).abs())
     parts = []
     for scheme, found in sorted(off.groupby("scheme"), key=lambda item: scheme_rank(str(item[0]))):
         worst = found.sort_values("off", ascending=False, kind="stable").iloc[0]
         most = f"{100 * worst['off']:.1f} percentage points"
-        text = f"{scheme} is at most {most} from the requested sparsity"
+        text = f"{scheme} is at most {most} from the {whole}"
         where = f"{worst['layer']}, {percent(worst['reached'])} for {percent(worst['sparsity'])}"
         gone = found[found["reached"] >= 1]["layer"].nunique()
         vanished = f"; {gone} of {found['layer'].nunique()} layers lose every weight in some run"

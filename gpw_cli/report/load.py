@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from gpw_cli.errors import UsageError
-from gpw_cli.report.frame import build_frame
+from gpw_cli.report.frame import build_frame, dig
 from gpw_cli.report.values import check_values
 from gpw_cli.store.records import BadRecord, read_point, read_sweep
 
@@ -38,6 +38,17 @@ class Sweep:
     def done(self) -> pd.DataFrame:
         """The rows of finished runs."""
         return self.frame[self.frame["status"] == "done"]
+
+    @property
+    def under_budgets(self) -> bool:
+        """Whether every pruned run has a budget of cycles: no sparsity was asked for."""
+        pruned = set(self.done.loc[self.done["scheme"] != "dense", "id"])
+        scopes = {dig(self.records[run], "config.pruning.scope") for run in pruned}
+        return scopes == {"cycles"}
+
+    def uncut(self) -> Sweep:
+        """Without the networks that answer the same for every image; they have no speed-up."""
+        return replace(self, frame=self.frame[~self.frame["cut"].eq(True)])
 
     def dense(self) -> Sweep:
         """Only the runs of dense networks."""

@@ -32,7 +32,7 @@ from gpw_cli.report.summary import (
     main_variant,
     scheme_rank,
 )
-from gpw_cli.report.words import basis, cycle_unit, listed, npu_name, percent, span
+from gpw_cli.report.words import basis, cut_note, cycle_unit, listed, npu_name, percent, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +92,7 @@ def _counted_only(sweep: Sweep) -> str:
 
 def draw_cycles(sweep: Sweep) -> Figure:
     """Cycles with the hardware's bound, and the speed-up over the dense network if that was run."""
-    sweep, only = main_variant(sweep)
+    sweep, only = main_variant(sweep.uncut())
     dense = dense_cycles(sweep)
     figure, grid = panels(2 if dense else 1, 1, [2.6, 2.0] if dense else [2.8])
     factor, unit = cycle_unit(max(dense or 0, sweep.done["cycles"].max()))
@@ -138,17 +138,18 @@ def _draw_speedup(axes: Axes, sweep: Sweep, dense: float) -> None:
 
 def cycles_caption(sweep: Sweep) -> str:
     """How much faster each scheme is at its highest sparsity, and how near the bound."""
-    shown, only = main_variant(sweep)
+    whole = sweep.uncut()
+    shown, only = main_variant(whole)
     dense = dense_cycles(shown)
     parts = [f"Shown{only.replace(', ', ': ', 1)}"] if only else []
     for curve in curves(shown.done, "cycles"):
         at = curve.points[-1]
         faster = f", {dense / at.mean:.2f} times faster than dense" if dense else ""
         parts.append(f"{curve.label} at {percent(at.x)} takes {at.mean:,.0f} cycles{faster}")
-    ratios = (sweep.done["cycles"] / sweep.done["bound_cycles"]).dropna().tolist()
+    ratios = (whole.done["cycles"] / whole.done["bound_cycles"]).dropna().tolist()
     bound = f" Cycles are {span(ratios)} times the hardware's bound." if ratios else ""
     missing = "" if dense else " No run has sparsity 0, so no speed-up is given."
-    return f"{'; '.join(parts)}.{bound}{missing} {basis(sweep)}"
+    return f"{'; '.join(parts)}.{bound}{missing} {cut_note(sweep)}{basis(sweep)}"
 
 
 def _timed_points(sweep: Sweep) -> list[tuple[str, list[dict[str, object]]]]:

@@ -58,7 +58,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"text": _text, "svg": _svg, "column_class": _column_class}
+    environment.filters |= {"text": _text, "breaks": _breaks}
+    environment.filters |= {"svg": _svg, "column_class": _column_class}
     return environment
 
 
@@ -117,6 +118,11 @@ def _svg(figure: Drawn) -> Markup:
 def _text(text: str) -> Markup:
     """Escaped, with numbers kept on the line of their percent sign."""
     return Markup(str(escape(text)).replace(" %", "&nbsp;%"))
+
+
+def _breaks(text: str) -> Markup:
+    """Escaped; a long name may go on in a new line behind a comma."""
+    return Markup(str(escape(text)).replace(",", ",<wbr>"))
 
 
 def _column_class(table: Table, index: int, cell: str) -> Markup:

@@ -89,8 +89,10 @@ def places(sweep: Sweep) -> pd.DataFrame:
     (operations per DRAM byte) and ``rate`` (operations per second); ``id`` of one of its runs.
     """
     rows = []
-    for run in sweep.done.dropna(subset=["cycles", "milliseconds", "dram_bytes"]).to_dict(
-        "records"
+    for run in (
+        sweep.uncut()
+        .done.dropna(subset=["cycles", "milliseconds", "dram_bytes"])
+        .to_dict("records")
     ):
         roof = roof_of(dig(sweep.records[run["id"]], "config.target") or {})
         busy = run.get(f"{roof.unit}{BUSY}") if roof else None

@@ -85,9 +85,11 @@ def accuracy_table(sweep: Sweep) -> Table:
             key = (curve.label, at.x)
             loss = f"{at.mean - base.mean:+.2f}" if base else ""
             got = f"{100 * reached[key].mean:.1f} %" if key in reached else ""
-            cells = [curve.label, percent(at.x), got, _mean(before.get(key)), _mean(at), loss]
+            sparsity = [percent(at.x)] if sweep.under_budgets else [percent(at.x), got]
+            cells = [curve.label, *sparsity, _mean(before.get(key)), _mean(at), loss]
             rows.append([*cells, str(at.n)])
-    head = ["scheme", "requested", "reached", "before fine-tuning", "accuracy (%)", "minus dense"]
+    asked = ["scheme", "sparsity"] if sweep.under_budgets else ["scheme", "requested", "reached"]
+    head = [*asked, "before fine-tuning", "accuracy (%)", "minus dense"]
     note = "Mean ± standard deviation over seeds. Sparsity of the prunable weights."
     return Table("accuracy", "Accuracy by scheme and sparsity", note, [*head, "seeds"], rows)
 

@@ -73,6 +73,17 @@ def _names(values: pd.Series[str]) -> list[str]:
     return [str(v) for v in dict.fromkeys(values.dropna())]
 
 
+def cut_note(sweep: Sweep) -> str:
+    """Which networks are cut through, as a sentence; empty if none is."""
+    rows = sweep.done[sweep.done["cut"].eq(True)].drop_duplicates(["scheme", "sparsity"])
+    names = [f"{row['scheme']} {percent(row['sparsity'])}" for _, row in rows.iterrows()]
+    if not names:
+        return ""
+    verbs = ("answers", "is") if len(names) == 1 else ("answer", "are")
+    same = f"{verbs[0]} the same for every image, because a layer lost all weights"
+    return f"{listed(names)} {same}, and {verbs[1]} left out. "
+
+
 def npu_name(sweep: Sweep) -> str:
     """The target that the finished runs were compiled for; "the NPU" if there are several."""
     names = _names(sweep.done["target"])

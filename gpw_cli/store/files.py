@@ -15,11 +15,11 @@ from typing import Any
 from gpw_cli.errors import StoreError
 
 AGAIN = (
-    ", or name another folder with runtime.root=FOLDER; "
-    "run the same command again to go on from here"
+    "; mend this or name another folder with runtime.root=FOLDER, and run the same command again "
+    "to go on from here"
 )
 _ABANDONED = 3600.0  # seconds; a write takes less than one
-_FULL = "free space (`gpw cache gc`)"
+_FULL = "`gpw cache gc` frees space"
 _REASONS = {
     errno.ENOSPC: f"the disk is full: {_FULL}",
     errno.EDQUOT: f"the disk quota is used up: {_FULL}",

@@ -57,10 +57,9 @@ def wrapped(group: str, names: Sequence[str], width: int | None) -> str:
     head, text = f"{group:16} ", "  ".join(names)
     if width is None or not names:
         return head + text
-    plain = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.fill(
-        text, max(width, 40), initial_indent=head, subsequent_indent=" " * len(head), **plain
-    )
+    lines = textwrap.TextWrapper(max(width, 40), head, " " * len(head))
+    lines.break_long_words = lines.break_on_hyphens = False
+    return lines.fill(text)
 
 
 def _plugins(built_in: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:

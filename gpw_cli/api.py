@@ -39,7 +39,7 @@ from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.reference import quantize_input
 from gpw_cli.quantization.reference import run as run_reference
-from gpw_cli.stages.costs import NetworkCosts, budget_cycles
+from gpw_cli.stages.costs import NetworkCosts, budget_limit
 from gpw_cli.stages.inputs import pruning_tile
 from gpw_cli.targets.base import Compiled as Compiled
 from gpw_cli.targets.base import Simulates
@@ -146,7 +146,7 @@ def _within_budget(
     )
     graph = trace(model, (int(images.shape[1]), int(images.shape[2]), int(images.shape[3])))
     costs = NetworkCosts(graph, images, config)
-    limit = budget_cycles(config, costs.compiled({})[1])
+    limit = budget_limit(config, costs.compiled({})[1])
     return masks_of(weights, layers, choose(costs.problem(layers, residual_branches(graph), limit)))
 
 

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 import torch
 
-Batch = TypeVar("Batch")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def each(compute: Callable[[Batch], Result], batches: Sequence[Batch]) -> list[Result]:
+def each(compute: Callable[[Item], Result], batches: Sequence[Item]) -> list[Result]:
     """``compute`` of every batch, in order, on as many threads as PyTorch may use.
 
     ``compute`` must be safe to run in several threads. PyTorch's number of threads is changed

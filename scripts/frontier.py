@@ -48,7 +48,7 @@ def frontier() -> pd.DataFrame:
     return rows.reset_index()
 
 
-def cost_of(rows: pd.DataFrame, accuracy: float) -> float | None:
+def cost_of(rows: pd.DataFrame, accuracy: float) -> str:
     """Cycles at which the front of ``rows`` reaches ``accuracy``, by linear interpolation."""
     front, best = [], -np.inf
     for row in rows.sort_values("cycles").itertuples():
@@ -57,12 +57,12 @@ def cost_of(rows: pd.DataFrame, accuracy: float) -> float | None:
             front.append((best, float(row.cycles)))
     reached = [n for n, (value, _) in enumerate(front) if value >= accuracy]
     if not reached:
-        return None
+        return "not reached"
     n = reached[0]
     if n == 0:
-        return front[0][1]
+        return f"under {front[0][1]:,.0f}"
     (a0, c0), (a1, c1) = front[n - 1], front[n]
-    return c0 + (c1 - c0) * (accuracy - a0) / (a1 - a0)
+    return f"{c0 + (c1 - c0) * (accuracy - a0) / (a1 - a0):,.0f}"
 
 
 def label_of(model: str, setting: str) -> str:
@@ -119,9 +119,7 @@ def costs(old: pd.DataFrame, new: pd.DataFrame) -> str:
         ("pruning as published", old[old["scheme"] != "dense"]),
         ("under a budget of cycles", new[new["scheme"] == "gpw"]),
     ):
-        cells = [cost_of(rows, value) for value in (85, 90)]
-        shown = ["not reached" if c is None else f"{c:,.0f}" for c in cells]
-        lines.append(f"| {name} | {' | '.join(shown)} |")
+        lines.append(f"| {name} | {cost_of(rows, 85)} | {cost_of(rows, 90)} |")
     return "\n".join(lines)
 
 

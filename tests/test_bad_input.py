@@ -40,7 +40,10 @@ OneLine = Callable[[Ran], str]
         ("runtime.root=", "runtime.root= is empty"),
         ("runtime.results=", "runtime.results= is empty"),
         ("runtime.threads=100000", "must be between 0 and 4096"),
-        ("model.args={width_mult:0.5}", "only your own network takes any, not resnet20"),
+        (
+            "model.args={width_mult:0.5}",
+            "only your own network and plug-ins take any, not resnet20",
+        ),
         ("+foo.bar=1", "keys cannot be added or removed"),
         ("+pruning._target_=os.system", "keys cannot be added or removed"),
         ("pruning._target_=os.system", "unknown key 'pruning._target_'"),

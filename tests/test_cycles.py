@@ -10,10 +10,9 @@ import pytest
 from conftest import Gpw
 
 from gpw_cli.config.compose import compose
-from gpw_cli.errors import UnsupportedError
+from gpw_cli.errors import UnsupportedError, UsageError
 from gpw_cli.stages.pipeline import plan
 from gpw_cli.stages.preflight import MANIFEST, Wanted, preflight
-from gpw_cli.stages.untrained import smallest_untrained
 from gpw_cli.store.store import Store
 
 
@@ -94,16 +93,40 @@ def test_a_sweep_is_refused_with_every_network_in_it(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_cannot_be_met_is_refused_before_training(gpw: Gpw, tmp_path: Path) -> None:
-    ran = gpw("finetune", "model=resnet8", "scope=cycles", "pruning.budget=5000")
-    assert ran.code == 2
-    least = int(re.search(r"still takes (\d+)", ran.err)[1])
-    assert re.search(rf"near pruning.budget={math.ceil(least / 0.985)}$", ran.err.strip())
+    for given in ("pruning.budget=5000", "pruning.budget_ms=0.05"):
+        ran = gpw("finetune", "model=resnet8", "scope=cycles", given)
+        assert ran.code == 2
+        assert ran.err.startswith(f"gpw: {given} cannot be met")
+        least = int(re.search(r"still takes (\d+)", ran.err)[1])
+        name, _, smallest = re.search(r"budget is (\S+)(=)(\S+)", ran.err).groups()
+        cycles = float(smallest) * (100_000 if name == "pruning.budget_ms" else 1)
+        assert least / 0.985 <= cycles <= least / 0.985 + 11
     assert not list(tmp_path.glob(".gpw/store/*/*"))
 
 
-def test_a_budget_just_above_the_smallest_network_is_left_to_prune(tmp_path: Path) -> None:
+def test_a_budget_near_the_smallest_network_is_left_to_prune(tmp_path: Path) -> None:
+    """A tenth of the untrained network's cycles is left to what training changes."""
     chosen = ["model=resnet8", "scope=cycles"]
-    limit, least = smallest_untrained(compose([*chosen, "pruning.budget=5000"]))
-    assert limit == 5000 < least
-    config = compose([*chosen, f"pruning.budget={least}"])
-    preflight([Wanted(config, plan(config))], Store(tmp_path, print))
+
+    def check(budget: int) -> None:
+        config = compose([*chosen, f"pruning.budget={budget}"])
+        preflight([Wanted(config, plan(config))], Store(tmp_path, print))
+
+    with pytest.raises(UsageError, match="still takes") as caught:
+        check(5000)
+    least = int(str(caught.value).split("still takes ")[1].split()[0])
+    check(math.ceil(0.91 * least))
+    with pytest.raises(UsageError, match=f"still takes {least}"):
+        check(int(0.89 * least))
+
+
+def test_what_is_wrong_with_other_points_is_said_too(tmp_path: Path) -> None:
+    chosen = (
+        ["model=resnet8", "scope=cycles", "pruning.budget=72000", "pruning.branches=[nope]"],
+        ["model=vit_b_16", "data.size=32"],
+    )
+    configs = [compose(overrides) for overrides in chosen]
+    with pytest.raises(UsageError) as caught:
+        preflight([Wanted(config, plan(config)) for config in configs], Store(tmp_path, print))
+    assert "pruning.branches names nope" in str(caught.value)
+    assert "VisionTransformer" in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 
 import pytest
@@ -45,14 +46,44 @@ class Keeping(nn.Module):
         self.gain = nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.kept = x
+        self.kept = self.gain * x
         time.sleep(0.002)
-        return self.gain * self.kept.flatten(1)
+        return self.kept.flatten(1)
+
+
+class Broken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise ArithmeticError("no such image")
+
+
+def ramp() -> tuple[Split, Images]:
+    """20 images of one pixel, whose value is their number."""
+    pixels = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1)
+    split = Split(pixels, torch.zeros(20, dtype=torch.long))
+    return split, Images("ramp", split, split, ("one",), (0.0,), (1 / 255,), "")
+
+
+def test_a_network_that_holds_an_activation_is_evaluated(three_threads: None) -> None:
+    model = Keeping()
+    model(torch.ones(2, 1, 1, 1)).sum().backward()
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(model)
+    found = logits(model, *ramp(), batch_size=2)
+    assert found.flatten().tolist() == pytest.approx(range(20))
+    assert model.training
+
+
+def test_a_network_that_raises_keeps_its_mode(three_threads: None) -> None:
+    model = Broken()
+    with pytest.raises(ArithmeticError, match="no such image"):
+        logits(model, *ramp(), batch_size=2)
+    assert model.training
 
 
 def test_each_thread_evaluates_a_network_of_its_own(three_threads: None) -> None:
-    pixels = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1)
-    split = Split(pixels, torch.zeros(20, dtype=torch.long))
-    images = Images("ramp", split, split, ("one",), (0.0,), (1 / 255,), "")
-    found = logits(Keeping(), split, images, batch_size=2)
+    found = logits(Keeping(), *ramp(), batch_size=2)
     assert found.flatten().tolist() == pytest.approx(range(20))

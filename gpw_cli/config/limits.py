@@ -20,7 +20,7 @@ from gpw_cli.config.schema import (
 )
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import check_widths, model_input
-from gpw_cli.models.own import is_own
+from gpw_cli.models.own import check_args
 from gpw_cli.pruning.allocation import Scope
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.tracking import registry
@@ -188,12 +188,8 @@ def _runtime(runtime: RuntimeConfig) -> Iterator[str]:
 def _model(config: Config) -> Iterator[str]:
     if config.model.shortcut not in ("A", "B"):
         yield f"model.shortcut={config.model.shortcut}: expected A or B"
-    if config.model.args and not is_own(config.model.name):
-        yield (
-            f"model.args={config.model.args}: only your own network takes any, not "
-            f"{config.model.name}; use model=FILE.py:NAME or model=package.module:factory"
-        )
     try:
+        check_args(config.model.name, config.model.args)
         check_widths(config.model.name, config.model.widths)
     except UsageError as error:
         yield str(error)

@@ -39,6 +39,15 @@ def is_own(name: str) -> bool:
     return ":" in name or _plugin(name) is not None
 
 
+def check_args(name: str, args: Mapping[str, Any]) -> None:
+    """Raise UsageError for ``model.args`` of a network that takes none."""
+    if args and not is_own(name):
+        raise UsageError(
+            f"model.args={dict(args)}: only your own network and plug-ins take any, not {name}; "
+            f"{HOW}"
+        )
+
+
 def _plugin(name: str) -> Plugin | None:
     return None if not name or ":" in name or is_built_in(name) else find("network", name)
 

@@ -22,7 +22,7 @@ from gpw_cli.models.inputs import (
     unknown_model,
 )
 from gpw_cli.models.onnx_file import is_onnx
-from gpw_cli.models.own import build_own, is_own
+from gpw_cli.models.own import build_own, check_args, is_own
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,8 +55,7 @@ def build_model(
     """
     if is_own(name):
         return build_own(name, args or {}, classes, in_channels)
-    if args:
-        raise UsageError(f"model.args={dict(args)}: only FILE.py:NAME takes any, not {name}")
+    check_args(name, args or {})
     if is_onnx(name):
         from gpw_cli.models.onnx_import import read_onnx
 

@@ -61,6 +61,7 @@ class Problem:
     limit: int  # cycles
     gone: Branches | None = None
     margin: float = 0.0
+    setting: Callable[[int], str] = "pruning.budget={}".format  # as the user writes a limit
 
     @property
     def room(self) -> int:
@@ -121,16 +122,20 @@ def smallest(problem: Problem) -> list[Bools]:
     return _groups(problem, kept)
 
 
+def refusal(problem: Problem, measured: Measured) -> str:
+    """What to say where the smallest network, ``measured``, is above the limit."""
+    least = max(math.ceil(measured.cycles / (1 - problem.margin)), measured.most)
+    return (
+        f"{problem.setting(problem.limit)} cannot be met: with everything removed that may go the "
+        f"network still takes {measured.cycles} cycles; the smallest budget is "
+        f"{problem.setting(least)}"
+    )
+
+
 def _check_limit(problem: Problem) -> None:
     measured = problem.measure(smallest(problem))
-    least = measured.cycles
     if problem.gap(measured) < 0:
-        smallest_budget = max(math.ceil(least / (1 - problem.margin)), measured.most)
-        raise UsageError(
-            f"pruning.budget={problem.limit} cycles cannot be met: with everything removed that "
-            f"may go the network still takes {least}; the smallest budget is "
-            f"pruning.budget={smallest_budget}"
-        )
+        raise UsageError(refusal(problem, measured))
 
 
 def _groups(problem: Problem, kept: Sequence[Bools]) -> list[Bools]:

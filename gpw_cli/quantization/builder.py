@@ -1,6 +1,6 @@
 """The integer nodes of a float graph, one by one, under a fusion plan and known scales.
 
-    builder = Builder(graph, ranges, cfg, plan, scales)
+    builder = NodeBuilder(graph, ranges, cfg, plan, scales)
     nodes = [builder.node(node) for node in plan.stored(graph)]
 
 Weights and biases are quantized here (weights.py), because the scale of the accumulators follows
@@ -28,7 +28,7 @@ from gpw_cli.quantization.weights import Layer, Scales, corrected_bias, quantize
 
 
 @dataclass(frozen=True, eq=False)
-class Builder:
+class NodeBuilder:
     """``scales``: of the float tensors that are stored, by name.
 
     ``node`` records what it has built: ``names``, float tensor -> integer node, and ``stored``,

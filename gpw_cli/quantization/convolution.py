@@ -1,7 +1,7 @@
 """Integer convolutions as one exact matrix product, for the reference executor.
 
-    kernel = kernel_of(node)                    # once per network
-    y = conv(node, kernel, x, shortcut)         # int8 [N, H, W, C] -> [N, OH, OW, O]
+    weights = conv_weights(node)                # once per network
+    y = conv(node, weights, x, shortcut)        # int8 [N, H, W, C] -> [N, OH, OW, O]
 
 The window of every output pixel is gathered, then multiplied (gpw_cli/quantization/matmul.py).
 Pixels of up to 16 bytes are moved as one number, five times as fast as byte by byte; channels are
@@ -35,7 +35,7 @@ STORED = {8: torch.int8, 16: torch.int16, 32: torch.int32}
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel:
+class ConvWeights:
     """The weights of a convolution as a matrix, and the epilogue after the product.
 
     ``matrix``: int8 [KH*KW*channels, O]; ``channels``: of the input, with padding; ``bound``: on
@@ -50,15 +50,15 @@ class Kernel:
     relu: bool
 
 
-def kernel_of(node: IntConv) -> Kernel:
-    """The kernel of ``node``, with zero channels added to fill the type that moves a pixel."""
+def conv_weights(node: IntConv) -> ConvWeights:
+    """The weights of ``node``, with zero channels added to fill the type that moves a pixel."""
     out, channels, high, wide = node.weight.shape
     most = next((size for size in WIDE if size >= channels), max(WIDE))
     padded = channels if (high, wide) == (1, 1) else channels + -channels % most
     weight = np.pad(node.weight, ((0, 0), (0, padded - channels), (0, 0), (0, 0)))
     matrix = torch.from_numpy(weight).permute(2, 3, 1, 0).reshape(-1, out).contiguous()
     bound = 128 * int(np.abs(node.weight.astype(np.int64)).sum((1, 2, 3)).max())
-    return Kernel(matrix, padded, bound, *_shortened(node))
+    return ConvWeights(matrix, padded, bound, *_shortened(node))
 
 
 def _shortened(node: IntConv) -> tuple[Tensor, Rescale, bool]:
@@ -77,22 +77,22 @@ def _shortened(node: IntConv) -> tuple[Tensor, Rescale, bool]:
     return bias + half, replace(rescale, rounding=False), False
 
 
-def conv(node: IntConv, kernel: Kernel, x: Tensor, residual: Tensor | None) -> Tensor:
+def conv(node: IntConv, weights: ConvWeights, x: Tensor, residual: Tensor | None) -> Tensor:
     """The output [N, OH, OW, O] of ``node`` for int8 ``x`` [N, H, W, C] and its shortcut."""
-    acc = _accumulate(node, kernel, x)
-    acc += kernel.bias
+    acc = _accumulate(node, weights, x)
+    acc += weights.bias
     if residual is not None:
         _add_residual(acc, residual, node.residual_shift)
-    return finish(acc, kernel.rescale, kernel.relu, STORED[node.out_bits])
+    return finish(acc, weights.rescale, weights.relu, STORED[node.out_bits])
 
 
-def _accumulate(node: IntConv, kernel: Kernel, x: Tensor) -> Tensor:
+def _accumulate(node: IntConv, weights: ConvWeights, x: Tensor) -> Tensor:
     """The convolution without bias: int32 [N, OH, OW, O]."""
-    if kernel.channels > x.shape[3]:
-        x = F.pad(x, (0, kernel.channels - x.shape[3]))
+    if weights.channels > x.shape[3]:
+        x = F.pad(x, (0, weights.channels - x.shape[3]))
     columns = _columns(x, (node.weight.shape[2], node.weight.shape[3]), node.stride, node.padding)
-    depth, out = kernel.matrix.shape
-    acc = int8_matmul(columns.reshape(-1, depth), kernel.matrix, kernel.bound)
+    depth, out = weights.matrix.shape
+    acc = int8_matmul(columns.reshape(-1, depth), weights.matrix, weights.bound)
     return acc.reshape(*columns.shape[:3], out)
 
 

@@ -23,7 +23,7 @@ from gpw_cli.graph.integer import IntGraph
 from gpw_cli.graph.integer_verify import verify_integer
 from gpw_cli.graph.ir import Graph
 from gpw_cli.quantization.activations import activation_scales
-from gpw_cli.quantization.builder import Builder
+from gpw_cli.quantization.builder import NodeBuilder
 from gpw_cli.quantization.headroom import idle_bits
 from gpw_cli.quantization.plan import FusionPlan, plan_fusion
 from gpw_cli.quantization.ranges import Ranges
@@ -58,18 +58,18 @@ def quantize_graph(
     """
     plan = _plan(graph, cfg, fused)
     if scales is not None:
-        return _built(Builder(graph, ranges, cfg, plan, scales))
+        return _built(NodeBuilder(graph, ranges, cfg, plan, scales))
     scales = activation_scales(graph, ranges, cfg, plan)
-    builder = Builder(graph, ranges, cfg, plan, scales)
+    builder = NodeBuilder(graph, ranges, cfg, plan, scales)
     result = _built(builder)
     bits = idle_bits(result, cfg.headroom) if fused and cfg.headroom else {}
     if not bits:
         return result
     raised = {n: s * 2.0 ** bits.get(builder.names.get(n, ""), 0) for n, s in scales.items()}
-    return _built(Builder(graph, ranges, cfg, plan, raised))
+    return _built(NodeBuilder(graph, ranges, cfg, plan, raised))
 
 
-def _built(builder: Builder) -> IntGraph:
+def _built(builder: NodeBuilder) -> IntGraph:
     """The verified graph of all nodes that the builder's fusion plan stores."""
     graph = builder.graph
     nodes = tuple(builder.node(node) for node in builder.plan.stored(graph))

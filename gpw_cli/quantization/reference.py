@@ -23,7 +23,7 @@ from gpw_cli.arrays import Int8, Int32
 from gpw_cli.data.images import Split, normalise
 from gpw_cli.graph import integer
 from gpw_cli.graph.integer import IntGraph, IntNode
-from gpw_cli.quantization.convolution import Kernel, conv, kernel_of, window
+from gpw_cli.quantization.convolution import ConvWeights, conv, conv_weights, window
 from gpw_cli.quantization.rescaling import finish, holding
 from gpw_cli.threads import each
 
@@ -94,7 +94,7 @@ def _calls(graph: IntGraph) -> list[_Call]:
 
 def _compute(node: IntNode) -> Callable[[dict[str, Tensor]], Tensor]:
     if isinstance(node, integer.IntConv):
-        return partial(_conv, node, kernel_of(node))
+        return partial(_conv, node, conv_weights(node))
     return partial(STEPS[type(node)], node)
 
 
@@ -113,9 +113,9 @@ def _input(node: integer.IntInput, tensors: dict[str, Tensor]) -> Tensor:
     return tensors[INPUT].permute(0, 2, 3, 1).contiguous()
 
 
-def _conv(node: integer.IntConv, kernel: Kernel, tensors: dict[str, Tensor]) -> Tensor:
+def _conv(node: integer.IntConv, weights: ConvWeights, tensors: dict[str, Tensor]) -> Tensor:
     residual = None if node.residual is None else tensors[node.residual]
-    return conv(node, kernel, tensors[node.input], residual)
+    return conv(node, weights, tensors[node.input], residual)
 
 
 def _add(node: integer.IntAdd, tensors: dict[str, Tensor]) -> Tensor:

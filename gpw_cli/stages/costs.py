@@ -9,6 +9,7 @@ the zeros of the weights and, by at most a pass or two, on the shifts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,20 @@ CALIBRATION = 64  # training images
 LARGE_SHIFT = 7  # bits; int8 holds powers of two up to 2^6
 
 
+@dataclass(frozen=True)
+class Limit:
+    """A budget in cycles; ``clock_mhz`` where it was given in milliseconds."""
+
+    cycles: int
+    clock_mhz: float | None = None
+
+    def setting(self, cycles: int) -> str:
+        """The setting for ``cycles``, rounded up."""
+        if self.clock_mhz is None:
+            return f"pruning.budget={cycles}"
+        return f"pruning.budget_ms={math.ceil(10 * cycles / self.clock_mhz) / 1e4:g}"
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkCosts:
     """``calibration``: normalised training images [N, C, H, W]."""
@@ -73,7 +88,7 @@ class NetworkCosts:
         return quantize_graph(prepared, ranges, cfg, fused=True)
 
     def problem(
-        self, layers: Sequence[Candidate], branches: Sequence[tuple[str, ...]], limit: int
+        self, layers: Sequence[Candidate], branches: Sequence[tuple[str, ...]], limit: Limit
     ) -> Problem:
         """The knapsack problem over ``layers``; ``branches``: the convolutions of each branch."""
         tile = npu_of(self.config.target).tile
@@ -103,9 +118,10 @@ class NetworkCosts:
             [Prunable(layer.name, layer.layout.units(tile), layer.saliency) for layer in layers],
             [frozenset(index[name] for name in branch) for branch in branches],
             measure,
-            limit,
+            limit.cycles,
             self._gone(branches),
             self.config.pruning.margin,
+            limit.setting,
         )
 
     def _gone(self, branches: Sequence[tuple[str, ...]]) -> frozenset[int] | None:
@@ -168,18 +184,19 @@ def within_budget(
     few = normalise(images.train.images[:CALIBRATION], images.mean, images.std)
     costs = NetworkCosts(graph, few, config)
     dense = costs.compiled({})[1]
-    limit = budget_cycles(config, dense)
+    limit = budget_limit(config, dense)
     if share < 1.0:
-        limit += int((1 - share) * max(0, dense.cycles - limit))
+        more = int((1 - share) * max(0, dense.cycles - limit.cycles))
+        limit = replace(limit, cycles=limit.cycles + more)
     problem = costs.problem(layers, residual_branches(graph), limit)
     kept = choose(problem)
     cycles = problem.measure(kept).cycles
     result = masks_of(dict(model.named_parameters()), layers, kept)
     job.services.listener.message(
-        f"prune: {cycles:,} of {limit:,} cycles, "
+        f"prune: {cycles:,} of {limit.cycles:,} cycles, "
         f"{result.groups_removed:,} of {result.groups_total:,} groups removed"
     )
-    return result, {"budget_cycles": limit, "estimated_cycles": cycles}
+    return result, {"budget_cycles": limit.cycles, "estimated_cycles": cycles}
 
 
 def dense_cycles(job: Job) -> int | None:
@@ -198,9 +215,11 @@ def dense_cycles(job: Job) -> int | None:
         return None
 
 
-def budget_cycles(config: Config, timing: Timing) -> int:
+def budget_limit(config: Config, timing: Timing) -> Limit:
     """``pruning.budget``, or ``pruning.budget_ms`` in cycles at the clock of ``timing``."""
-    return config.pruning.budget or int(config.pruning.budget_ms * 1e3 * timing.clock_mhz)
+    if config.pruning.budget:
+        return Limit(config.pruning.budget)
+    return Limit(int(config.pruning.budget_ms * 1e3 * timing.clock_mhz), timing.clock_mhz)
 
 
 def masked(graph: Graph, masks: Mapping[str, Bools], keep_shift: bool) -> Graph:

@@ -20,12 +20,11 @@ from gpw_cli.data.catalog import class_count as classes_of
 from gpw_cli.data.folder import listed
 from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.trace import trace
-from gpw_cli.pruning.budget import smallest
 from gpw_cli.pruning.candidates import candidates, prunable_layers
 from gpw_cli.pruning.criteria import Criterion
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.pruning.masks import prune_masks
-from gpw_cli.stages.costs import NetworkCosts, budget_cycles
+from gpw_cli.stages.costs import NetworkCosts, budget_limit
 from gpw_cli.stages.inputs import image_shape, pruning_tile
 from gpw_cli.stages.network import fresh_network, give_weights
 from gpw_cli.training.randomness import derived_seed
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gpw_cli.graph.integer import IntGraph
+    from gpw_cli.pruning.budget import Problem
     from gpw_cli.pruning.masks import PruneResult
 
 NOISE_IMAGES = 2
@@ -86,10 +86,9 @@ def untrained_costs(config: Config, model: nn.Module | None = None) -> NetworkCo
     return NetworkCosts(graph, noise, replace(config, quantizer=quick))
 
 
-def smallest_untrained(config: Config) -> tuple[int, int]:
-    """(the budget, the cycles of the network without all that may go), in cycles."""
-    model = untrained_network(config)
-    costs, pruning = untrained_costs(config, model), config.pruning
+def problem_untrained(config: Config, model: nn.Module, costs: NetworkCosts) -> Problem:
+    """The knapsack problem of scope ``cycles``, with the saliency of untrained weights."""
+    pruning = config.pruning
     layers = candidates(
         dict(model.named_parameters()),
         prunable_layers(model, pruning.include_first, pruning.include_last),
@@ -97,9 +96,8 @@ def smallest_untrained(config: Config) -> tuple[int, int]:
         criterion=Criterion.l1,
         tile=pruning_tile(config),
     )
-    limit = pruning.budget or budget_cycles(config, costs.compiled({})[1])
-    problem = costs.problem(layers, residual_branches(costs.graph), limit)
-    return limit, problem.measure(smallest(problem)).cycles
+    limit = budget_limit(config, costs.compiled({})[1])
+    return costs.problem(layers, residual_branches(costs.graph), limit)
 
 
 def integers_untrained(config: Config, model: nn.Module | None = None) -> IntGraph:

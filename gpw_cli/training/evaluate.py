@@ -7,7 +7,7 @@ products["layer1.0.conv1.weight"][0]        # of the first batch, in the shape o
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,32 +17,51 @@ from gpw_cli.threads import each
 from gpw_cli.training.randomness import generator
 
 GRADIENT_BATCH = 128
+SMALL = 64  # pixels; operations on larger images are long enough to be shared among the threads
 
 
+@torch.inference_mode()
 def logits(model: nn.Module, split: Split, images: Images, batch_size: int | None = None) -> Tensor:
     """float32 [N, classes] on the CPU, for every image of ``split`` in its order.
 
-    An image's logits do not depend on the batch. On a CPU small batches, the default, stay in its
-    caches, and each thread runs a copy of ``model``, which may not be safe to share.
+    An image's logits do not depend on the batch; on a CPU small batches, the default, stay in its
+    caches. ``model`` keeps its mode.
     """
-    device = next(model.parameters()).device
-    on_cpu = device.type == "cpu"
+    on_cpu = next(model.parameters()).device.type == "cpu"
     chunks = torch.split(split.images, batch_size or (100 if on_cpu else 500))
     was_training = model.training
     model.eval()
-    more = min(torch.get_num_threads(), len(chunks)) - 1 if on_cpu else 0
-    idle = [model, *(copy.deepcopy(model) for _ in range(more))]
+    try:
+        if on_cpu and max(split.images.shape[1:3]) <= SMALL:
+            return torch.cat(_each(model, chunks, images))
+        return torch.cat([_logits(model, chunk, images) for chunk in chunks])
+    finally:
+        model.train(was_training)
 
-    @torch.inference_mode()
+
+def _logits(model: nn.Module, pixels: Tensor, images: Images) -> Tensor:
+    device = next(model.parameters()).device
+    found: Tensor = model(normalise(pixels.to(device), images.mean, images.std))
+    return found.float().cpu()
+
+
+def _each(model: nn.Module, chunks: Sequence[Tensor], images: Images) -> list[Tensor]:
+    """A batch a thread, each on a copy of ``model``, which need not be safe to share."""
+    idle = [model]
+    try:
+        idle += [copy.deepcopy(model) for _ in range(torch.get_num_threads() - 1)]
+    except (RuntimeError, TypeError):  # it holds what cannot be copied, such as an activation
+        return [_logits(model, chunk, images) for chunk in chunks]
+
+    @torch.inference_mode()  # is a setting of each thread
     def compute(chunk: Tensor) -> Tensor:
         own = idle.pop()
-        found: Tensor = own(normalise(chunk.to(device), images.mean, images.std)).float().cpu()
-        idle.append(own)
-        return found
+        try:
+            return _logits(own, chunk, images)
+        finally:
+            idle.append(own)
 
-    parts = each(compute, chunks) if on_cpu else [compute(chunk) for chunk in chunks]
-    model.train(was_training)
-    return torch.cat(parts)
+    return each(compute, chunks)
 
 
 def accuracy(model: nn.Module, split: Split, images: Images) -> float:
@@ -74,11 +93,13 @@ def gradient_products(
     model.eval()
     own = dict(model.named_parameters())
     found: dict[str, list[Tensor]] = {name: [] for name in weights}
-    for rows in torch.split(order[: batches * GRADIENT_BATCH], GRADIENT_BATCH):
-        x = normalise(images.train.images[rows].to(device), images.mean, images.std)
-        loss = nn.functional.cross_entropy(model(x), images.train.labels[rows].to(device))
-        gradients = torch.autograd.grad(loss, [own[name] for name in weights])
-        for name, gradient in zip(weights, gradients, strict=True):
-            found[name].append((gradient * weights[name].detach().to(gradient)).cpu())
-    model.train(was_training)
+    try:
+        for rows in torch.split(order[: batches * GRADIENT_BATCH], GRADIENT_BATCH):
+            x = normalise(images.train.images[rows].to(device), images.mean, images.std)
+            loss = nn.functional.cross_entropy(model(x), images.train.labels[rows].to(device))
+            gradients = torch.autograd.grad(loss, [own[name] for name in weights])
+            for name, gradient in zip(weights, gradients, strict=True):
+                found[name].append((gradient * weights[name].detach().to(gradient)).cpu())
+    finally:
+        model.train(was_training)
     return found

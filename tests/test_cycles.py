@@ -28,6 +28,21 @@ def test_cycles_of_an_untrained_network(gpw: Gpw) -> None:
     assert dense["pruned"] is None
 
 
+def test_a_network_that_is_cut_through_has_no_speedup(gpw: Gpw) -> None:
+    block = ("cycles", "data=digits", "scheme=block", "sparsity=0.9")
+    found = gpw(*block, "--json").json
+    assert found["cut"]
+    assert found["speedup"] is None
+    assert found["pruned"]["cycles"] > 0
+    told = gpw(*block).out
+    assert "cuts the network through" in told
+    assert "times faster" not in told
+    whole = gpw("cycles", "data=digits", "scheme=gpw", "sparsity=0.5", "--json").json
+    assert not whole["cut"]
+    # a residual network with an empty branch still sees the image
+    assert not gpw("cycles", "scheme=block", "sparsity=0.9", "--json").json["cut"]
+
+
 def test_shipped_weights_are_taken_where_there_are_any(gpw: Gpw) -> None:
     found = gpw("cycles", "sparsity=0.7", "--json").json
     assert found["weights"] == "resnet20-A-cifar10.safetensors"

@@ -61,6 +61,11 @@ def _lines(found: Estimate) -> list[str]:
                 f"{name:{width}} {run.cycles:13,} cycles  {run.milliseconds:10.3f} ms at "
                 f"{found.clock_mhz:g} MHz  {run.dram_bytes:13,} DRAM bytes"
             )
+    if found.cut:
+        lines.append(
+            f"{found.scheme} cuts the network through: no path is left from the image to the "
+            "logits, which are the same for every image"
+        )
     if found.speedup is not None:
         lines.append(f"{found.speedup:.2f} times faster than dense")
     return lines

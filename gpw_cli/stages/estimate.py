@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.graph.integer import IntConv, IntInput
 from gpw_cli.stages.inputs import image_shape, weights_file
 from gpw_cli.stages.untrained import masks_untrained, untrained_costs, untrained_network
 from gpw_cli.targets.registry import npu_of
 
 if TYPE_CHECKING:
+    from gpw_cli.graph.integer import IntGraph
     from gpw_cli.targets.base import Compiled, LayerCycles, Timing
 
 
@@ -46,6 +48,7 @@ class Estimate:
 
     ``facts``: what the target says of the network beside its cycles, such as instructions; of the
     dense one if it runs. ``dense_refused``: why it does not, where only the pruned one does.
+    ``cut``: pruning has left no path from the image to the logits.
     """
 
     target: str
@@ -58,11 +61,12 @@ class Estimate:
     pruned: Run | None
     layers: tuple[Layer, ...]
     dense_refused: str | None = None
+    cut: bool = False
 
     @property
     def speedup(self) -> float | None:
-        """Dense cycles by pruned cycles; None where either is missing."""
-        if self.dense is None or self.pruned is None:
+        """Dense cycles by pruned cycles; None where either is missing or the network is cut."""
+        if self.dense is None or self.pruned is None or self.cut:
             return None
         return self.dense.cycles / self.pruned.cycles
 
@@ -74,7 +78,7 @@ def estimate(config: Config, classes: int | None = None) -> Estimate:
     """
     model, npu, pruning = untrained_network(config, classes), npu_of(config.target), config.pruning
     costs = untrained_costs(config, model)
-    chosen, refused = masks_untrained(config, model), None
+    chosen, refused, cut = masks_untrained(config, model), None, False
     runs: list[Compiled] = []
     try:
         runs.append(npu.compile(costs.integers({})))
@@ -83,7 +87,9 @@ def estimate(config: Config, classes: int | None = None) -> Estimate:
             raise
         refused = str(error)
     if chosen is not None:
-        runs.append(npu.compile(costs.integers(chosen.bools)))
+        integers = costs.integers(chosen.bools)
+        cut = not sees_image(integers)
+        runs.append(npu.compile(integers))
     times = [compiled.time() for compiled in runs]
     dense = times[0] if refused is None else None
     pruned = times[-1] if chosen is not None else None
@@ -100,7 +106,26 @@ def estimate(config: Config, classes: int | None = None) -> Estimate:
         pruned=_run(pruned),
         layers=_layers(dense, pruned),
         dense_refused=refused,
+        cut=cut,
     )
+
+
+def sees_image(graph: IntGraph) -> bool:
+    """Whether the logits depend on the image: a path leads to it that no empty layer ends."""
+    nodes = {node.name: node for node in graph.nodes}
+    waiting, seen = [graph.output], set[str]()
+    while waiting:
+        node = nodes[waiting.pop()]
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        if isinstance(node, IntInput):
+            return True
+        if isinstance(node, IntConv) and not node.weight.any():
+            waiting += [node.residual] if node.residual else []
+        else:
+            waiting += node.inputs
+    return False
 
 
 def _run(timing: Timing | None) -> Run | None:

@@ -205,6 +205,8 @@ def draw(found: Sequence[Row], folder: Path) -> None:
         for (axes,) in grid[: len(names)]:
             axes.set_ylim(0, max(max(one.y) for group in shown[: len(names)] for one in group) + 1)
             axes.set_xlim(-3, 122)
+        if measured:
+            grid[-1][0].margins(y=0.12)  # the names beside the lowest points
         grid[-1][0].set_xlabel("Sparsity of the pruned layers (%)")
         figure.draw_without_rendering()
         for (axes,), series in zip(grid, shown, strict=True):

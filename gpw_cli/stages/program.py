@@ -28,8 +28,8 @@ def check_offered(config: Config, *, export: bool, trace: bool) -> None:
 
 def _not_offered(option: str, config: Config) -> UsageError:
     return UsageError(
-        f"{option}: target {config.target.name} does not offer it, it only counts cycles; "
-        "leave the option out"
+        f"{option}: target {config.target.name} does not offer it, it has no program of "
+        "instructions; leave the option out"
     )
 
 

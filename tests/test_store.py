@@ -150,6 +150,28 @@ def test_gc_keeps_what_a_sweep_refers_to(tmp_path: Path) -> None:
     assert entries(store.root)[0].summary == "90.00 %"
 
 
+def test_work_that_is_renamed_while_the_store_is_listed_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the soak: another process commits its ``.partial`` between listing and reading."""
+    for key in ("committed", "growing"):
+        work = tmp_path / "finetune" / f"{key}.partial"
+        work.mkdir(parents=True)
+        (work / "checkpoint.pt").write_bytes(b"x" * 100)
+    listed = Path.rglob
+
+    def rglob(path: Path, pattern: str) -> list[Path]:
+        found = list(listed(path, pattern))
+        if path.name == "committed.partial":
+            path.rename(path.with_suffix(""))
+        elif path.name == "growing.partial":
+            (path / "checkpoint.pt").rename(path / "next.pt")
+        return found
+
+    monkeypatch.setattr(Path, "rglob", rglob)
+    assert [(entry.key, entry.state) for entry in entries(tmp_path)] == [("growing", "partial")]
+
+
 def test_gc_removes_nothing_when_it_cannot_know_what_to_keep(gpw: Gpw, tmp_path: Path) -> None:
     Store(tmp_path / ".gpw/store").make("prune", "loose", {}, build)
     mistyped = gpw("cache", "gc", "--results", "result")

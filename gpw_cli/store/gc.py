@@ -62,10 +62,12 @@ class Collected:
 def entries(root: Path) -> list[Entry]:
     """Everything in the store, by stage and key."""
     found = [path for path in root.glob("*/*") if path.is_dir() and path.parent.name[:1] != "."]
-    return [_entry(path) for path in sorted(found)]
+    listed = (_entry(path) for path in sorted(found))
+    return [entry for entry in listed if entry is not None]
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> Entry | None:
+    """None for a folder that another process has renamed or removed since it was listed."""
     key, _, suffix = path.name.partition(".")
     state = ("partial" if suffix == "partial" else "damaged") if suffix else "complete"
     size, changed, content = 0, 0.0, {}
@@ -76,7 +78,9 @@ def _entry(path: Path) -> Entry:
     except PermissionError:
         state = "unreadable"
     except (OSError, Damaged):
-        state = "damaged"
+        state = "damaged" if state == "complete" else state
+    if not path.exists():
+        return None
     seconds = max(0.0, time.time() - changed) if changed else 0.0
     stage = path.parent.name
     made_with, measured = _made_with(stage, content.get("config")), content.get("metrics")
@@ -84,8 +88,11 @@ def _entry(path: Path) -> Entry:
 
 
 def _size(path: Path) -> tuple[int, float]:
-    """(bytes, time of the last change) of a folder."""
-    found = [item.lstat() for item in (path, *path.rglob("*"))]
+    """(bytes, time of the last change) of a folder, whose files may come and go meanwhile."""
+    found = [path.lstat()]
+    for item in path.rglob("*"):
+        with suppress(FileNotFoundError):
+            found.append(item.lstat())
     return sum(s.st_size for s in found[1:]), max(s.st_mtime for s in found)
 
 

@@ -90,11 +90,14 @@ def draw(old: pd.DataFrame, new: pd.DataFrame) -> None:
         x, y = dense["cycles"] / 1e3, dense["accuracy"]
         axes.plot(x, y, ink.marker, color=ink.colour, mfc=paper, ms=11,
                   label="small dense networks (75 epochs, distilled)")  # fmt: skip
+        lifted: list[float] = []  # where a name stands above a marker, thousand cycles
         for row in dense.itertuples():
             # on the line of the pruned ones: above it, where no other marker is
             on_it = np.interp(row.cycles, pruned["cycles"], pruned["accuracy"]) < row.accuracy + 1
             label, at = label_of(row.model, row.setting), (row.cycles / 1e3, row.accuracy)
-            away, side = ((0, 9), "center") if on_it else ((6, -10), "left")
+            beside = sum(abs(at[0] - other) < 20 for other in lifted)
+            away, side = ((0, 12 + 11 * beside), "center") if on_it else ((6, -10), "left")
+            lifted += [at[0]] if on_it else []
             axes.annotate(label, at, xytext=away, ha=side, textcoords="offset points", fontsize=8)
     own = new[(new["scheme"] == "dense") & (new["model"] == "resnet20")]
     whole = own if len(own) else old[old["scheme"] == "dense"]  # of the compiler that is compared

@@ -2,7 +2,8 @@
 
     python scripts/soak.py --minutes 30
 
-200 points of digits run in four processes. Every second ``gpw cache gc --min-age 0`` cleans the
+A sweep of 200 runs of digits in four processes; when it is done, the next one with twenty other
+seeds, in the same store, until the time is up. Every second ``gpw cache gc --min-age 0`` cleans the
 store, which always contains an artifact that no sweep refers to. After every five seconds of work
 one of the processes is killed with SIGKILL; if it is the main process, the command starts again.
 Complete artifacts must not change, and only interrupted work may be done twice. Exits with 1
@@ -33,10 +34,11 @@ from gpw_cli.store.store import Store
 
 GC, KILL = 1.0, 5.0  # seconds
 COMMAND = (
-    *("sweep", "data=digits", "scheme=block,gpw", "sparsity=0.5,0.6,0.7,0.8,0.9", "seed=0:19"),
+    *("sweep", "data=digits", "scheme=block,gpw", "sparsity=0.5,0.6,0.7,0.8,0.9"),
     *("pretrain.train.epochs=2", "finetune.train.epochs=2", "runtime.threads=1"),
-    *("--until", "finetune", "--name", "soak", "--jobs", "4"),
+    *("--until", "finetune", "--jobs", "4"),
 )
+SEEDS = 20  # a round; 2 schemes x 5 sparsities x 20 seeds = 200 runs
 
 
 @dataclass
@@ -49,6 +51,14 @@ class Soak:
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
+    round: int = 0
+
+    @property
+    def command(self) -> list[str]:
+        """The sweep of this round."""
+        first = SEEDS * self.round
+        seeds = f"seed={first}:{first + SEEDS - 1}"
+        return [*COMMAND, seeds, "--name", f"soak{self.round}"]
 
     @property
     def root(self) -> Path:
@@ -60,12 +70,15 @@ class Soak:
         self.counts["starts"] += 1
         log = (self.folder / "log").open("a")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gpw_cli", *COMMAND], cwd=self.folder, stdout=log, stderr=log
+            [sys.executable, "-m", "gpw_cli", *self.command],
+            cwd=self.folder,
+            stdout=log,
+            stderr=log,
         )
 
     def clean(self) -> None:
         """Clean the store, with something to clean, and compare the complete artifacts."""
-        if not (self.folder / "results" / "soak" / "sweep.json").is_file():
+        if not (self.folder / "results" / f"soak{self.round}" / "sweep.json").is_file():
             return
         decoy = f"{self.chosen.getrandbits(64):016x}"
         Store(self.root).make("prune", decoy, {"parent": None}, _decoy)
@@ -107,7 +120,7 @@ class Soak:
     def points(self) -> Counter[str]:
         """The states of the recorded points."""
         states: Counter[str] = Counter()
-        for file in self.folder.glob("results/soak/points/*.json"):
+        for file in self.folder.glob("results/*/points/*.json"):
             try:
                 states[read_point(file)["status"]] += 1
             except BadRecord as error:
@@ -121,7 +134,7 @@ def _decoy(work: Path) -> dict[str, float]:
 
 
 def soak(folder: Path, minutes: float, seed: int) -> Soak:
-    """Run until the time is up or all points are done."""
+    """Run until the time is up or a fault is found."""
     run = Soak(folder, random.Random(seed))
     run.start()
     began = told = time.monotonic()
@@ -131,9 +144,10 @@ def soak(folder: Path, minutes: float, seed: int) -> Soak:
         run.clean()
         code = run.process.poll() if run.process else None
         if code == 0:
-            run.counts["finished"] += 1
-            break
-        if code is not None:
+            run.counts["sweeps finished"] += 1
+            run.round += 1
+            run.start()
+        elif code is not None:
             if code != -signal.SIGKILL:
                 run.faults.append(f"the sweep ended with {code}")
             run.start()
@@ -173,7 +187,7 @@ if __name__ == "__main__":
     place = Path(tempfile.mkdtemp(prefix="soak-"))
     done = soak(place, given.minutes, given.seed)
     end(done)
-    print(f"{len(done.seen)} artifacts, {dict(done.counts)}, points {dict(done.points())}")
+    print(f"{len(done.seen)} artifacts, {dict(done.counts)}, runs {dict(done.points())}")
     print("\n".join(done.faults) or "nothing lost, nothing made twice but what was killed")
     if not done.faults:
         shutil.rmtree(place)

@@ -3,14 +3,15 @@
     ranges = calibrate(graph, batches, cfg)      # batches: float [B, C, H, W] of training images
     ranges.tensors["layer1.0.relu1"].max_abs
 
-A single pass over the images. The upper limit of the histogram is a power of two; when a larger
-value appears, the limit doubles and the bins merge in pairs.
+A single pass over the images, each thread with a part of a batch. The upper limit of a histogram
+is a power of two; when a larger value appears, the limit doubles and the bins merge in pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from gpw_cli.config.quantizer import QuantizerConfig
 from gpw_cli.errors import CheckpointError, DataError
 from gpw_cli.graph.floating import run_float
 from gpw_cli.graph.ir import Graph
+from gpw_cli.threads import each
 
 BINS = 8192
+PART = 32  # images per thread at a time: tensors of more leave the cache between two readings
 FILE = "ranges.safetensors"
 
 
@@ -97,12 +100,21 @@ def calibrate(graph: Graph, batches: Iterable[Tensor], cfg: QuantizerConfig) -> 
     for batch in batches:
         batch = batch[: cfg.calibration - count].float()
         count += len(batch)
-        run_float(graph, batch, lambda name, tensor: seen[name].add(name, tensor))
+        for part in each(partial(_observed, graph), batch.split(PART)):
+            for name, histogram in part.items():
+                seen[name].join(histogram)
         if count >= cfg.calibration:
             break
     if count == 0:
         raise DataError("no calibration images: a quantizer needs at least one")
     return Ranges({name: histogram.result(count) for name, histogram in seen.items()}, count)
+
+
+def _observed(graph: Graph, images: Tensor) -> dict[str, _Histogram]:
+    """A histogram of every tensor for a part of a batch."""
+    seen: dict[str, _Histogram] = {node.name: _Histogram() for node in graph.nodes}
+    run_float(graph, images, lambda name, tensor: seen[name].add(name, tensor))
+    return seen
 
 
 class _Histogram:
@@ -122,10 +134,22 @@ class _Histogram:
         self.low, self.high = min(self.low, low), max(self.high, high)
         while self.limit < max(-low, high):
             self._double()
-        counts = torch.histc(tensor.abs(), BINS, 0.0, self.limit)
+        magnitudes = tensor.abs() if low < 0 else tensor
+        counts = torch.histc(magnitudes, BINS, 0.0, self.limit)
         self.counts = self.counts + counts.long().numpy()
         self.total = self.total + tensor.sum((0, 2, 3), dtype=torch.float64).numpy()
         self.pixels = tensor.shape[2] * tensor.shape[3]
+
+    def join(self, other: _Histogram) -> None:
+        """Add what ``other`` has seen; changes the limit of ``other``."""
+        while self.limit < other.limit:
+            self._double()
+        while other.limit < self.limit:
+            other._double()
+        self.counts = self.counts + other.counts
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.total = self.total + other.total
+        self.pixels = other.pixels
 
     def _double(self) -> None:
         self.limit *= 2

@@ -69,7 +69,7 @@ def test_overrides(gpw: Gpw, one_line: OneLine, override: str, words: str) -> No
         (("sweep", "sparsity=0:1e999999999"), "a number of a range has at most"),
         (("sweep", "sparsity=1e-999999999:1"), "a number of a range has at most"),
         (("sweep", "sparsity=0:1:1e-30"), "a number of a range has at most"),
-        (("sweep", "seed=0:999", "sparsity=0:0.999"), "points; a sweep has at most 100,000"),
+        (("sweep", "seed=0:999", "sparsity=0:0.999"), "runs; a sweep has at most 100,000"),
         (("sweep", "--jobs", ""), "--jobs : expected a number"),
         (("sweep", "--name", ""), "--name : use letters"),
         (("simulate", "--checkpoint", "**"), "--checkpoint **: no such file"),
@@ -114,7 +114,7 @@ def test_a_large_sweep_gives_signs_of_life() -> None:
     told: list[tuple[str, int, int | None]] = []
     asked = ["scheme=gpw", "sparsity=0.001:0.5:0.001"]
     plan_sweep(Request(asked), lambda *event: told.append(event))
-    assert told == [("planning: points", n, 500) for n in (200, 400)]
+    assert told == [("planning: runs", n, 500) for n in (200, 400)]
 
 
 STATE = build_model("digits_cnn", 10, 1, "A").state_dict()

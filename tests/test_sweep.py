@@ -73,7 +73,7 @@ def test_a_failed_point_stops_no_other(gpw: Gpw, tmp_path: Path) -> None:
 def test_a_sweep_whose_only_point_fails_is_no_bad_input(gpw: Gpw, tmp_path: Path) -> None:
     ran = gpw(*TRAINED, "scheme=gpw", "finetune.train.lr=1e20", "--name", "f", "--json")
     assert ran.code == 1
-    assert "the loss is not finite" in ran.json["failed"]["point"]
+    assert "the loss is not finite" in ran.json["failed"]["run"]
     assert (tmp_path / "results/f/report.html").is_file()
 
 
@@ -100,7 +100,7 @@ def test_other_settings_may_not_take_the_folder(gpw: Gpw, tmp_path: Path) -> Non
     before = results(tmp_path / "results" / "s")
     refused = gpw(*TRAINED, *grid, "finetune.train.lr=0.01")
     assert refused.code == 2
-    assert "holds 2 points, like sparsity=0.5, with other settings" in refused.err
+    assert "holds 2 runs, like sparsity=0.5, with other settings" in refused.err
     assert "choose another --name" in refused.err
     assert results(tmp_path / "results" / "s") == before
     unused = gpw(*TRAINED, *grid, "simulate.images=5", "--json")  # changes no key up to finetune
@@ -146,7 +146,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(
         text=True,
         check=True,
     )
-    assert "finetune  epoch 1/6" not in again.stderr.split("point ")[1]  # went on from epoch 2
+    assert "finetune  epoch 1/6" not in again.stderr.split("run ")[1]  # went on from epoch 2
     with start(whole, *LONGER) as process:
         process.communicate()
     assert process.returncode == 0

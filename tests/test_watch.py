@@ -48,15 +48,15 @@ def table_of(count: int) -> tuple[LiveTable, Clock, Reporter, list[str]]:
 def test_a_row_follows_its_point_from_waiting_to_done() -> None:
     table, clock, reporter, _ = table_of(3)
     table(Event("sparsity=0.00", Kind.stored, accuracy=91.5))
-    assert drawn(table)[0] == "3 points: 1 done, 2 waiting (1 from the store)"
+    assert drawn(table)[0] == "3 runs: 1 done, 2 waiting (1 from the store)"
     reporter.take("sparsity=0.02")
     reporter.stage("finetune", None)
     clock.now += 10
     reporter.epoch("finetune", record(1, 61.25), 5)
     clock.now += 4
     totals, header, running, waiting, done = drawn(table)
-    assert totals == "3 points: 1 done, 1 waiting, 1 running (1 from the store)"
-    assert header.split() == ["point", "state", "stage", "accuracy", "left"]
+    assert totals == "3 runs: 1 done, 1 waiting, 1 running (1 from the store)"
+    assert header.split() == ["run", "state", "stage", "accuracy", "left"]
     # four epochs of ten seconds, less the four seconds that have passed since
     assert running.split() == [
         "sparsity=0.02",
@@ -102,13 +102,13 @@ def test_many_points_fit_the_terminal(count: int, height: int) -> None:
     reporter.failed("the loss is not finite")
     lines = drawn(table, height=height)
     assert len(lines) <= height
-    assert f"{count} points: {count // 2} done, " in lines[0]
+    assert f"{count} runs: {count // 2} done, " in lines[0]
     assert lines[2].split()[:3] == [f"sparsity=0.{count - 1:02}", "running", "pretrain"]
     if height > 4:
         assert lines[3].split() == [f"sparsity=0.{count - 2:02}", "failed"]
         assert lines[4].split()[1] == "waiting"
     assert lines[-1].startswith("and ")
-    assert said == [f"point sparsity=0.{count - 2:02} failed: the loss is not finite"]
+    assert said == [f"run sparsity=0.{count - 2:02} failed: the loss is not finite"]
 
 
 def test_long_names_are_cut_to_the_width() -> None:
@@ -156,9 +156,9 @@ def test_a_terminal_gets_the_table_and_stdout_the_result(tmp_path: Path) -> None
     os.close(ours)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode()).splitlines()
     assert process.returncode == 0
-    assert "1 point -> results/s" in lines
-    assert "1 point: 1 running" in {line.rstrip() for line in lines}
-    assert any(re.match(r"point +running +pretrain", line) for line in lines)
+    assert "1 run -> results/s" in lines
+    assert "1 run: 1 running" in {line.rstrip() for line in lines}
+    assert any(re.match(r"run +running +pretrain", line) for line in lines)
 
 
 def test_the_log_has_one_line_an_event(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,10 +173,10 @@ def test_the_log_has_one_line_an_event(capsys: pytest.CaptureFixture[str]) -> No
     for _ in range(2):  # by the process that made it, and by one that found it made
         log(Event("b", Kind.done, accuracy=61.25))
     assert capsys.readouterr().err.splitlines() == [
-        "point b",
+        "run b",
         "b  finetune  epoch 1/2  loss 0.400  train 86.0 %  test 61.25 %  2.0 s",
         "b  finetune  61.25 %",
-        "point b done  (2 of 2)",
+        "run b done  (2 of 2)",
     ]
 
 

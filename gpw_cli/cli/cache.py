@@ -67,7 +67,8 @@ def gc(
     for entry in found.removed:
         print(_line(entry))
     verb = "would free" if dry_run else "freed"
-    print(f"{verb} {_megabytes(found.removed)} in {len(found.removed)} artifacts")
+    freed = f"{verb} {_megabytes(found.removed)} in {len(found.removed)} artifacts"
+    print(freed if found.removed else f"nothing to remove in {root}")
     _print_spared(found, min_age)
 
 

@@ -27,7 +27,7 @@ def export(
         str,
         typer.Argument(
             metavar="KEY_OR_POINT",
-            help="An artifact's key or folder, a file of weights, or a point's file in "
+            help="An artifact's key or folder, a file of weights, or a run's file in "
             "results/SWEEP/points.",
         ),
     ],
@@ -85,4 +85,4 @@ def _key(source: str) -> str:
         stages = js.loads(file.read_text())["stages"]
         return str(stages.get("finetune", stages["pretrain"])["key"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"{source} is no finished point of a sweep; name one with a key") from None
+        raise UsageError(f"{source} is no finished run of a sweep; name one with a key") from None

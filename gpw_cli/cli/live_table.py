@@ -1,4 +1,4 @@
-"""A live table of the points of a sweep that fits the terminal.
+"""A live table of the runs of a sweep that fits the terminal.
 
 table = LiveTable(ids, print)
 table(event)                        # from any thread
@@ -95,7 +95,7 @@ class LiveTable:
             failed_before = row.state is State.failed
             self._update(row, event, self.clock())
         if event.kind is Kind.failed and not failed_before:
-            self.say(f"point {event.point} failed: {event.text}")
+            self.say(f"run {event.point} failed: {event.text}")
 
     def _update(self, row: Row, event: Event, now: float) -> None:
         if event.accuracy is not None:
@@ -134,7 +134,7 @@ class LiveTable:
 
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         room = max(10, width - sum(WIDTHS.values()) - len(WIDTHS) - 1)
-        table.add_column("point", no_wrap=True, max_width=room)
+        table.add_column("run", no_wrap=True, max_width=room)
         for name, columns in WIDTHS.items():
             justify = "right" if name in ("accuracy", "left") else "left"
             table.add_column(name, no_wrap=True, width=columns, justify=justify)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ class LiveTable:
 
     def _totals(self, now: float) -> str:
         plural = "s" * (len(self.rows) != 1)
-        text = f"{len(self.rows)} point{plural}: {_counts(list(self.rows.values()))}"
+        text = f"{len(self.rows)} run{plural}: {_counts(list(self.rows.values()))}"
         if self.stored:
             text += f" ({self.stored} from the store)"
         left = self._seconds_left(now)

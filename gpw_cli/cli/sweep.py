@@ -26,13 +26,13 @@ def sweep(
         str | None, typer.Option(help="Folder below results/; default: a digest of the sweep.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help=f"The last stage of every point; default: {STAGES[-1]}.")
+        str | None, typer.Option(help=f"The last stage of every run; default: {STAGES[-1]}.")
     ] = None,
     jobs: Annotated[
         str | None,
         typer.Option(
             metavar="N|auto",
-            help="Processes that share the points; auto: as many as measure fastest; with "
+            help="Processes that share the runs; auto: as many as measure fastest; with "
             "--cluster slurm: jobs to submit; default: 1.",
         ),
     ] = None,
@@ -67,8 +67,8 @@ def sweep(
         result = {"folder": str(planned.folder), "ran": outcome.ran, "stored": outcome.hits}
         emit({**result, "failed": outcome.failed, "report": files})
     else:
-        ran, failed = _points(outcome.ran), len(outcome.failed)
-        print(f"{ran} run, {outcome.hits} from the store, {failed} failed")
+        ran, failed = _runs(outcome.ran), len(outcome.failed)
+        print(f"{ran} done now, {outcome.hits} from the store, {failed} failed")
         _print_answer(planned.folder)
         print(f"results: {planned.folder / 'results.csv'}")
         print(f"page:    {planned.folder / 'report.html'}")
@@ -128,8 +128,8 @@ def _write_report(folder: Path, talk: Listener) -> list[str]:
     return [str(path) for path in files]
 
 
-def _points(count: int) -> str:
-    return "1 point" if count == 1 else f"{count} points"
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _dry_run(planned: Sweep, talk: Listener, json: bool) -> None:
@@ -143,7 +143,7 @@ def _dry_run(planned: Sweep, talk: Listener, json: bool) -> None:
     if json:
         emit({"folder": str(planned.folder), "points": rows})
         return
-    print(f"{_points(len(rows))} -> {planned.folder}")
+    print(f"{_runs(len(rows))} -> {planned.folder}")
     for point, stages in rows.items():
         print(f"{point}  {'  '.join(f'{stage}: {state}' for stage, state in stages.items())}")
 

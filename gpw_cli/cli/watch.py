@@ -62,7 +62,7 @@ class Log:
     def _news(self, event: Event) -> Iterator[str]:
         if event.kind is Kind.stage:
             if event.point not in self._begun:
-                yield f"point {event.point}"
+                yield f"run {event.point}"
             self._begun.setdefault(event.point, set()).add(event.stage)
         elif event.kind is Kind.made:
             running = self._begun.get(event.point, set())
@@ -77,4 +77,4 @@ class Log:
             self._ended.add(event.point)  # several processes may report the same end
             if event.kind is not Kind.stored:
                 what = "done" if event.kind is Kind.done else f"failed: {event.text}"
-                yield f"point {event.point} {what}  ({len(self._ended)} of {self.count})"
+                yield f"run {event.point} {what}  ({len(self._ended)} of {self.count})"

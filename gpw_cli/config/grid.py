@@ -3,7 +3,7 @@
     >>> expand(["sparsity=0.5:0.7", "scheme=block,gpw"])[1]
     {'sparsity': ['0.5', '0.6', '0.7'], 'scheme': ['block', 'gpw']}
 
-Hydra's float ``range`` is not used, because its number of points depends on its version.
+Hydra's float ``range`` is not used, because its number of values depends on its version.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def decimal_range(text: str) -> list[str]:
             f"'{text}': step {step} misses {high} (last point {last}); write {low}:{last}:{step}"
         )
     if count >= MAX_POINTS:
-        raise UsageError(f"'{text}' has {count + 1} points; at most {MAX_POINTS} are allowed")
+        raise UsageError(f"'{text}' has {count + 1} values; at most {MAX_POINTS} are allowed")
     return [plain(low + index * step) for index in range(int(count) + 1)]
 
 

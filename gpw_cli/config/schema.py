@@ -185,11 +185,11 @@ class SweepConfig:
     """The sweep of ``+experiment=NAME`` (``conf/experiment``); not in keys.
 
     ``grids``: override -> values, written as on the command line and quoted ("0.5:0.9", "0,1,2");
-    the sweep has the points of all grids, in order.
+    the sweep has the runs of all grids, in order.
     """
 
     name: str = ""  # folder below results; empty: from a digest
-    until: str = "simulate"  # the last stage of every point
+    until: str = "simulate"  # the last stage of every run
     grids: list[dict[str, str]] = field(default_factory=list)
 
 

@@ -56,7 +56,7 @@ def fastest_jobs(points: Sequence[Point], say: Callable[[str], None]) -> int:
     """The fastest number of processes for ``points``; reports the measurement in one line."""
     most = min(len(usable_cores()), len(points))
     if most == 1:
-        why = "one point" if len(points) == 1 else "one core"
+        why = "one run" if len(points) == 1 else "one core"
         say(f"jobs auto: {why}: --jobs 1")
         return 1
     training = _training(points)

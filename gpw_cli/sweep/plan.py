@@ -113,7 +113,7 @@ def plan_sweep(request: Request, progress: Progress = lambda what, done, total: 
     for axis in combined.values():
         points.append(_point(fixed, axis, request.config_dir, until))
         if len(points) % TOLD == 0:
-            progress("planning: points", len(points), len(combined))
+            progress("planning: runs", len(points), len(combined))
     first = points[0].config
     shown = [text for text in fixed if not text.startswith(("runtime.", "data.root"))]
     content = digest({"keys": [point.steps[-1].key for point in points], "grids": grids})
@@ -126,13 +126,13 @@ def plan_sweep(request: Request, progress: Progress = lambda what, done, total: 
 def _refuse_endless(grids: Sequence[Mapping[str, Sequence[str]]]) -> None:
     count = sum(math.prod(len(found) for found in grid.values()) for grid in grids)
     if count > MAX_POINTS:
-        raise UsageError(f"the grid has {count:,} points; a sweep has at most {MAX_POINTS:,}")
+        raise UsageError(f"the grid has {count:,} runs; a sweep has at most {MAX_POINTS:,}")
 
 
 def _point(fixed: list[str], axis: dict[str, str], config_dir: Path | None, until: str) -> Point:
     overrides = in_order([*fixed, *(f"{key}={value}" for key, value in axis.items())])
     config = compose(overrides, config_dir)
-    shown = ",".join(f"{key}={value}" for key, value in axis.items()) or "point"
+    shown = ",".join(f"{key}={value}" for key, value in axis.items()) or "run"
     safe = re.sub(r"[^A-Za-z0-9=,._+-]", "_", shown)
     anywhere = tuple(_anywhere(text) for text in overrides)
     return Point(safe, axis, anywhere, config, tuple(plan(config, until)))
@@ -180,7 +180,7 @@ def _refuse_others(sweep: Sweep, before: dict[str, dict[str, str]], commanded: l
     now = _keys(sweep.manifest())
     if lost := before.keys() - now.keys():
         raise UsageError(
-            f"{sweep.folder} holds another sweep ({len(lost)} of its points, like {min(lost)}, are "
+            f"{sweep.folder} holds another sweep ({len(lost)} of its runs, like {min(lost)}, are "
             "not in this one); choose another --name"
         )
     other = [
@@ -190,7 +190,7 @@ def _refuse_others(sweep: Sweep, before: dict[str, dict[str, str]], commanded: l
     ]
     if other and commanded != sweep.overrides:
         raise UsageError(
-            f"{sweep.folder} holds {len(other)} points, like {min(other)}, with other settings "
+            f"{sweep.folder} holds {len(other)} runs, like {min(other)}, with other settings "
             f"({' '.join(commanded) or 'no overrides'}); choose another --name"
         )
 

@@ -95,8 +95,8 @@ def _begin(sweep: Sweep, stored: dict[str, dict[str, Artifact]], send: Send) -> 
     """Claim the folder and record the complete points."""
     claim_folder(sweep)
     grids = "; ".join(_shown(grid) for grid in sweep.grids if grid)
-    points = f"{len(sweep.points)} points ({grids})" if grids else "1 point"
-    send(Event("", Kind.message, text=f"{points} -> {sweep.folder}"))
+    count = f"{len(sweep.points)} runs ({grids})" if grids else "1 run"
+    send(Event("", Kind.message, text=f"{count} -> {sweep.folder}"))
     for point in sweep.points:
         if (artifacts := stored.get(point.id)) is not None:
             write_record(sweep.folder, point, done_record(point, artifacts))

@@ -100,7 +100,7 @@ def calibrate(graph: Graph, batches: Iterable[Tensor], cfg: QuantizerConfig) -> 
     for batch in batches:
         batch = batch[: cfg.calibration - count].float()
         count += len(batch)
-        for part in each(partial(_observed, graph), batch.split(PART)):
+        for part in each(partial(_observed, graph), torch.split(batch, PART)):
             for name, histogram in part.items():
                 seen[name].join(histogram)
         if count >= cfg.calibration:

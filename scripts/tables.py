@@ -194,10 +194,11 @@ def headline(sweep: Sweep) -> str:
     seeds = "one seed" if best.seeds == 1 else f"mean of {best.seeds} seeds"
     return (
         f"**ResNet-20 on CIFAR-10 runs {best.faster:.1f} times faster on VTA, in "
-        f"{best.cycles:,.0f} cycles for {dense.cycles:,.0f}, with {best.accuracy:.2f} % where the "
-        f"dense network has {dense.accuracy:.2f} %** (int8, n = {best.images:,}, {seeds}): what is "
-        "removed is chosen by what it costs in accuracy for the cycles that it saves, and what "
-        "became dead is taken out."
+        f"{best.cycles:,.0f} cycles instead of {dense.cycles:,.0f}, at {best.accuracy:.2f} % "
+        f"({seeds}) where the dense network has {dense.accuracy:.2f} % (one seed)** (int8, n = "
+        f"{best.images:,}): short trials on held-out training images say which residual branches "
+        "stay, a knapsack over the compiler's own costs which tiles of them, and what became dead "
+        "is taken out."
     )
 
 

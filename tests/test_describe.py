@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 import yaml
 
 from gpw_cli.config.compose import compose, to_plain
@@ -49,6 +50,27 @@ def test_every_key_is_described_once() -> None:
     found = {setting.key: setting for setting in settings(config)}
     assert found["quantizer.bias_bits"].text.startswith("32: at the accumulator")
     assert "VTA" in found["target.timing.bus_bits"].group or found["target.timing.bus_bits"].group
+
+
+def test_every_setting_has_a_meaning() -> None:
+    assert [s.key for s in settings(compose(["target=vta"])) if not s.text] == []
+
+
+@pytest.mark.parametrize(
+    ("short", "keys"),
+    [
+        ("sparsity", ["pruning.sparsity"]),
+        ("scheme", ["pruning.scheme"]),
+        ("bits", ["quantizer.weight_bits", "quantizer.act_bits"]),
+        ("train", ["pretrain.train.lr", "finetune.train.lr"]),
+        ("experiment", ["sweep.grids"]),
+    ],
+)
+def test_describe_takes_short_forms(gpw, short: str, keys: list[str]) -> None:
+    lines = gpw("config", "--describe", short).out.splitlines()
+    shown = [line.split(" = ")[0] for line in lines if " = " in line]
+    assert set(keys) <= set(shown)
+    assert "seed" not in shown
 
 
 def test_gpw_config_is_yaml_with_comments(gpw, one_line) -> None:

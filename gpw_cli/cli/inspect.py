@@ -104,7 +104,9 @@ def _described(composed: Config, wanted: str) -> Iterator[str]:
     """The settings under the key ``wanted``, a paragraph each."""
     from gpw_cli.config.describe import settings
 
-    found = [s for s in settings(composed) if s.key == wanted or s.key.startswith(f"{wanted}.")]
+    keys = _full(wanted)
+    under = tuple(f"{key}." for key in keys)
+    found = [s for s in settings(composed) if s.key in keys or s.key.startswith(under)]
     if not found:
         groups = dict.fromkeys(s.key.split(".")[0] for s in settings(composed))
         raise UsageError(f"--describe {wanted}: no such key; the groups are {', '.join(groups)}")
@@ -116,6 +118,17 @@ def _described(composed: Config, wanted: str) -> Iterator[str]:
         yield f"{setting.key} = {_yaml(setting.default)}    [{setting.allowed}]"
         if setting.text:
             yield f"    {setting.text}"
+
+
+def _full(name: str) -> tuple[str, ...]:
+    """The keys that a short form stands for; any other key is its own."""
+    from gpw_cli.config.compose import SHORT
+
+    if name == "scheme":  # as an override it is the group, with all its settings
+        return ("pruning.scheme",)
+    if name == "experiment":  # what an experiment fills in
+        return ("sweep",)
+    return tuple(full.rpartition("@")[2] for full in SHORT.get(name, (name,)))
 
 
 def _commented(composed: Config) -> Iterator[str]:

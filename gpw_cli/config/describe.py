@@ -80,11 +80,15 @@ def _member(member: Enum) -> str:
 
 
 def comments(kind: type) -> dict[str, str]:
-    """The comments of the fields of a dataclass, including those of base classes."""
+    """The comments of the fields of a dataclass, including those of base classes.
+
+    A field that a subclass declares again without a comment keeps the one of the base.
+    """
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if is_dataclass(base):
-            found |= _own_comments(base)
+            own = _own_comments(base)
+            found |= {name: text for name, text in own.items() if text or name not in found}
     return found
 
 

@@ -64,31 +64,41 @@ class Fusion(StrEnum):
 class QuantizerConfig:
     """Quantizer settings; part of the key of the stages quantize and fuse."""
 
-    name: str = "best"
+    name: str = "best"  # the preset of conf/quantizer that the settings come from
+    # global: all activations have one scale, from global_scale; per_tensor: each its own, from
+    # calibration
     scale_mode: ScaleMode = ScaleMode.per_tensor
     # scale_mode global: global_scale / 2^(act_bits-1) is the scale of every activation, the image
     # included
     global_scale: float = 8.0
+    # how calibration chooses the largest |x| that a scale covers: minmax the largest value seen,
+    # percentile as below, mse the least squared error, kl the least Kullback-Leibler divergence
     observer: Observer = Observer.mse
     percentile: float = 99.99  # observer percentile: share of |x| within the threshold, in %
     pot_rule: PotRule = PotRule.mse  # activations
     weight_pot_rule: PotRule = PotRule.mse  # weights, and 8-bit biases
     step_margin: float = 1.0  # scale = T / (2^(b-1) - margin): 1 papers/001, 0.5 NEST-C, 0 TVM
-    weight_bits: int = 8
-    act_bits: int = 8
+    weight_bits: int = 8  # of the codes of weights, 2 to 8
+    act_bits: int = 8  # of the codes of activations, 2 to 8
     # minimum bits of the input and of the first and last weights; in scale_mode global more bits
     # for the input only widen its range
     edge_bits: int = 8
     # 32: at the accumulator's scale; 8: with its own power-of-two scale, as TVM
     bias_bits: int = 32
+    # of the bits that a rescale shifts out: round adds one half first (TVM), truncate floors
+    # (NEST-C)
     rounding: Rounding = Rounding.round
     # 0: a rescale is a shift; else it multiplies by a signed integer of this many bits first, and
     # scales need not be powers of two (except for weights whose sums are added to a shortcut)
     multiplier_bits: int = 0
     scale_floor: int | None = None  # no int8 scale below 2^scale_floor (NEST-C: -7)
     clip_low: int = -127  # lowest 8-bit code, -127 or -128; likewise for fewer bits
+    # how the summands of an addition that is not fused get one scale: unify gives both tensors the
+    # same, shift shifts the coarser one left
     residual: Residual = Residual.unify
     per_channel: bool = False  # a weight scale per output channel: a tensor-tensor shift
+    # what runs on a convolution's accumulators before they are rescaled: none, its ReLU, or add:
+    # the shortcut's addition and its ReLU too
     fusion: Fusion = Fusion.add
     logit_bits: int = 32  # 8, 16 or 32
     equalise: bool = True  # cross-layer equalisation before calibration (Nagel et al. 2019)

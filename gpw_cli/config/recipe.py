@@ -38,23 +38,26 @@ class Padding(StrEnum):
 class Recipe:
     """A training recipe; part of the key of the stage that uses it."""
 
-    name: str = "fast"
-    epochs: int = 50
-    batch_size: int = 128
+    name: str = "fast"  # the option of conf/train that it comes from
+    epochs: int = 50  # passes over the training images
+    batch_size: int = 128  # images per step
+    # step: drops at milestones; onecycle: one rise and fall over the whole run
     schedule: LrSchedule = LrSchedule.onecycle
     lr: float = 0.2  # onecycle: the peak
     warmup: float = 0.2  # onecycle: share of the steps that rise to the peak
     milestones: list[int] = field(default_factory=list)  # step: epochs at which lr drops
     gamma: float = 0.1  # step: factor of each drop
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 5e-4
+    momentum: float = 0.9  # of SGD, 0 to 1
+    nesterov: bool = True  # Nesterov momentum; needs momentum above 0
+    weight_decay: float = 5e-4  # factor of the L2 penalty in SGD
     decay_norm: bool = False  # also decay batch-norm parameters and biases
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # share of the target spread over all classes, 0 to 1
+    # of forward and backward pass; auto: bf16 if the device computes it faster
     precision: Precision = Precision.auto
     crop: int = 4  # random crop after padding by this many pixels; 0: none
+    # what the border before the random crop has: zeros or the reflected image
     padding: Padding = Padding.reflect
-    flip: bool = True
+    flip: bool = True  # mirror training images left to right at random
     eval_every: int = 5  # epochs between evaluations; the last epoch is always evaluated
 
 

@@ -70,9 +70,15 @@ class DistillConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """``source``: auto (bundled if available, else scratch), bundled, scratch, or a file."""
+    """Where the dense weights come from.
 
-    source: str = "auto"  # auto, bundled, scratch, or the path of a checkpoint
+    ``source``: auto (bundled if available, else scratch), bundled, scratch, the name of
+    torchvision's weights (IMAGENET1K_V1), or a file.
+    """
+
+    # auto, bundled, scratch, a name of torchvision's weights such as IMAGENET1K_V1, or the path of
+    # a checkpoint
+    source: str = "auto"
     train: Recipe = field(default_factory=Recipe)
     distill: DistillConfig = field(default_factory=DistillConfig)
 
@@ -190,6 +196,7 @@ class SweepConfig:
 
     name: str = ""  # folder below results; empty: from a digest
     until: str = "simulate"  # the last stage of every run
+    # override -> its values; the runs of a grid are all combinations
     grids: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -201,6 +208,7 @@ class RuntimeConfig:
     threads: int = 0  # CPU threads of a process; 0: cores divided by jobs
     root: str = ".gpw"  # the artifact store and fetched data
     results: str = "results"  # the folders of sweeps
+    # where to send epochs and results as well; each needs its extra (gpw[mlflow])
     trackers: list[TrackerName] = field(default_factory=list)
     tracking: str | None = None  # where trackers write: a folder, or an MLflow address; null: root
 

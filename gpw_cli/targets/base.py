@@ -32,8 +32,8 @@ class TargetConfig:
     ``family``: a key of ``registry.FAMILIES``. ``name``: what the output calls this NPU.
     """
 
-    family: str
-    name: str
+    family: str  # vta, engine, eie or a plug-in's: decides the schema, compiler and timing
+    name: str  # what the output calls this NPU
 
     def absolute(self) -> Self:
         """With every path made absolute: for a family whose schema names files."""

@@ -21,21 +21,24 @@ _INSN_BITS = 128
 
 @dataclass(frozen=True)
 class VtaGeometry:
-    """The keys of VTA's own JSON; LOG_BLOCK_IN and LOG_BLOCK_OUT override LOG_BLOCK."""
+    """The keys of VTA's own JSON (vta_config.json), which hw_spec.h has with the prefix VTA_.
 
-    TARGET: str
-    HW_VER: str
-    LOG_INP_WIDTH: int
-    LOG_WGT_WIDTH: int
-    LOG_ACC_WIDTH: int
-    LOG_BATCH: int
-    LOG_BLOCK: int
-    LOG_BLOCK_IN: int | None
-    LOG_BLOCK_OUT: int | None
-    LOG_UOP_BUFF_SIZE: int
-    LOG_INP_BUFF_SIZE: int
-    LOG_WGT_BUFF_SIZE: int
-    LOG_ACC_BUFF_SIZE: int
+    LOG_BLOCK_IN and LOG_BLOCK_OUT override LOG_BLOCK. All LOG_ values are base-2 logarithms.
+    """
+
+    TARGET: str  # the platform that VTA is built for, such as sim or de10nano; only exported
+    HW_VER: str  # version of the hardware; only exported
+    LOG_INP_WIDTH: int  # bits of an input value; 3: 8 bits
+    LOG_WGT_WIDTH: int  # bits of a weight; 3: 8 bits
+    LOG_ACC_WIDTH: int  # bits of an accumulator; 5: 32 bits
+    LOG_BATCH: int  # rows of an input tile: images at once; 0: 1
+    LOG_BLOCK: int  # rows and columns of a weight tile; 4: 16 x 16
+    LOG_BLOCK_IN: int | None  # input channels of a tile; null: LOG_BLOCK
+    LOG_BLOCK_OUT: int | None  # output channels of a tile; null: LOG_BLOCK
+    LOG_UOP_BUFF_SIZE: int  # bytes of the micro-op buffer
+    LOG_INP_BUFF_SIZE: int  # bytes of the input buffer
+    LOG_WGT_BUFF_SIZE: int  # bytes of the weight buffer
+    LOG_ACC_BUFF_SIZE: int  # bytes of the accumulator buffer
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class VtaTiming:
     as wide as an element. Raises UsageError for a number out of range.
     """
 
-    clock_mhz: float
+    clock_mhz: float  # MHz; turns cycles into milliseconds
     bus_bits: int  # one beat
     burst_beats: int  # longest burst; bursts end at multiples of its size
     read_latency: int  # from the cycle in which a request enters an empty queue to its first beat
@@ -60,16 +63,18 @@ class VtaTiming:
     max_tokens: int  # where a dependency counter saturates
     sync_cycles: int  # of FINISH and of instructions that only carry tokens
     gemm_cycles: int  # per micro-op
-    gemm_overhead: int
+    gemm_overhead: int  # cycles of a GEMM instruction besides its micro-ops
     alu_imm_cycles: int  # per micro-op with an immediate
     alu_cycles: int  # per micro-op with two tensors
-    alu_overhead: int
+    alu_overhead: int  # cycles of an ALU instruction besides its micro-ops
+    # cycles of a LOAD besides latency and beats; the bus narrower than an element
     load_overhead: int
-    wide_load_overhead: int
-    fetch_overhead: int
+    wide_load_overhead: int  # the same where the bus is at least as wide as an element
+    fetch_overhead: int  # cycles of a FETCH besides latency, beats and instructions; 64-bit bus
     wide_fetch_overhead: int  # bus of 128 bits and more
-    store_overhead: int
-    store_burst: int
+    store_overhead: int  # cycles of a STORE besides its bursts
+    store_burst: int  # cycles of a burst of a STORE besides its beats
+    # cycles between two rows of a burst of a STORE; 0 where the bus is as wide as a row
     store_row: int
 
     def __post_init__(self) -> None:
@@ -123,11 +128,12 @@ class VtaConfig(TargetConfig):
     checker use them; the compiler emits neither.
     """
 
-    config_file: str | None
-    mul: bool
+    config_file: str | None  # path of a vta_config.json, which replaces vta; null: none
+    mul: bool  # whether the shell's ALU multiplies; only for the manifest and the checker
+    # whether LOAD widens 8-bit values to accumulators; only for manifest and checker
     acc_8bit: bool
-    vta: VtaGeometry
-    timing: VtaTiming
+    vta: VtaGeometry  # the geometry
+    timing: VtaTiming  # the timing
 
     def absolute(self) -> VtaConfig:
         """The same with an absolute ``config_file``."""

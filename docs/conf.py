@@ -18,8 +18,6 @@ html_title = "gpw"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-# files that lie outside of docs/: results and sources, for readers of the repository
-suppress_warnings = ["myst.xref_missing"]
 
 HEAD = """# Every setting
 

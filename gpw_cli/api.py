@@ -25,6 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from gpw_cli.config.compose import compose
+from gpw_cli.data.images import Images as Images
+from gpw_cli.data.images import normalise as normalise
+from gpw_cli.data.registry import load_images as load_images
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.integer import IntGraph as IntGraph
@@ -45,14 +48,14 @@ from gpw_cli.targets.base import Compiled as Compiled
 from gpw_cli.targets.base import Simulates
 from gpw_cli.targets.base import Timing as Timing
 from gpw_cli.targets.registry import npu_of
-from gpw_cli.training.loop import EpochRecord, FitOptions, fit
+from gpw_cli.training.loop import EpochRecord as EpochRecord
+from gpw_cli.training.loop import FitOptions, fit
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from gpw_cli.config.schema import Config
-    from gpw_cli.data.images import Images
 
 
 def prune(

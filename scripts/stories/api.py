@@ -1,10 +1,8 @@
 import gpw_cli as gpw
-from gpw_cli.data.images import normalise
-from gpw_cli.data.registry import load_images
 from gpw_cli.models.digits_cnn import DigitsCnn
 
-data = load_images("digits", None, None, 16, 1)
-images = normalise(data.train.images[:256], data.mean, data.std)
+data = gpw.load_images("digits", None, None, 16, 1)
+images = gpw.normalise(data.train.images[:256], data.mean, data.std)
 model = DigitsCnn(10, 1)
 gpw.finetune(model, {}, data, recipe="digits", epochs=2)
 masks = gpw.prune(model, images, sparsity=0.5).masks

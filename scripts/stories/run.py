@@ -2,11 +2,10 @@ import sys
 
 import onnxruntime
 
-from gpw_cli.data.images import normalise
-from gpw_cli.data.registry import load_images
+import gpw_cli as gpw
 
-data = load_images("digits", None, None, 16, 1)
+data = gpw.load_images("digits", None, None, 16, 1)
 session = onnxruntime.InferenceSession(sys.argv[1])
 name = session.get_inputs()[0].name
-(logits,) = session.run(None, {name: normalise(data.test.images, data.mean, data.std).numpy()})
+(logits,) = session.run(None, {name: gpw.normalise(data.test.images, data.mean, data.std).numpy()})
 print(f"{100 * (logits.argmax(1) == data.test.labels.numpy()).mean():.2f} % by onnxruntime")

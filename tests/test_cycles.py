@@ -145,3 +145,13 @@ def test_what_is_wrong_with_other_points_is_said_too(tmp_path: Path) -> None:
         preflight([Wanted(config, plan(config)) for config in configs], Store(tmp_path, print))
     assert "pruning.branches names nope" in str(caught.value)
     assert "VisionTransformer" in str(caught.value)
+
+
+def test_a_budget_is_met_without_training(gpw: Gpw) -> None:
+    ran = gpw("cycles", "data=digits", "scope=cycles", "pruning.budget=12000", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["scheme"] == "gpw within 12,000 cycles"
+    assert 0 < ran.json["pruned"]["cycles"] <= 12_000 < ran.json["dense"]["cycles"]
+    refused = gpw("cycles", "data=digits", "scope=cycles", "pruning.budget=1")
+    assert refused.code == 2
+    assert len(refused.err.splitlines()) == 1

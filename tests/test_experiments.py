@@ -52,7 +52,6 @@ def test_paper_gpw_is_every_scheme_sparsity_and_scope_and_three_seeds() -> None:
     assert found == {
         *product(schemes.split(), sparsities, ("layer", "global"), "0"),
         *product(("gpw", "block"), sparsities, ("layer",), "12"),
-        *product(("gpw",), ("0.7", "0.9"), ("block",), "0"),
     }
     assert [a for a in axes if len(a) < 4] == [{"scheme": "dense", "seed": "0"}]
 

@@ -76,13 +76,16 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
         return
     before, here = artifacts["pretrain"].metrics, artifacts["simulate"].metrics
     dense, own = before["test_accuracy"], here["test_accuracy"]
-    parts = [_accuracies(dense, own, before["n_test"], here["n_test"])]
+    whose = f"by the {here['accuracy_of']}" if "accuracy_of" in here else "on the NPU"
+    parts = [_accuracies(dense, own, before["n_test"], here["n_test"], whose)]
     time = f"{here['cycles']:,} cycles, {here['milliseconds']:.3f} ms at {here['clock_mhz']:g} MHz"
     if here.get("gemm_weights_uops") == 0:
         time += ": cut through, a layer lost all weights and every image gets the same answer"
     elif here.get("dense_cycles"):
         faster = here["dense_cycles"] / here["cycles"]
         time += f": {faster:.2f} times faster than dense ({here['dense_cycles']:,})"
+        if here.get("hypothetical"):
+            time += f", hypothetical: {here['hypothetical']}"
     parts.append(time)
     parts.append(f"bound {here['bound_cycles']:,}; {here['dram_bytes']:,} DRAM bytes")
     budget = artifacts["prune"].metrics.get("budget_cycles") if "prune" in artifacts else None
@@ -95,14 +98,13 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
     print("answer    " + "; ".join(parts))
 
 
-def _accuracies(dense: float, own: float, before: int, here: int) -> str:
+def _accuracies(dense: float, own: float, before: int, here: int, whose: str) -> str:
     """Accuracies of other images have no difference to state."""
     if before == here:
-        texts = f"accuracy {own:.2f} % on the NPU, dense {dense:.2f} % in fp32"
+        texts = f"accuracy {own:.2f} % {whose}, dense {dense:.2f} % in fp32"
         return f"{texts}: {own - dense:+.2f} (n = {here:,})"
     return (
-        f"accuracy {own:.2f} % on the NPU (n = {here:,}), dense {dense:.2f} % in fp32 "
-        f"(n = {before:,})"
+        f"accuracy {own:.2f} % {whose} (n = {here:,}), dense {dense:.2f} % in fp32 (n = {before:,})"
     )
 
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpw_cli.config.schema import Config
+from gpw_cli.config.schema import Config, PruningConfig
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntConv, IntInput
+from gpw_cli.pruning.allocation import Scope
 from gpw_cli.stages.inputs import image_shape, weights_file
 from gpw_cli.stages.untrained import masks_untrained, untrained_costs, untrained_network
 from gpw_cli.targets.registry import npu_of
@@ -99,7 +100,7 @@ def estimate(config: Config, classes: int | None = None) -> Estimate:
         target=config.target.name,
         network=f"{config.model.name}, {channels}x{size}x{size}",
         weights="random" if source is None else source.name,
-        scheme=f"{pruning.scheme.value} {100 * pruning.sparsity:g} %",
+        scheme=_pruned(pruning),
         clock_mhz=times[0].clock_mhz,
         facts=dict(runs[0].facts),
         dense=_run(dense),
@@ -108,6 +109,13 @@ def estimate(config: Config, classes: int | None = None) -> Estimate:
         dense_refused=refused,
         cut=cut,
     )
+
+
+def _pruned(pruning: PruningConfig) -> str:
+    if pruning.scope is not Scope.cycles:
+        return f"{pruning.scheme.value} {100 * pruning.sparsity:g} %"
+    budget = f"{pruning.budget:,} cycles" if pruning.budget else f"{pruning.budget_ms:g} ms"
+    return f"{pruning.scheme.value} within {budget}"
 
 
 def sees_image(graph: IntGraph) -> bool:

@@ -20,10 +20,12 @@ from gpw_cli.data.catalog import class_count as classes_of
 from gpw_cli.data.folder import listed
 from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.trace import trace
+from gpw_cli.pruning.allocation import Scope
+from gpw_cli.pruning.budget import choose
 from gpw_cli.pruning.candidates import candidates, prunable_layers
 from gpw_cli.pruning.criteria import Criterion
 from gpw_cli.pruning.groups import Scheme
-from gpw_cli.pruning.masks import prune_masks
+from gpw_cli.pruning.masks import masks_of, prune_masks
 from gpw_cli.stages.costs import NetworkCosts, budget_limit
 from gpw_cli.stages.inputs import image_shape, pruning_tile
 from gpw_cli.stages.network import fresh_network, give_weights
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from gpw_cli.graph.integer import IntGraph
     from gpw_cli.pruning.budget import Problem
+    from gpw_cli.pruning.candidates import Candidate
     from gpw_cli.pruning.masks import PruneResult
 
 NOISE_IMAGES = 2
@@ -56,10 +59,17 @@ def untrained_network(config: Config, classes: int | None = None) -> nn.Module:
 
 
 def masks_untrained(config: Config, model: nn.Module) -> PruneResult | None:
-    """The masks of the prune stage; None for ``dense``."""
+    """The masks of the prune stage, under a budget by the saliency ``l1``; None for ``dense``.
+
+    Raises UsageError for a budget that cannot be met.
+    """
     pruning = config.pruning
     if pruning.scheme is Scheme.dense:
         return None
+    if pruning.scope is Scope.cycles:
+        problem = problem_untrained(config, model, untrained_costs(config, model))
+        kept = choose(problem)
+        return masks_of(dict(model.named_parameters()), _candidates(config, model), kept)
     return prune_masks(
         dict(model.named_parameters()),
         prunable_layers(model, pruning.include_first, pruning.include_last),
@@ -88,16 +98,19 @@ def untrained_costs(config: Config, model: nn.Module | None = None) -> NetworkCo
 
 def problem_untrained(config: Config, model: nn.Module, costs: NetworkCosts) -> Problem:
     """The knapsack problem of scope ``cycles``, with the saliency of untrained weights."""
+    limit = budget_limit(config, costs.compiled({})[1])
+    return costs.problem(_candidates(config, model), residual_branches(costs.graph), limit)
+
+
+def _candidates(config: Config, model: nn.Module) -> list[Candidate]:
     pruning = config.pruning
-    layers = candidates(
+    return candidates(
         dict(model.named_parameters()),
         prunable_layers(model, pruning.include_first, pruning.include_last),
         scheme=pruning.scheme,
         criterion=Criterion.l1,
         tile=pruning_tile(config),
     )
-    limit = budget_limit(config, costs.compiled({})[1])
-    return costs.problem(layers, residual_branches(costs.graph), limit)
 
 
 def integers_untrained(config: Config, model: nn.Module | None = None) -> IntGraph:

@@ -12,6 +12,7 @@ from gpw_cli.report.load import load_sweep
 from gpw_cli.store.store import Artifact
 
 PAPER = Path(__file__).resolve().parent.parent / "results" / "paper_gpw"
+KEPT = "scheme=gpw,sparsity=0.7,scope=layer,seed=0"
 
 
 def row(name: str, accuracy: float, cycles: float) -> Answer:
@@ -50,7 +51,10 @@ def test_the_table_is_aligned() -> None:
 def test_pick_and_compare_on_the_command_line(gpw, one_line) -> None:
     found = gpw("pick", str(PAPER), "--max-ms", "1.5")
     assert found.code == 0
-    assert "export: gpw simulate +experiment=paper_gpw scheme=" in found.out
+    trains = "export (trains it, its weights are not here): gpw simulate +experiment=paper_gpw sch"
+    assert trains in found.out
+    kept = gpw("pick", str(PAPER), "--max-ms", "1.4", "--json").json["export"]
+    assert kept == f"gpw export {PAPER}/points/{KEPT}.json --to program/"
     refused = gpw("pick", str(PAPER), "--max-ms", "0.1")
     assert "the fastest takes" in one_line(refused)
     both = gpw("compare", str(PAPER), str(PAPER))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpw_cli.cli.export import settings_of
 from gpw_cli.config.compose import compose
 from gpw_cli.data.digits import load_digits_images
 from gpw_cli.data.images import normalise
-from gpw_cli.errors import UsageError
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.floating import run_float
 from gpw_cli.graph.fold import fold
@@ -132,16 +131,57 @@ def test_export_writes_every_format_and_they_agree(gpw, tmp_path) -> None:
     assert (tmp_path / "net.safetensors").stat().st_size > 1000
 
 
-def test_a_point_is_exported_for_what_its_sweep_was_given(tmp_path) -> None:
-    axes = {"sparsity": "0.5", "target": "vta_pynq", "quantizer.calibration": "64"}
-    points = [{"id": "a", "axes": axes}, {"id": "b", "axes": {"target": "vta"}}]
-    content = {"overrides": ["data=digits", "seed=1", "bits=4"], "points": points}
-    (tmp_path / "sweep.json").write_text(json.dumps(content))
-    found = settings_of(str(tmp_path / "points" / "a.json"))
-    assert found == ["data=digits", "bits=4", "target=vta_pynq", "quantizer.calibration=64"]
-    assert settings_of("21e7cd27") == []
-    with pytest.raises(UsageError, match="says nothing of"):
-        settings_of(str(tmp_path / "points" / "c.json"))
+def test_a_run_of_a_sweep_is_exported_from_stored_weights(gpw, one_line, tmp_path) -> None:
+    settings = ("bits=6", "target=vta_pynq", "seed=0,1", "finetune.quantized=false")
+    assert gpw("sweep", *ONE, "scheme=gpw", *settings, "--name", "s").code == 0
+    folder, run = tmp_path / "results" / "s", "seed=1"
+    record = json.loads((folder / "points" / f"{run}.json").read_text())
+    picked = gpw("pick", "s", "--json").json["export"].split()
+    assert picked[:3] == ["gpw", "export", f"results/s/points/{picked[2].split('/')[-1]}"]
+    source = f"results/s/points/{run}.json"
+    assert "from the store" in (found := gpw("export", source, "--to", "own/")).err
+    assert "done" not in found.err  # nothing runs
+    key = record["stages"]["finetune"]["key"]
+    (folder / "weights").mkdir()
+    shutil.copy(
+        tmp_path / ".gpw" / "store" / "finetune" / key / "model.safetensors",
+        folder / "weights" / f"{run}.safetensors",
+    )
+    shutil.rmtree(tmp_path / ".gpw" / "store")
+    assert gpw("pick", "s", "--json").json["export"].split()[2] == source  # of two seeds
+    assert gpw("export", source, "--to", "kept/").code == 0
+    for file in ("insn.bin", "dram.bin", "expected.bin", "manifest.json"):
+        assert (tmp_path / "own" / file).read_bytes() == (tmp_path / "kept" / file).read_bytes()
+    counted = gpw("simulate", "--checkpoint", str(folder / "weights" / f"{run}.safetensors"),
+                  "data=digits", "bits=6", "target=vta_pynq", "--json").json  # fmt: skip
+    for stage, name in (("simulate", "cycles"), ("fuse", "test_accuracy")):
+        assert counted[stage]["metrics"][name] == record["stages"][stage]["metrics"][name]
+    refused = one_line(gpw("export", source, "--to", "kept/", "sparsity=0.8"))
+    assert "no effect" in refused
+    (folder / "weights" / f"{run}.safetensors").unlink()
+    refused = one_line(gpw("export", source, "--to", "again/"))
+    assert refused.startswith(f"gpw: {source}: its weights are neither in the store")
+    assert "gpw run data=digits" in refused
+    assert refused.endswith("seed=1")
+    assert "gpw simulate data=digits" in gpw("pick", "s").out
+
+
+def test_a_dense_run_of_given_weights_needs_no_store(gpw, one_line, tmp_path) -> None:
+    """Its weights are those that the configuration names, or that are shipped."""
+    key = gpw("pretrain", "--json", *ONE).json["pretrain"]["key"]
+    weights = tmp_path / "given.safetensors"
+    shutil.copy(tmp_path / ".gpw" / "store" / "pretrain" / key / "model.safetensors", weights)
+    given = ("data=digits", "scheme=dense", f"pretrain.source={weights}")
+    assert gpw("sweep", *given, "--until", "pretrain", "--name", "d").code == 0
+    shutil.rmtree(tmp_path / ".gpw" / "store")
+    assert gpw("export", "results/d/points/run.json", "--to", "net.pt2").code == 0
+    shutil.rmtree(tmp_path / ".gpw" / "store")
+    weights.unlink()
+    refused = one_line(gpw("export", "results/d/points/run.json", "--to", "net.pt2"))
+    assert "neither in the store" in refused
+    other = tmp_path / "results" / "d" / "points" / "other.json"
+    shutil.copy(tmp_path / "results" / "d" / "points" / "run.json", other)
+    assert "says nothing of" in one_line(gpw("export", str(other), "--to", "net.pt2"))
 
 
 @pytest.mark.parametrize(

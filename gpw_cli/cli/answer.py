@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -48,7 +49,8 @@ def pick(
         emit({**asdict(best), "export": command})
         return
     print("\n".join(table([best])))
-    print(f"export: {command}")
+    trains = "" if command.startswith("gpw export") else " (trains it, its weights are not here)"
+    print(f"export{trains}: {command}")
 
 
 def compare(
@@ -102,8 +104,16 @@ def _nothing(sweep: Sweep, rows: list[Answer]) -> str:
 
 
 def export_command(sweep: Sweep, answer: Answer) -> str:
-    """The command line that runs the first network of ``answer`` again and exports it."""
-    point: Any = next(p for p in sweep.manifest["points"] if p["id"] == answer.ids[0])
-    axes = [f"{key}={value}" for key, value in point["axes"].items()]
-    words = [*sweep.manifest.get("overrides", ()), *axes, "--export", "program/"]
-    return shlex.join(["gpw", "simulate", *words])
+    """The command line that exports the first network of ``answer`` whose weights are there.
+
+    If there is none, it is the one that trains the first network again.
+    """
+    from gpw_cli.stages.program import offers_program
+    from gpw_cli.sweep.stored import stored_run
+
+    runs = [stored_run(sweep.folder / "points" / f"{name}.json") for name in answer.ids]
+    for run in runs:
+        with suppress(UsageError):
+            to = "program/" if offers_program(run.ready()) else "net.pt2"
+            return shlex.join(["gpw", "export", str(run.file), "--to", to])
+    return shlex.join(["gpw", "simulate", *runs[0].overrides, "--export", "program/"])

@@ -19,11 +19,15 @@ from gpw_cli.targets.registry import npu_of
 
 def check_offered(config: Config, *, export: bool, trace: bool) -> None:
     """Raise UsageError, before anything runs, for output that the target does not offer."""
-    program = npu_of(config.target).program
-    if export and not issubclass(program, Exports):
+    if export and not offers_program(config):
         raise _not_offered("--export", config)
-    if trace and not issubclass(program, Traces):
+    if trace and not issubclass(npu_of(config.target).program, Traces):
         raise _not_offered("--trace", config)
+
+
+def offers_program(config: Config) -> bool:
+    """Whether the target has a program of instructions to export."""
+    return issubclass(npu_of(config.target).program, Exports)
 
 
 def _not_offered(option: str, config: Config) -> UsageError:

@@ -30,7 +30,7 @@ def checkpoint_overrides(
     artifact's manifest. Raises CheckpointError for an invalid checkpoint, and UsageError for
     overrides without effect.
     """
-    _refuse_ignored(given)
+    refuse_ignored(given)
     file = _file(checkpoint, compose([*given, "scheme=dense"], config_dir).runtime.root)
     quoted = str(file.resolve()).replace("\\", "\\\\").replace("'", "\\'")
     found = [f"pretrain.source='{quoted}'"]
@@ -59,7 +59,7 @@ def _data(file: Path, given: Sequence[str]) -> list[str]:
     return found
 
 
-def _refuse_ignored(given: Sequence[str]) -> None:
+def refuse_ignored(given: Sequence[str]) -> None:
     """Raise UsageError for overrides of pruning and training, which would have no effect."""
     for override in given:
         name = override.partition("=")[0].lstrip("+~")

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import gpw_cli
 from gpw_cli.config.paths import conf_dir
+from gpw_cli.models.catalog import declared
 from gpw_cli.pruning.criteria import Criterion
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.targets.registry import FAMILIES
@@ -72,24 +79,29 @@ def test_a_family_of_npus_is_its_package_and_one_line_of_the_registry() -> None:
         assert {file: n for file, n in found.items() if n} == {"targets/registry.py": 1}
 
 
-def naming(member: Scheme | Criterion) -> set[str]:
+@cache
+def names() -> frozenset[tuple[str, str, str]]:
+    """(file, X, Y) of every ``X.Y``, and (file, "", text) of every string constant."""
+    found = set()
+    for file in PACKAGE.rglob("*.py"):
+        name = file.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Attribute(value=ast.Name(id=owner), attr=attr):
+                    found.add((name, owner, attr))
+                case ast.Constant(value=str(text)):
+                    found.add((name, "", text))
+    return frozenset(found)
+
+
+def naming(member: str) -> set[str]:
     """Files with ``Scheme.NAME``, ``Criterion.NAME`` or the name as a string; colours do not count,
     since the report gives one to any scheme.
     """
-    kind = type(member).__name__
-    found = set()
-    for file in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Attribute(value=ast.Name(id=name), attr=attr) if name == kind:
-                    named = attr == member.value
-                case ast.Constant(value=text):
-                    named = text == member.value
-                case _:
-                    named = False
-            if named:
-                found.add(file.relative_to(PACKAGE).as_posix())
-    return found - {"report/looks.py"}
+    kinds = {"", type(member).__name__}
+    return {file for file, kind, name in names() if name == member and kind in kinds} - {
+        "report/looks.py"
+    }
 
 
 def test_a_scheme_is_a_line_of_its_table_and_one_yaml() -> None:
@@ -106,6 +118,42 @@ def test_a_criterion_is_an_entry_of_its_table() -> None:
     ours = [criterion for criterion in Criterion if criterion is not Criterion.l1]  # the default
     assert len(ours) == 2
     assert {name for criterion in ours for name in naming(criterion)} == {"pruning/criteria.py"}
+
+
+def test_a_network_is_one_file_and_one_yaml() -> None:
+    ours = [name for name in declared() if not name.startswith("resnet")]  # resnet20 is the default
+    assert {name: naming(name) for name in ours} == {
+        "digits_cnn": {"models/digits_cnn.py"},
+        "mlp": {"models/mlp.py"},
+        "alexnet_classifier": {"models/mlp.py"},
+    }
+    assert {*declared()} <= {file.stem for file in (conf_dir() / "model").glob("*.yaml")}
+
+
+TINY = """
+from torch import nn
+
+NETWORKS = {"tiny": (1, 16)}
+
+
+def build(wanted):
+    convolution = nn.Conv2d(wanted.in_channels, 16, 16)
+    return nn.Sequential(convolution, nn.Flatten(), nn.Linear(16, wanted.classes))
+"""
+
+
+def test_a_file_and_a_yaml_add_a_network(tmp_path: Path) -> None:
+    left_out = shutil.ignore_patterns("__pycache__", "weights")
+    shutil.copytree(PACKAGE, tmp_path / "gpw_cli", ignore=left_out)
+    shutil.copytree(conf_dir(), tmp_path / "conf")
+    (tmp_path / "gpw_cli" / "models" / "tiny_network.py").write_text(TINY)
+    (tmp_path / "conf" / "model" / "tiny.yaml").write_text("name: tiny\n")
+    command = [sys.executable, "-m", "gpw_cli", "cycles", "model=tiny", "scheme=dense", "--json"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr.decode()
+    layers = json.loads(ran.stdout)["layers"]
+    assert [layer["cycles"] > 0 for layer in layers] == [True, True]
 
 
 def test_the_tree_of_targets_in_the_readme_is_true() -> None:

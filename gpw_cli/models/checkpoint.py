@@ -12,14 +12,15 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gpw_cli.errors import CheckpointError
-from gpw_cli.models.inputs import CIFAR_DEPTHS, DIGITS_CNN
+from gpw_cli.errors import CheckpointError, UsageError
+from gpw_cli.models.catalog import declared
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.registry import build_model
 from gpw_cli.models.weight_files import MAX_BYTES, require_regular
@@ -38,7 +39,6 @@ _RENAMES = (
 )
 # Auxiliary classifiers of GoogLeNet and Inception, used in their training only.
 _LEFT_OUT = re.compile(r"^(?:aux[12]|AuxLogits)\.")
-_CANDIDATES = (*((name, option) for name in CIFAR_DEPTHS for option in "AB"), (DIGITS_CNN, "A"))
 
 
 def import_checkpoint(path: Path, model: nn.Module) -> None:
@@ -183,15 +183,16 @@ def detect_model(state: Mapping[str, Tensor]) -> tuple[str, str]:
     """
     kernels = [tensor for tensor in state.values() if tensor.ndim == 4]
     matrices = [tensor for tensor in state.values() if tensor.ndim == 2]
-    for name, shortcut in _CANDIDATES if kernels and matrices else ():
-        in_channels = kernels[0].shape[1] if name == DIGITS_CNN else 3
-        with torch.device("meta"):  # shapes only
-            wanted = build_model(name, matrices[-1].shape[0], in_channels, shortcut).state_dict()
-        if _first_fault(_renamed(state, wanted), wanted) is None:
-            return name, shortcut
-    known = ", ".join([*CIFAR_DEPTHS, DIGITS_CNN])
+    for name, own in declared().items() if matrices else ():
+        in_channels = kernels[0].shape[1] if kernels else own.channels
+        for shortcut in "AB":
+            with suppress(UsageError), torch.device("meta"):  # shapes only
+                model = build_model(name, matrices[-1].shape[0], in_channels, shortcut)
+                wanted = model.state_dict()
+                if _first_fault(_renamed(state, wanted), wanted) is None:
+                    return name, shortcut
     raise CheckpointError(
-        f"the checkpoint fits none of {known}; say what it is with model.name=NAME"
+        f"the checkpoint fits none of {', '.join(declared())}; say what it is with model.name=NAME"
     )
 
 

@@ -16,8 +16,32 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gpw_cli.errors import UsageError
+from gpw_cli.models.catalog import Wanted, require_colour
+
+NETWORKS = {
+    "resnet8": (3, 32),
+    "resnet14": (3, 32),
+    "resnet20": (3, 32),
+    "resnet32": (3, 32),
+    "resnet44": (3, 32),
+    "resnet56": (3, 32),
+}  # and any other depth 6n + 2 (inputs.py)
 WIDTHS = (16, 32, 64)  # channels of the three stages, as published
 Shortcut = Literal["A", "B"]
+
+
+def build(wanted: Wanted) -> CifarResNet:
+    """``resnetN``. Raises UsageError for a shortcut that is not A or B."""
+    require_colour(wanted)
+    if wanted.shortcut not in ("A", "B"):
+        raise UsageError(
+            f"model.shortcut={wanted.shortcut}: use A (zero padding, as published) or B "
+            "(1x1 convolution)"
+        )
+    option: Shortcut = "A" if wanted.shortcut == "A" else "B"
+    depth = int(wanted.name.removeprefix("resnet"))
+    return cifar_resnet(depth, wanted.classes, option, wanted.widths)
 
 
 def he_normal_(network: nn.Module) -> None:

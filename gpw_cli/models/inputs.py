@@ -3,7 +3,7 @@
     model_input("resnet20")       # (3, 32)
     model_input("resnt20")       # UsageError: did you mean resnet20?
 
-``gpw_cli/models/registry.py`` builds them.
+``models/catalog.py`` finds the networks of gpw, ``models/registry.py`` builds all of them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from gpw_cli.errors import UsageError
+from gpw_cli.models.catalog import Network, declared
 from gpw_cli.models.onnx_file import is_onnx, onnx_input
 
-CIFAR_DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
-DIGITS_CNN = "digits_cnn"
-# fully connected networks: height and width of the image, widths of the hidden layers
-MLPS = {"mlp": (16, (1024, 512)), "alexnet_classifier": (96, (4096, 4096))}
+CIFAR = "resnet20"  # the declared network that stands for all depths
 # torchvision 0.28, models.list_models(module=torchvision.models), compared in a test. Written out,
 # so that keys and suggestions do not import torch.
 _TORCHVISION = """
@@ -47,9 +45,14 @@ def cifar_depth(name: str) -> int | None:
     return depth if depth >= 8 and depth % 6 == 2 else None
 
 
+def found(name: str) -> Network | None:
+    """The network of gpw's own; ``resnetN`` of any depth is the one of ``cifar_resnet.py``."""
+    return declared().get(CIFAR if cifar_depth(name) else name)
+
+
 def is_built_in(name: str) -> bool:
     """Whether ``name`` is a built-in network, which no plug-in can replace."""
-    return name == DIGITS_CNN or name in MLPS or name in TORCHVISION or bool(cifar_depth(name))
+    return found(name) is not None or name in TORCHVISION
 
 
 def model_names() -> list[str]:
@@ -57,7 +60,7 @@ def model_names() -> list[str]:
 
     ``resnetN`` with any other N = 6n + 2 is accepted too (``cifar_depth``).
     """
-    return [*CIFAR_DEPTHS, DIGITS_CNN, *MLPS, *TORCHVISION]
+    return [*declared(), *TORCHVISION]
 
 
 def model_input(name: str) -> tuple[int, int]:
@@ -68,12 +71,8 @@ def model_input(name: str) -> tuple[int, int]:
     """
     if is_onnx(name):
         return onnx_input(name)
-    if cifar_depth(name):
-        return 3, 32
-    if name == DIGITS_CNN:
-        return 1, 16
-    if name in MLPS:
-        return 1, MLPS[name][0]
+    if (own := found(name)) is not None:
+        return own.channels, own.size
     if name in TORCHVISION:
         return 3, _SIZES.get(name, 224)
     raise unknown_model(name)

@@ -1,4 +1,4 @@
-"""Import torchvision even if its compiled operators do not match the installed torch.
+"""torchvision's networks; it is imported even if its operators do not match the installed torch.
 
     torchvision = import_torchvision()
     net = torchvision.models.get_model("resnet18", num_classes=10)
@@ -13,16 +13,34 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
+from typing import Any
 
 import torch
+from torch import nn
+
+from gpw_cli.models.catalog import Wanted, require_colour
 
 _MISSING = "operator torchvision::nms does not exist"
 _DECLARATIONS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
+# With auxiliary classifiers the training output would be a tuple.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
 # Declarations are valid as long as the library object exists.
 _libraries: list[torch.library.Library] = []
+
+
+def build(wanted: Wanted) -> nn.Module:
+    """A network of torchvision: [N, 3, H, W] float -> logits [N, classes]."""
+    require_colour(wanted)
+    network: nn.Module = import_torchvision().models.get_model(
+        wanted.name, weights=None, num_classes=wanted.classes, **_OPTIONS.get(wanted.name, {})
+    )
+    return network
 
 
 def import_torchvision() -> ModuleType:

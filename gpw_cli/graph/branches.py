@@ -12,11 +12,11 @@ def residual_branches(graph: Graph) -> list[tuple[str, ...]]:
     """For each addition, the names of the convolutions that only one of its operands needs.
 
     Where both operands have such convolutions (a projection shortcut), the branch is the operand
-    with more of them. Additions without any are left out.
+    with more of them. Additions without any, and those of a tensor to itself, are left out.
     """
     found = []
     for node in graph.nodes:
-        if isinstance(node, Add):
+        if isinstance(node, Add) and node.a != node.b:
             sides = [_only_for(graph, side, node.name) for side in (node.a, node.b)]
             most = max(sides, key=len)
             if most:

@@ -29,8 +29,7 @@ from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.reference import run
 from gpw_cli.targets.vta.config import VtaConfig
 from gpw_cli.targets.vta.functional.simulator import Simulator
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.target import Vta
+from gpw_cli.targets.vta.target import vta_of
 
 PRODUCT = (65536, 144, 16)  # rows, depth, columns
 CHECKED = 64  # images compared with the reference
@@ -73,7 +72,7 @@ def main() -> None:
         n.weight.size * n.shape[1] * n.shape[2] for n in graph.nodes if isinstance(n, IntConv)
     )
     start = time.perf_counter()
-    program = Vta(VtaSpec(), load_target("vta", VtaConfig).timing).compile(graph).program
+    program = vta_of(load_target("vta", VtaConfig)).compile(graph).program
     compiled = time.perf_counter()
     simulator = Simulator(program, args.batch)
     print(

@@ -26,7 +26,6 @@ from gpw_cli.config.target import load_target
 from gpw_cli.graph.integer import IntConv, IntGraph, IntInput, IntNode, Rescale, Shape
 from gpw_cli.targets.vta.config import VtaConfig
 from gpw_cli.targets.vta.isa.encoding import encode
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     AluOp,
@@ -38,10 +37,10 @@ from gpw_cli.targets.vta.isa.instructions import (
     Opcode,
 )
 from gpw_cli.targets.vta.isa.program import Program
-from gpw_cli.targets.vta.target import Vta
+from gpw_cli.targets.vta.target import Vta, spec_of
 from gpw_cli.targets.vta.timing.report import TimingReport, time_program
 
-SPEC = VtaSpec()
+SPEC = spec_of(load_target("vta", VtaConfig))
 RESNETS = {"resnet18": ((2, 2, 2, 2), 7_729_601, 27_679_515)} | {
     "resnet34": ((3, 4, 6, 3), 15_736_441, 57_471_735)
 }

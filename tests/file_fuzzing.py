@@ -11,6 +11,7 @@ import torch
 from fuzzing import Fault, mutated, mutated_json, repeated
 from safetensors.torch import save_file
 from synthetic_sweep import write_sweep
+from vta_programs import vta_spec
 
 from gpw_cli.errors import CheckpointError, GpwError
 from gpw_cli.models.checkpoint import adapt_state, load_state
@@ -19,7 +20,6 @@ from gpw_cli.report.load import load_sweep
 from gpw_cli.store.gc import entries
 from gpw_cli.store.records import referenced
 from gpw_cli.store.store import MANIFEST, Store
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.vta_json import config_of, spec_from_json
 
 Fuzz = Callable[[Path, int, int], int]  # (folder, count, seed) -> how many were accepted
@@ -124,7 +124,7 @@ def manifests(*, sealed: bool) -> Fuzz:
 
 def vta_config(folder: Path, count: int, seed: int) -> int:
     """VTA's own JSON."""
-    text, file = json.dumps(config_of(VtaSpec())), folder / "vta_config.json"
+    text, file = json.dumps(config_of(vta_spec())), folder / "vta_config.json"
 
     def check(changed: bytes) -> bool:
         file.write_bytes(changed)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from integer_graphs import GraphMaker
 from networks import ForeignNet, VggLike, randomise
 from torch import nn
-from vta_programs import compile_graph
+from vta_programs import compile_graph, vta_spec
 
 from gpw_cli.config.compose import compose
 from gpw_cli.config.quantizer import QuantizerConfig
@@ -29,7 +29,6 @@ from gpw_cli.quantization.reference import quantize_input, run, run_all
 from gpw_cli.quantization.scales import multiplier
 from gpw_cli.quantization.summary import summarise
 from gpw_cli.stages import inputs
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
 
 BEST = QuantizerConfig()
 SDP = replace(BEST, name="sdp", per_channel=True, multiplier_bits=16)
@@ -113,7 +112,7 @@ def test_vta_refuses_a_multiplier() -> None:
     maker = GraphMaker((16, 6, 6))
     name = maker.conv("input", 16, rescale=Rescale(20, True, 0, 127, 300))
     with pytest.raises(UnsupportedError, match=rf"{name}.*quantizer=best"):
-        compile_graph(maker.graph(), VtaSpec())
+        compile_graph(maker.graph(), vta_spec())
 
 
 def test_multiplier_of_ratios() -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from networks import randomise
 from torch import Tensor, nn
-from vta_programs import compile_graph
+from vta_programs import compile_graph, vta_spec
 
 from gpw_cli.config.compose import compose
 from gpw_cli.errors import UnsupportedError
@@ -23,7 +23,6 @@ from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.reference import quantize_input, run
 from gpw_cli.targets.vta.functional.simulator import simulate
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.program import Program
 
 SIZE = 12
@@ -146,7 +145,7 @@ def integers(model: nn.Module, size: int = SIZE, fused: bool = True) -> tuple[In
 def assert_exact(model: nn.Module, size: int = SIZE) -> Program:
     """VTA's logits are the reference's, bit for bit, and near the module's own."""
     graph, x = integers(model, size)
-    program = compile_graph(graph, VtaSpec())
+    program = compile_graph(graph, vta_spec())
     codes = quantize_input(graph, x)
     logits = simulate(program, codes).logits
     np.testing.assert_array_equal(logits, run(graph, codes))
@@ -177,12 +176,12 @@ def test_operator(name: str) -> None:
 @pytest.mark.parametrize("name", ["shuffle", "concat added", "upsample", "clamp of a pool"])
 def test_operators_on_other_geometries_and_unfused(name: str) -> None:
     model = network(name)
-    narrow = VtaSpec(log_block_in=3, log_block_out=3, log_acc_buff_size=15, log_wgt_buff_size=15)
+    narrow = vta_spec(log_block_in=3, log_block_out=3, log_acc_buff_size=15, log_wgt_buff_size=15)
     for fused in (True, False):
         graph, x = integers(model, fused=fused)
         codes = quantize_input(graph, x)
         expected = run(graph, codes)
-        for spec in (narrow, VtaSpec(log_block_in=5), VtaSpec(log_batch=1)):
+        for spec in (narrow, vta_spec(log_block_in=5), vta_spec(log_batch=1)):
             logits = simulate(compile_graph(graph, spec), codes).logits
             np.testing.assert_array_equal(logits, expected)
 
@@ -193,7 +192,7 @@ def test_a_depthwise_convolution_costs_the_tiles_of_a_diagonal() -> None:
     layer = graph.node("middle")
     assert isinstance(layer, IntConv)
     assert np.count_nonzero(layer.weight.any((2, 3))) == CHANNELS
-    bare = compile_graph(graph, VtaSpec())
+    bare = compile_graph(graph, vta_spec())
     weights = next(region for region in bare.regions if region.name == "middle.weight")
     assert 2 * 9 <= weights.shape[0] <= 2 * 9 + 4  # with bias tiles
 
@@ -203,7 +202,7 @@ def test_joins_and_shuffles_that_convolutions_read_are_not_copied(name: str) -> 
     graph, _ = integers(network(name))
     moved = [node.name for node in graph.nodes if isinstance(node, IntConcat | IntSelect)]
     assert moved
-    copied = {region.name for region in compile_graph(graph, VtaSpec()).regions}
+    copied = {region.name for region in compile_graph(graph, vta_spec()).regions}
     assert not copied & set(moved)
 
 

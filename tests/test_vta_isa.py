@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from vta_programs import vta_spec
 from vta_reference import SMALL
 
 from gpw_cli.errors import ProgramError, UnsupportedError
 from gpw_cli.targets.vta.isa import fields
 from gpw_cli.targets.vta.isa.encoding import decode, decode_uops, encode, encode_uops
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     AluOp,
@@ -26,7 +26,7 @@ from gpw_cli.targets.vta.isa.instructions import (
 )
 from gpw_cli.targets.vta.isa.vta_json import config_of, spec_from_config, spec_from_json
 
-DEFAULT = VtaSpec()
+DEFAULT = vta_spec()
 GEMM = GemmInsn(
     pop_prev=True,
     push_next=True,
@@ -114,7 +114,7 @@ def test_golden_micro_ops():
 def geometries(draw):
     log = st.integers(0, 7)
     try:
-        return VtaSpec(
+        return vta_spec(
             log_batch=draw(st.integers(0, 2)),
             log_block_in=draw(log),
             log_block_out=draw(log),
@@ -249,8 +249,9 @@ def test_bad_geometries_are_refused(change, message):
 
 
 def test_missing_key_and_file(tmp_path):
-    with pytest.raises(UnsupportedError, match="LOG_ACC_BUFF_SIZE is missing"):
-        spec_from_config({k: v for k, v in CONFIG.items() if k != "LOG_ACC_BUFF_SIZE"})
+    for name in ("LOG_ACC_BUFF_SIZE", "TARGET", "HW_VER"):
+        with pytest.raises(UnsupportedError, match=f"{name} is missing"):
+            spec_from_config({k: v for k, v in CONFIG.items() if k != name})
     (tmp_path / "bad.json").write_text("[1]")
     for name in ("bad.json", "none.json"):
         with pytest.raises(UnsupportedError, match=name):

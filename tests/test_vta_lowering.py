@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_graphs import GraphMaker
-from vta_programs import compile_graph
+from vta_programs import compile_graph, vta_spec
 
 from gpw_cli.config.target import load_target
 from gpw_cli.errors import UnsupportedError
@@ -32,13 +32,13 @@ from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 from gpw_cli.targets.vta.target import Vta, unit_costs
 from gpw_cli.targets.vta.timing.report import time_program
 
-DEFAULT = VtaSpec()
-NARROW = VtaSpec(log_block_in=3, log_block_out=3, log_acc_buff_size=15, log_wgt_buff_size=15)
-WIDE = VtaSpec(log_block_in=5, log_block_out=5)
-IN_WIDER = VtaSpec(log_block_in=5)
-OUT_WIDER = VtaSpec(log_block_in=3, log_inp_buff_size=14, log_wgt_buff_size=17)
-TINY = VtaSpec(log_inp_buff_size=9, log_wgt_buff_size=12, log_acc_buff_size=11)
-TWO_ROWS = VtaSpec(log_batch=1)
+DEFAULT = vta_spec()
+NARROW = vta_spec(log_block_in=3, log_block_out=3, log_acc_buff_size=15, log_wgt_buff_size=15)
+WIDE = vta_spec(log_block_in=5, log_block_out=5)
+IN_WIDER = vta_spec(log_block_in=5)
+OUT_WIDER = vta_spec(log_block_in=3, log_inp_buff_size=14, log_wgt_buff_size=17)
+TINY = vta_spec(log_inp_buff_size=9, log_wgt_buff_size=12, log_acc_buff_size=11)
+TWO_ROWS = vta_spec(log_batch=1)
 GEOMETRIES = {
     "default": DEFAULT,
     "narrow": NARROW,
@@ -575,7 +575,7 @@ def test_geometry_that_holds_no_tile_is_refused() -> None:
     maker = GraphMaker((16, 8, 8))
     maker.conv("input", 16, 5)
     with pytest.raises(UnsupportedError, match=r"conv1.*LOG_INP_BUFF_SIZE"):
-        compile_graph(maker.graph(), VtaSpec(log_inp_buff_size=8))
+        compile_graph(maker.graph(), vta_spec(log_inp_buff_size=8))
 
 
 def test_padding_beyond_the_kernel_is_refused() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_graphs import GraphMaker
-from vta_programs import compile_graph
+from vta_programs import compile_graph, vta_spec
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import Rescale, apply_rescale, wrap_int32
@@ -26,7 +26,7 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
 )
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
-SPEC = VtaSpec()
+SPEC = vta_spec()
 
 
 def alu(step: AluStep, acc: np.ndarray, spec: VtaSpec) -> np.ndarray:
@@ -49,7 +49,7 @@ def alu(step: AluStep, acc: np.ndarray, spec: VtaSpec) -> np.ndarray:
     rounding=st.booleans(),
     relu=st.booleans(),
     clip=st.sampled_from([(-128, 127), (0, 127), (-(2**31), 2**31 - 1), (-(2**15), 70_000)]),
-    spec=st.sampled_from([SPEC, VtaSpec(target="pynq")]),
+    spec=st.sampled_from([SPEC, vta_spec(target="pynq")]),
 )
 def test_tail_equals_rescale(
     values: list[int],
@@ -110,7 +110,7 @@ def test_channels_that_shift_left_are_shifted_by_an_immediate() -> None:
 )
 def test_the_hls_design_shifts_by_5_signed_bits(right: int, amounts: list[int]) -> None:
     acc = Bounds(np.zeros(2, np.int64), np.zeros(2, np.int64))
-    steps = shift_steps(np.full(2, right), acc, "node", VtaSpec(target="pynq"))
+    steps = shift_steps(np.full(2, right), acc, "node", vta_spec(target="pynq"))
     assert [step.operand for step in steps] == amounts
 
 
@@ -126,8 +126,8 @@ def test_shift_beyond_a_word_is_refused() -> None:
     st.sampled_from(
         [
             SPEC,
-            VtaSpec(log_block_in=5),
-            VtaSpec(log_block_out=3, log_acc_buff_size=16, log_wgt_buff_size=17),
+            vta_spec(log_block_in=5),
+            vta_spec(log_block_out=3, log_acc_buff_size=16, log_wgt_buff_size=17),
         ]
     ),
 )

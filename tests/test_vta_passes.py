@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from integer_graphs import GraphMaker
-from vta_programs import timing
+from vta_programs import timing, vta_spec
 
 from gpw_cli.errors import ProgramError
 from gpw_cli.graph.integer import Rescale
 from gpw_cli.targets.vta.isa.encoding import encode
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp, GemmInsn, MemInsn, MemType
 from gpw_cli.targets.vta.lowering import passes
 from gpw_cli.targets.vta.lowering.layout import DramImage
@@ -21,7 +20,7 @@ from gpw_cli.targets.vta.lowering.state import State
 from gpw_cli.targets.vta.lowering.tile_ir import AluStep, ProductKernel
 from gpw_cli.targets.vta.target import unit_costs
 
-SPEC = VtaSpec()
+SPEC = vta_spec()
 NAMES = [one.name for one in passes.PASSES]
 
 

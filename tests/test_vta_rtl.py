@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 from vta_cycles import walk
+from vta_programs import vta_spec
 
 from gpw_cli.config.target import load_target
 from gpw_cli.targets.vta.config import VtaConfig, VtaTiming
 from gpw_cli.targets.vta.isa.encoding import decode
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.timing.report import time_program
 
@@ -39,7 +39,7 @@ def timing_of(run: dict[str, Any]) -> VtaTiming:
 
 def program_of(run: dict[str, Any], folder: Path = FOLDER) -> Program:
     return Program(
-        spec=VtaSpec(),
+        spec=vta_spec(),
         insn=(folder / f"{run['name']}.insn").read_bytes(),
         dram=np.zeros(0, np.uint8),
         regions=(),
@@ -82,5 +82,5 @@ def test_the_walker_of_these_tests_equals_the_rtl(bus: int) -> None:
     runs = [run for run in RUNS if run["bus_bits"] == bus and run["rtl_cycles"] < 6000]
     assert len(runs) > 6
     for run in runs:
-        insns = decode(VtaSpec(), program_of(run).insn)
+        insns = decode(vta_spec(), program_of(run).insn)
         assert (run["name"], walk(insns, timing_of(run)).cycles) == (run["name"], run["rtl_cycles"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from integer_graphs import GraphMaker
-from vta_programs import timing
+from vta_programs import timing, vta_spec
 
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.lowering import tile_search
@@ -18,10 +18,10 @@ from gpw_cli.targets.vta.target import unit_costs
 from gpw_cli.targets.vta.timing.report import time_program
 
 SPECS = {
-    "default": VtaSpec(),
-    "weights streamed": VtaSpec(log_wgt_buff_size=12, log_acc_buff_size=14),
-    "all small": VtaSpec(log_inp_buff_size=10, log_wgt_buff_size=13, log_acc_buff_size=13),
-    "few micro-ops": VtaSpec(log_uop_buff_size=9),
+    "default": vta_spec(),
+    "weights streamed": vta_spec(log_wgt_buff_size=12, log_acc_buff_size=14),
+    "all small": vta_spec(log_inp_buff_size=10, log_wgt_buff_size=13, log_acc_buff_size=13),
+    "few micro-ops": vta_spec(log_uop_buff_size=9),
 }
 
 
@@ -56,7 +56,7 @@ def test_the_search_finds_a_tiling_within_1_percent_of_the_fastest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every tiling of a layer compiled: 64 accumulators, so that a tile is a part of some rows."""
-    spec = VtaSpec(log_acc_buff_size=12)
+    spec = vta_spec(log_acc_buff_size=12)
     maker = GraphMaker(shape=(16, 16, 16))
     maker.conv("input", 16)
     graph, costs = maker.graph(), unit_costs(spec, timing())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vta_programs import vta_spec
 
 from gpw_cli.config.target import load_target
 from gpw_cli.errors import ProgramError, UnsupportedError, UsageError
@@ -39,7 +40,7 @@ from gpw_cli.targets.vta.timing.trace import write_trace
 VTA = load_target("vta", VtaConfig)
 DE10 = VTA.timing
 PYNQ = replace(DE10, burst_beats=256)
-SPEC = VtaSpec()
+SPEC = vta_spec()
 
 
 def program(*insns: Insn, layers: tuple[LayerRange, ...] = (), spec: VtaSpec = SPEC) -> Program:
@@ -185,7 +186,7 @@ def test_old_rtl() -> None:
 
 
 def test_block_of_32() -> None:
-    spec = VtaSpec(log_block_in=5, log_block_out=5)
+    spec = vta_spec(log_block_in=5, log_block_out=5)
     assert occupancy(load(MemType.WGT, 2), spec=spec) == 23 + 2 * 128
     assert occupancy(load(MemType.INP, 3), spec=spec) == 23 + 3 * 4
     assert occupancy(store(2), spec=spec) == (2 * 4 + 1 + 4) + 1  # one pause between two tiles
@@ -424,7 +425,12 @@ def test_trace_opens_and_modules_never_overlap(tmp_path: Path) -> None:
 
 
 def test_target_files() -> None:
-    assert spec_of(VTA) == VtaSpec()
+    assert astuple(spec_of(VTA)) == (
+        *("sim", "0.0.2", 3, 3, 5),  # widths of input, weight and accumulator
+        *(0, 4, 4),  # batch, channels in and out
+        *(15, 15, 18, 17),  # buffers: micro-ops, inputs, weights, accumulators
+        *(False, False),
+    )
     pynq = load_target("vta_pynq", VtaConfig)
     assert (pynq.timing.fetch_batch, pynq.timing.burst_bytes) == (128, 2048)
     assert spec_of(pynq).target == "pynq"
@@ -434,7 +440,7 @@ def test_target_files() -> None:
 
 def test_a_users_own_geometry(tmp_path: Path) -> None:
     path = tmp_path / "vta_config.json"
-    path.write_text(json.dumps(config_of(VtaSpec(log_block_in=5, log_block_out=5))))
+    path.write_text(json.dumps(config_of(vta_spec(log_block_in=5, log_block_out=5))))
     assert spec_of(replace(VTA, config_file=str(path))).tile == (32, 32)
     assert spec_of(replace(VTA, vta=replace(VTA.vta, LOG_BLOCK_OUT=5))).tile == (32, 16)
     with pytest.raises(UnsupportedError, match="none"):

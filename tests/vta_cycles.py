@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vta_cycles_memory import TensorLoad, TensorStore, Vme
+from vta_programs import vta_spec
 
 from gpw_cli.targets.vta.config import VtaTiming
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
@@ -28,7 +29,7 @@ from gpw_cli.targets.vta.isa.instructions import (
 
 LOAD, COMPUTE, STORE = range(3)
 INSN_BYTES = 16
-DEFAULT = VtaSpec()
+DEFAULT = vta_spec()
 
 
 @dataclass(frozen=True)

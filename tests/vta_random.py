@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from vta_linker import GRANULE, Linker, Touch
+from vta_programs import vta_spec
 from vta_reference import NAMES, PAGE, small_program
 
 from gpw_cli.targets.vta.isa.access import dst_indices, src_indices, transfer, wgt_indices
@@ -31,7 +32,7 @@ from gpw_cli.targets.vta.isa.instructions import (
 )
 from gpw_cli.targets.vta.isa.program import Program
 
-SMALL_BLOCK = VtaSpec(
+SMALL_BLOCK = vta_spec(
     log_block_in=2,
     log_block_out=2,
     log_uop_buff_size=8,  # 64 micro-ops

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from vta_programs import vta_spec
 
 from gpw_cli.targets.vta.isa.encoding import decode, encode, encode_uops
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import (
     AluInsn,
     AluOp,
@@ -19,7 +19,7 @@ from gpw_cli.targets.vta.isa.instructions import (
 )
 from gpw_cli.targets.vta.isa.program import LayerRange, Program, Region
 
-SMALL = VtaSpec(
+SMALL = vta_spec(
     log_block_in=2,
     log_block_out=2,
     log_uop_buff_size=8,  # 64 micro-ops

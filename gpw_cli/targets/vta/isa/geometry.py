@@ -1,7 +1,7 @@
 """The geometry of one VTA: block sizes, scratchpads, and what its shell can do.
 
-    spec = VtaSpec()                                    # VTA's default configuration
-    spec = VtaSpec(log_block_in=5, log_block_out=5)     # 32 x 32 tiles
+    spec = spec_of(load_target("vta", VtaConfig))             # conf/target/vta.yaml
+    spec = replace(spec, log_block_in=5, log_block_out=5)     # 32 x 32 tiles
 
 Source: VTA's ``config/*.json`` and ``include/vta/hw_spec.h``. Sizes are in log2 bytes, widths in
 log2 bits.
@@ -32,20 +32,20 @@ class VtaSpec:
     express.
     """
 
-    target: str = "sim"
-    hw_ver: str = "0.0.2"
-    log_inp_width: int = 3
-    log_wgt_width: int = 3
-    log_acc_width: int = 5
-    log_batch: int = 0
-    log_block_in: int = 4
-    log_block_out: int = 4
-    log_uop_buff_size: int = 15
-    log_inp_buff_size: int = 15
-    log_wgt_buff_size: int = 18
-    log_acc_buff_size: int = 17
-    mul: bool = False
-    acc_8bit: bool = False
+    target: str
+    hw_ver: str
+    log_inp_width: int
+    log_wgt_width: int
+    log_acc_width: int
+    log_batch: int
+    log_block_in: int
+    log_block_out: int
+    log_uop_buff_size: int
+    log_inp_buff_size: int
+    log_wgt_buff_size: int
+    log_acc_buff_size: int
+    mul: bool
+    acc_8bit: bool
 
     def __post_init__(self) -> None:
         for name, only in _WIDTHS.items():

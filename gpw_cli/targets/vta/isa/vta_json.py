@@ -50,7 +50,8 @@ def spec_from_config(
 ) -> VtaSpec:
     """A VTA with the keys of VTA's JSON; LOG_BLOCK_IN and LOG_BLOCK_OUT override LOG_BLOCK.
 
-    Raises UnsupportedError for a key that is missing or not a small non-negative integer.
+    Raises UnsupportedError for a key that is missing, and for a size or width that is not a small
+    non-negative integer.
     """
     log = {name.lower(): _integer(config, name) for name in _LOG_KEYS}
     out_width = config.get("LOG_OUT_WIDTH", log["log_inp_width"])
@@ -59,8 +60,8 @@ def spec_from_config(
             f"VTA geometry: LOG_OUT_WIDTH={out_width!r}, must equal LOG_INP_WIDTH"
         )
     return VtaSpec(
-        target=str(config.get("TARGET", "sim")),
-        hw_ver=str(config.get("HW_VER", "0.0.2")),
+        target=_text(config, "TARGET"),
+        hw_ver=_text(config, "HW_VER"),
         log_block_in=_integer(config, "LOG_BLOCK_IN", "LOG_BLOCK"),
         log_block_out=_integer(config, "LOG_BLOCK_OUT", "LOG_BLOCK"),
         mul=mul,
@@ -76,6 +77,12 @@ def config_of(spec: VtaSpec) -> dict[str, str | int]:
         blocks = {"LOG_BLOCK": spec.log_block_in}
     config: dict[str, str | int] = {"TARGET": spec.target, "HW_VER": spec.hw_ver}
     return config | {name: getattr(spec, name.lower()) for name in _LOG_KEYS} | blocks
+
+
+def _text(config: Mapping[str, Any], name: str) -> str:
+    if name not in config:
+        raise UnsupportedError(f"VTA geometry: {name} is missing")
+    return str(config[name])
 
 
 def _integer(config: Mapping[str, Any], *names: str) -> int:

@@ -8,10 +8,12 @@ import pytest
 
 from gpw_cli.cli.pipeline import print_answer
 from gpw_cli.report.answer import Answer, answers, cells, pick, table
+from gpw_cli.report.counted import apart
 from gpw_cli.report.load import load_sweep
 from gpw_cli.store.store import Artifact
 
-PAPER = Path(__file__).resolve().parent.parent / "results" / "paper_gpw"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+PAPER = RESULTS / "paper_gpw"
 KEPT = "scheme=gpw,sparsity=0.7,scope=layer,seed=0"
 
 
@@ -59,6 +61,40 @@ def test_pick_and_compare_on_the_command_line(gpw, one_line) -> None:
     assert "the fastest takes" in one_line(refused)
     both = gpw("compare", str(PAPER), str(PAPER))
     assert both.out.count("+0.00 percentage points") == len(answers(load_sweep(PAPER)))
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own() -> None:
+    rows = answers(load_sweep(RESULTS / "frontier_ablation"))
+    assert [row.seeds for row in rows] == [1] * 12
+    assert len({row.name for row in rows}) == 12
+    assert {row.loss_of for row in rows} == {"fp32"}  # no dense network was simulated there
+    rows = answers(load_sweep(RESULTS / "frontier"))
+    assert {row.loss_of for row in rows} == {""}
+    assert {row.name: row.seeds for row in rows}["gpw at 72,000 cycles"] == 3
+
+
+def test_a_dense_network_is_not_faster_than_itself() -> None:
+    dense, *others = answers(load_sweep(PAPER))
+    assert dense.faster is None
+    assert all(row.faster for row in others)
+    assert cells(dense)[5] == ""
+    assert cells(dense)[7] == f"{dense.bound_cycles:,.0f}"
+
+
+def test_compare_says_that_other_compilers_counted() -> None:
+    paper, frontier = (load_sweep(RESULTS / name) for name in ("paper_gpw", "frontier"))
+    assert apart("paper_gpw", paper, "paper_gpw", paper) == ""
+    said = apart("paper_gpw", paper, "frontier", frontier)
+    assert "the same dense network takes 238,518 and 230,776" in said
+    assert "commit 13aba039d24c:" in apart("f", frontier, "r", load_sweep(RESULTS / "removed"))
+    assert apart("q", load_sweep(RESULTS / "quantized"), "f", frontier) == ""  # no cycles there
+
+
+def test_accuracies_of_other_arithmetic_are_marked() -> None:
+    (dense,) = answers(load_sweep(RESULTS / "quantized"))
+    assert (dense.of, cells(dense)[1]) == ("integers", "90.38 % integers")
+    loaded = answers(load_sweep(RESULTS / "removed"))
+    assert [cells(row)[2] for row in loaded] == ["-21.83 (fp32)", "-20.91 (fp32)"]
 
 
 @pytest.mark.parametrize(("cycles", "said"), [(900, False), (1000, False), (1001, True)])

@@ -58,9 +58,10 @@ def compare(
 ) -> None:
     """Compare two sweeps, and the networks that both contain."""
     from gpw_cli.report.answer import answers, table
+    from gpw_cli.report.counted import apart
 
-    names = (first, second)
-    found = [answers(_loaded(name, results)) for name in names]
+    names, loaded = (first, second), [_loaded(name, results) for name in (first, second)]
+    found = [answers(sweep) for sweep in loaded]
     if json:
         emit({n: [asdict(row) for row in rows] for n, rows in zip(names, found, strict=True)})
         return
@@ -71,12 +72,16 @@ def compare(
     for row in found[1]:
         if (other := before.get(row.name)) is not None:
             print(_difference(row, other, second, first))
+    if note := apart(first, loaded[0], second, loaded[1]):
+        print(note)
 
 
 def _difference(row: Answer, other: Answer, here: str, there: str) -> str:
     text = (
         f"{row.name}: {here} {row.accuracy - other.accuracy:+.2f} percentage points against {there}"
     )
+    if row.of != other.of:
+        text += f" ({row.of or 'on the NPU'} against {other.of or 'on the NPU'})"
     if row.cycles and other.cycles:
         text += f", {row.cycles - other.cycles:+,.0f} cycles"
     return text

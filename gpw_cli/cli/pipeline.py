@@ -81,7 +81,9 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
     time = f"{here['cycles']:,} cycles, {here['milliseconds']:.3f} ms at {here['clock_mhz']:g} MHz"
     if here.get("gemm_weights_uops") == 0:
         time += ": cut through, a layer lost all weights and every image gets the same answer"
-    elif here.get("dense_cycles"):
+    elif here.get("dense_cycles") and (
+        "prune" in artifacts or here["dense_cycles"] > here["cycles"]
+    ):
         faster = here["dense_cycles"] / here["cycles"]
         time += f": {faster:.2f} times faster than dense ({here['dense_cycles']:,})"
         if here.get("hypothetical"):

@@ -11,13 +11,16 @@ no dense network was simulated, its accuracy is that of its weights in fp32.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
+from gpw_cli.report.frame import dig
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.summary import dense_of
+from gpw_cli.report.words import percent
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,10 @@ class Answer:
     """One setting. ``accuracy`` and ``loss`` (against dense) in percentage points.
 
     ``cycles``, ``milliseconds`` and ``dram_bytes`` for one image; None where nothing was simulated.
-    ``faster``: times the dense network's speed; None where its cycles are not known and where
-    pruning has ``cut`` the network through: it answers the same for every image.
+    ``faster``: times the dense network's speed; None for a dense network, where its cycles are not
+    known, and where pruning has ``cut`` the network through: it answers the same for every image.
+    ``of``: what ``accuracy`` was measured on (MEASURED), "" for the NPU; ``loss_of``: the same for
+    the dense network that ``loss`` is against.
     """
 
     name: str
@@ -42,6 +47,18 @@ class Answer:
     dram_bytes: float | None
     bound_cycles: float | None
     cut: bool = False
+    of: str = ""
+    loss_of: str = ""
+
+
+# column of the frame -> what that accuracy is of, the last stage first
+MEASURED = {
+    "npu_accuracy": "",
+    "fused_accuracy": "integers",
+    "quantized_accuracy": "integers",
+    "accuracy": "fp32",
+    "dense_accuracy": "fp32",
+}
 
 
 def answers(sweep: Sweep) -> list[Answer]:
@@ -49,25 +66,46 @@ def answers(sweep: Sweep) -> list[Answer]:
     done = sweep.done
     if done.empty:
         return []
-    keys = ["model", "scheme", "variant", "sparsity"]
-    groups = [group for _, group in done.groupby(keys, sort=False, dropna=False)]
-    rows = [_answer(group, done) for group in groups]
+    axes = [_axes(sweep.records[run]) for run in done["id"]]
+    settings = list(dict.fromkeys(axes))
+    groups = [done[[own == one for own in axes]] for one in settings]
+    names = [_name(group.iloc[0], sweep.records[group.iloc[0]["id"]]) for group in groups]
+    rows = []
+    for group, name, own in zip(groups, names, settings, strict=True):
+        alike = [dict(other) for other, n in zip(settings, names, strict=True) if n == name]
+        rows.append(_answer(group, done, name + _apart(dict(own), alike)))
     return sorted(rows, key=lambda row: not row.name.startswith("dense"))
+
+
+def _axes(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The settings of a run that its sweep varies, without the seed."""
+    return tuple((k, str(v)) for k, v in (record.get("axes") or {}).items() if k != "seed")
+
+
+def _apart(own: Mapping[str, str], alike: Sequence[Mapping[str, str]]) -> str:
+    """The settings, after a comma each, by which ``own`` differs from those of the same name."""
+    differ = [k for k, value in own.items() if any(other.get(k) != value for other in alike)]
+    return "".join(f", {key.rpartition('.')[2]} {own[key]}" for key in differ)
 
 
 def measured_accuracy(frame: pd.DataFrame) -> pd.Series[float]:
     """The accuracy of the last stage that measured one: on the NPU, integers, fine-tuned, dense."""
-    names = ["npu_accuracy", "fused_accuracy", "quantized_accuracy", "accuracy", "dense_accuracy"]
-    return frame[names].bfill(axis=1)[names[0]]
+    return frame[[*MEASURED]].bfill(axis=1)["npu_accuracy"]
 
 
-def _answer(group: pd.DataFrame, done: pd.DataFrame) -> Answer:
+def _measured(row: pd.Series) -> str:
+    """What ``measured_accuracy`` of ``row`` is of."""
+    return next((of for name, of in MEASURED.items() if pd.notna(row[name])), "")
+
+
+def _answer(group: pd.DataFrame, done: pd.DataFrame, name: str) -> Answer:
     first, found = group.iloc[0], measured_accuracy(group)
     dense_accuracy, dense_cycles = dense_beside(first, done)
+    beside, dense = _dense_rows(first, done), first["scheme"] == "dense"
     cycles, cut = _mean(group["cycles"]), bool(group["cut"].any())
     accuracy = float(found.mean())
     return Answer(
-        name=_name(first),
+        name=name,
         ids=tuple(group["id"]),
         accuracy=accuracy,
         spread=float(found.std()) if len(found) > 1 else None,
@@ -76,26 +114,38 @@ def _answer(group: pd.DataFrame, done: pd.DataFrame) -> Answer:
         loss=None if dense_accuracy is None else accuracy - dense_accuracy,
         cycles=cycles,
         milliseconds=_mean(group["milliseconds"]),
-        faster=dense_cycles / cycles if dense_cycles and cycles and not cut else None,
+        faster=dense_cycles / cycles if dense_cycles and cycles and not (cut or dense) else None,
         dram_bytes=_mean(group["dram_bytes"]),
         bound_cycles=_mean(group["bound_cycles"]),
         cut=cut,
+        of=_measured(first),
+        loss_of="" if dense else _measured(beside.iloc[0]) if len(beside) else "fp32",
     )
 
 
-def _name(row: pd.Series) -> str:
-    sparsity = "" if row["scheme"] == "dense" else f" {100 * row['sparsity']:.4g} %"
-    variant = f" ({row['variant']})" if row["variant"] else ""
-    return f"{row['scheme']}{sparsity}{variant}"
+def _name(row: pd.Series, record: Mapping[str, Any]) -> str:
+    """``gpw 70 % (scope layer)``, ``gpw at 72,000 cycles``, ``dense``."""
+    variant, asked = str(row["variant"]), f" {percent(row['sparsity'])}"
+    if dig(record, "config.pruning.scope") == "cycles":
+        budget, time = (dig(record, f"config.pruning.{key}") for key in ("budget", "budget_ms"))
+        asked = f" at {budget:,} cycles" if budget else f" at {time:g} ms"
+        variant = ", ".join(part for part in variant.split(", ") if part != "scope cycles")
+    asked = "" if row["scheme"] == "dense" else asked
+    return f"{row['scheme']}{asked}" + (f" ({variant})" if variant else "")
+
+
+def _dense_rows(row: pd.Series, done: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the dense network that ``row`` was pruned from; none if there was none."""
+    same = done[(done["scheme"] == "dense") & (done["pretrain_key"] == row["pretrain_key"])]
+    same = same[same["target"].eq(row["target"]) & same["quantizer"].eq(row["quantizer"])]
+    return dense_of(same, str(row["variant"])) if len(same) else same
 
 
 def dense_beside(row: pd.Series, done: pd.DataFrame) -> tuple[float | None, float | None]:
     """(accuracy, cycles) of the network that ``row`` was pruned from."""
     if row["scheme"] == "dense":
         return None, row["cycles"]
-    same = done[(done["scheme"] == "dense") & (done["pretrain_key"] == row["pretrain_key"])]
-    same = same[same["target"].eq(row["target"]) & same["quantizer"].eq(row["quantizer"])]
-    same = dense_of(same, str(row["variant"]))
+    same = _dense_rows(row, done)
     if len(same):
         return float(measured_accuracy(same).mean()), _mean(same["cycles"])
     return row["dense_accuracy"], _known(row["dense_cycles"])
@@ -140,6 +190,7 @@ HEAD = (
     "ms",
     "times faster",
     "DRAM bytes",
+    "bound",
     "seeds",
 )
 
@@ -147,14 +198,16 @@ HEAD = (
 def cells(row: Answer) -> tuple[str, ...]:
     """The texts of one row, in the order of ``HEAD``; empty where a value is not known."""
     spread = "" if row.spread is None else f" ± {row.spread:.2f}"
+    apart = row.loss_of if row.loss_of != row.of else ""
     return (
         row.name,
-        f"{row.accuracy:.2f}{spread} %",
-        "" if row.loss is None else f"{row.loss:+.2f}",
+        f"{row.accuracy:.2f}{spread} %{f' {row.of}' if row.of else ''}",
+        "" if row.loss is None else f"{row.loss:+.2f}{f' ({apart})' if apart else ''}",
         "" if row.cycles is None else f"{row.cycles:,.0f}",
         "" if row.milliseconds is None else f"{row.milliseconds:.3f}",
         "cut through" if row.cut else "" if row.faster is None else f"{row.faster:.2f}",
         "" if row.dram_bytes is None else f"{row.dram_bytes:,.0f}",
+        "" if row.bound_cycles is None else f"{row.bound_cycles:,.0f}",
         str(row.seeds),
     )
 

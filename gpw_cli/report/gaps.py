@@ -107,27 +107,27 @@ def _gap_sentence(gap: Curve, several: bool, papers: bool) -> str:
     text += f", below it at {_places(below)} by {_by(below)}" if below else ""
     if not papers:
         return f"{text}."
-    return (
-        f"{text}; {_inside(gap)} of {len(gap.points)} lie in the paper's {PAPER[0]} to {PAPER[1]}."
-    )
+    inside = _inside(gap)
+    lie = f"{inside} of {len(gap.points)} {'lies' if inside == 1 else 'lie'}"
+    return f"{text}; {lie} in the paper's {PAPER[0]} to {PAPER[1]}."
 
 
 def _nearest_sentence(gaps: list[Curve]) -> str:
-    """The variant whose smallest and largest difference are nearest to the paper's."""
-    ends = {(gap.points[0].x, gap.points[-1].x) for gap in gaps}
-    widest = (min(low for low, _ in ends), max(high for _, high in ends))
-    whole = [gap for gap in gaps if (gap.points[0].x, gap.points[-1].x) == widest]
-    if len(whole) < 2 or widest[0] == widest[1]:
+    """The variant that comes nearest to the paper's largest difference, at one sparsity.
+
+    It is the highest sparsity that all variants have, so that one with few runs is compared too.
+    """
+    shared = set.intersection(*({at.x for at in gap.points} for gap in gaps))
+    if len(gaps) < 2 or not shared:
         return ""
-    best = min(whole, key=_distance)
-    means = [at.mean for at in best.points]
-    return f"{best.variant} is nearest to the paper's range ({span(means)})."
-
-
-def _distance(gap: Curve) -> float:
-    """How far its smallest and its largest difference are from the paper's, summed."""
-    means = [at.mean for at in gap.points]
-    return abs(min(means) - PAPER[0]) + abs(max(means) - PAPER[1])
+    top = max(shared)
+    means = {gap.variant: next(at.mean for at in gap.points if at.x == top) for gap in gaps}
+    best, *others = sorted(means, key=lambda variant: abs(means[variant] - PAPER[1]))
+    rest = listed([f"{variant} {means[variant]:+.2f}" for variant in others])
+    return (
+        f"At {percent(top)}, the highest sparsity of all of them, {best} ({means[best]:+.2f}) is "
+        f"nearest to the paper's largest difference, {PAPER[1]} ({rest})."
+    )
 
 
 def _sign(value: float) -> int:

@@ -75,9 +75,10 @@ def progress(sweep: Sweep) -> str:
     total = len(sweep.frame)
     if done == total:
         return f"All {total} runs are done." if total != 1 else "The one run is done."
-    parts = [f"{done} of {total} runs are done"]
+    parts = [f"{done} of {plural(total, 'run')} {'is' if done == 1 else 'are'} done"]
     parts += [f"{failed} failed"] if failed else []
-    parts += [f"{total - done - failed} have not finished yet"] if done + failed < total else []
+    left = total - done - failed
+    parts += [f"{left} {'has' if left == 1 else 'have'} not finished yet"] if left else []
     return ", ".join(parts) + "."
 
 
@@ -89,7 +90,7 @@ def dirty_note(sweep: Sweep) -> str:
         return ""
     return (
         f"{plural(len(dirty), 'stage')} of {len(stages):,} ran in a checkout with local changes: "
-        "their commits end in -dirty."
+        f"{'its commit ends' if len(dirty) == 1 else 'their commits end'} in -dirty."
     )
 
 

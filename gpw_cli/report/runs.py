@@ -85,7 +85,7 @@ def _beside_dense(done: pd.DataFrame) -> pd.DataFrame:
     runs = done.to_dict("records")
     return done.assign(
         difference=found - dense,
-        faster=(cycles / done["cycles"]).mask(done["cut"].eq(True)),
+        faster=(cycles / done["cycles"]).mask(done["cut"].eq(True) | done["scheme"].eq("dense")),
         pretraining=[_trained(run, "pretrain") for run in runs],
         finetuning=[_trained(run, "finetune") for run in runs],
     )

@@ -63,9 +63,9 @@ def prune(
     images: Tensor,
     *,
     scheme: str = "gpw",
-    sparsity: float | str = 0.5,
+    sparsity: float | str | None = None,
     budget: int = 0,
-    scope: str = "layer",
+    scope: str | None = None,
     criterion: str = "l1",
     labels: Tensor | None = None,
     target: str = "vta",
@@ -75,14 +75,18 @@ def prune(
 
     images: normalised float32 [N, C, H, W]. The network is traced for their shape; their values are
     used with a budget (calibration) and by gradient criteria, which also need ``labels`` int64 [N].
-    budget: cycles on ``target``, instead of a sparsity.
+    sparsity: share of the groups to remove (None: 0.5), spread over the layers as ``scope`` says
+    (None: ``layer``).
+    budget: cycles on ``target``, instead of a sparsity and a scope (UsageError with either).
     Returns the masks (parameter name -> bool, True: kept) and exact counts.
     """
     options = [f"scheme={scheme}", f"criterion={criterion}", f"target={target}"]
+    if budget and sparsity is not None:
+        raise UsageError(f"budget={budget} and sparsity={sparsity}: give one of them")
+    given = {"sparsity": sparsity, "scope": scope}
+    options += [f"{name}={value}" for name, value in given.items() if value is not None]
     if budget:
-        options += ["scope=cycles", f"pruning.budget={budget}"]
-    else:
-        options += [f"sparsity={sparsity}", f"scope={scope}"]
+        options += [*(["scope=cycles"] if scope is None else []), f"pruning.budget={budget}"]
     config = compose([*options, *overrides])
     names = prunable_layers(model, config.pruning.include_first, config.pruning.include_last)
     products = _products(model, names, images, labels, config.pruning.criterion)

@@ -67,6 +67,11 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
     cycles = pruning.scope is Scope.cycles and pruning.scheme is not Scheme.dense
     if cycles and budgets != 1:
         yield "scope=cycles needs one of pruning.budget=72000 (cycles) and pruning.budget_ms=0.72"
+    if cycles and pruning.sparsity != PruningConfig().sparsity:
+        yield (
+            f"sparsity={pruning.sparsity:g} has no effect with scope=cycles: the sparsity follows "
+            "from the budget; leave it out, or use scope=layer"
+        )
     if pruning.branches and pruning.scope is not Scope.cycles:
         yield f"pruning.branches needs scope=cycles, not scope={pruning.scope.value}"
     if budgets and pruning.scope is not Scope.cycles:

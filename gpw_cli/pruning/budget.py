@@ -10,7 +10,9 @@ layer follow from two compilations for the target. Every set of branches that is
 price per cycle (knapsack.py) is filled up to the limit, and the set with the most saliency is
 taken. If it leaves more than 3 % unused, branches return in part. The limit of this estimate is
 then corrected until the cycles of the compiled network are just below the real limit. Groups that
-the choice itself has made dead are removed, and their cycles are spent on other groups.
+the choice itself has made dead are removed, and their cycles are spent on other groups. Where the
+estimate follows the cycles badly, as in small networks, fill.py adds units one compilation at a
+time. What is then left unused is less than any further unit costs.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import numpy as np
 
 from gpw_cli.arrays import Bools
 from gpw_cli.errors import UsageError
+from gpw_cli.pruning.fill import filled_up
 from gpw_cli.pruning.knapsack import Branches, Costs, Knapsack, Prunable, best, layers_of
 
 _COMPILATIONS = 14  # at most, to correct the estimate
@@ -145,7 +148,7 @@ def _groups(problem: Problem, kept: Sequence[Bools]) -> list[Bools]:
 def _corrected(problem: Problem, costs: Costs, gone: Branches) -> list[Bools]:
     """The choice whose compiled cycles are closest to the limit from below."""
     target = float(problem.room)
-    found, most = smallest(problem), -1
+    found, most, given = smallest(problem), -1, problem
     for attempt in range(2 * _COMPILATIONS):
         if attempt >= _COMPILATIONS:  # the estimate follows the cycles badly
             if most >= _USED * problem.room:
@@ -162,6 +165,8 @@ def _corrected(problem: Problem, costs: Costs, gone: Branches) -> list[Bools]:
             break
         problem = _without_dead(problem, kept, measured.live)
         target += gap if gap < 0 else 0.8 * gap
+    if most < _FULL * given.limit:
+        found = filled_up(given, found, costs, gone)
     return found
 
 

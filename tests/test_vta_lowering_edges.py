@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from integer_graphs import GraphMaker
+from vta_programs import vta_spec
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntConcat, IntConv, IntGraph, IntSelect, Rescale
@@ -25,8 +26,8 @@ from gpw_cli.targets.vta.lowering.tensors import declare
 from gpw_cli.targets.vta.lowering.tile_ir import Term, weight_tiles
 from gpw_cli.targets.vta.lowering.tiling import _check_padding, extent, tile_sizes, window
 
-SPEC = VtaSpec()
-OUT_WIDER = VtaSpec(log_block_in=3, log_inp_buff_size=14, log_wgt_buff_size=17)
+SPEC = vta_spec()
+OUT_WIDER = vta_spec(log_block_in=3, log_inp_buff_size=14, log_wgt_buff_size=17)
 LOW, HIGH = -(2**31), 2**31 - 1
 
 
@@ -70,10 +71,10 @@ def test_scratchpads_are_divided() -> None:
     assert sram_layout(SPEC, 2043).acc == 1
     with pytest.raises(UnsupportedError, match="2048 accumulator and 2048 input elements"):
         sram_layout(SPEC, 2044)
-    two = VtaSpec(log_inp_buff_size=5)
+    two = vta_spec(log_inp_buff_size=5)
     assert (sram_layout(two, 0).inp, sram_layout(two, 0).constant) == (1, 1)
     with pytest.raises(UnsupportedError, match="and 1 input elements"):
-        sram_layout(VtaSpec(log_inp_buff_size=4), 0)
+        sram_layout(vta_spec(log_inp_buff_size=4), 0)
 
 
 def term(kernel: tuple[int, int], stride: tuple[int, int] = (1, 1), **changes: Any) -> Term:
@@ -132,7 +133,7 @@ def test_tensors_in_dram() -> None:
     tensor = Tensor("x", (33, 4, 5), 32, offset=4096)
     assert (tensor.groups, tensor.live.tolist(), tensor.pixel(16)) == (2, [0, 1], 2)
     assert replace(tensor, stored=(1,)).live.tolist() == [1]
-    wide = VtaSpec(log_block_in=5)
+    wide = vta_spec(log_block_in=5)
     assert tensor.index(wide, 16, 1, 2, 3) == 4096 // 16 + ((1 * 4 + 2) * 5 + 3) * 2
     assert tensor.index(wide, 32, 1, 2, 3) == 4096 // 32 + (1 * 4 + 2) * 5 + 3
     logits = Tensor("y", (10, 1, 1), 16, value_bytes=4)
@@ -291,8 +292,8 @@ def test_joined_channels_that_something_else_reads_are_copied() -> None:
     [
         (16, True, SPEC, "the network's output is read by another layer"),
         (8, True, SPEC, None),
-        (8, True, VtaSpec(log_block_in=5), "the network's output is read by another layer"),
-        (16, False, VtaSpec(log_block_in=5), None),
+        (8, True, vta_spec(log_block_in=5), "the network's output is read by another layer"),
+        (16, False, vta_spec(log_block_in=5), None),
     ],
 )
 def test_outputs_that_another_layer_reads(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from integer_graphs import GraphMaker
-from vta_programs import compile_graph, timing
+from vta_programs import compile_graph, timing, vta_spec
 
 from gpw_cli.graph.integer import (
     FULL_RANGE,
@@ -30,19 +30,18 @@ from gpw_cli.graph.integer import (
     Rescale,
 )
 from gpw_cli.targets.vta.isa.encoding import decode
-from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluInsn, GemmInsn
 from gpw_cli.targets.vta.isa.program import Program
 from gpw_cli.targets.vta.timing.report import time_program
 
 SPECS = {
-    "default": VtaSpec(),
-    "narrow": VtaSpec(log_block_in=3, log_block_out=3, log_acc_buff_size=15, log_wgt_buff_size=15),
-    "in wider": VtaSpec(log_block_in=5),
-    "out wider": VtaSpec(log_block_in=3, log_inp_buff_size=14, log_wgt_buff_size=17),
-    "tiny": VtaSpec(log_inp_buff_size=10, log_wgt_buff_size=12, log_acc_buff_size=12),
-    "few micro-ops": VtaSpec(log_uop_buff_size=8),
-    "two rows": VtaSpec(log_batch=1),
+    "default": vta_spec(),
+    "narrow": vta_spec(log_block_in=3, log_block_out=3, log_acc_buff_size=15, log_wgt_buff_size=15),
+    "in wider": vta_spec(log_block_in=5),
+    "out wider": vta_spec(log_block_in=3, log_inp_buff_size=14, log_wgt_buff_size=17),
+    "tiny": vta_spec(log_inp_buff_size=10, log_wgt_buff_size=12, log_acc_buff_size=12),
+    "few micro-ops": vta_spec(log_uop_buff_size=8),
+    "two rows": vta_spec(log_batch=1),
 }
 LOGITS = Rescale(0, False, *FULL_RANGE)
 SIGNED = Rescale(9, True, -128, 127)

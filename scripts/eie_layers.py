@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gpw_cli.config.target import load_target
 from gpw_cli.report.looks import light
 from gpw_cli.report.style import drawing, panels, render
 from gpw_cli.targets.eie.config import EieConfig
@@ -48,7 +49,7 @@ Row = dict[str, Any]
 
 def sample_rows() -> Iterator[Row]:
     """The issue's layer, three seeds."""
-    config = EieConfig()
+    config = load_target("eie", EieConfig)
     for seed in SEEDS:
         found = time_random(random_layer(SAMPLE, seed), config)
         yield {
@@ -64,7 +65,7 @@ def sample_rows() -> Iterator[Row]:
 
 
 def benchmark_rows() -> Iterator[Row]:
-    config = EieConfig()
+    config = load_target("eie", EieConfig)
     for bench in BENCHMARK:
         found = time_random(random_layer(bench, 0), config)
         weights = (found.entries - found.padding) / config.pes
@@ -89,7 +90,7 @@ def sweep_rows(names: Collection[str]) -> Iterator[tuple[str, Row]]:
     """(table, row): queue depth and index width on 64 PEs, and the number of PEs."""
     for bench in (bench for bench in BENCHMARK if bench.name in names):
         layer = random_layer(bench, 0)
-        base = EieConfig()
+        base = load_target("eie", EieConfig)
         blocks = entries_of(layer, base)
         for depth in POWERS:
             config = replace(base, queue_depth=depth)

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gpw_cli.config.compose import compose
+from gpw_cli.config.target import load_target
 from gpw_cli.data.images import Images, normalise
 from gpw_cli.data.registry import load_images
 from gpw_cli.graph.integer import IntGraph
@@ -91,8 +92,10 @@ def rows_of(model: nn.Module, data: Images, images: int, trained: bool) -> Itera
     x = quantize_input(graph, normalise(test.images[:images], graph.mean, graph.std))
     labels = test.labels[:images].numpy()
     measured: Row = {"accuracy": None, "int8": None, "images": 0}
-    for pes in (64, 256):
-        compiled = CompiledEie(compile_network(graph, EieConfig(pes=pes)))
+    for name in ("eie", "eie_256"):
+        config = load_target(name, EieConfig)
+        pes = config.pes
+        compiled = CompiledEie(compile_network(graph, config))
         if trained and pes == 64:  # the arithmetic does not depend on the PEs
             own = (compiled.simulator()(x).argmax(1) == labels).mean()
             int8 = (run(graph, x).argmax(1) == labels).mean()

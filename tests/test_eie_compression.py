@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from gpw_cli.errors import ProgramError, UnsupportedError, UsageError
 from gpw_cli.graph.codebook import share
-from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import decode, encode
 from gpw_cli.targets.eie.matrix import blocks_of, storage_of
 from gpw_cli.targets.eie.memory import pack, storage, unpack
+from tests.small_targets import eie
 
 SHAPES = st.tuples(st.integers(1, 90), st.integers(1, 20))
 
@@ -56,7 +56,7 @@ def test_rows_are_interleaved_over_the_pes() -> None:
 
 @given(matrices(), st.integers(1, 9), st.integers(1, 8), st.sampled_from([16, 24, 64, 128]))
 def test_round_trip_through_the_srams(codes: Any, pes: int, bits: int, line: int) -> None:
-    config = EieConfig(pes=pes, index_bits=bits, sram_bits=line)
+    config = eie(pes=pes, index_bits=bits, sram_bits=line)
     packed = encode(codes, pes, bits)
     assert np.array_equal(decode(packed), codes)
     images = pack(packed, config)
@@ -68,7 +68,7 @@ def test_round_trip_through_the_srams(codes: Any, pes: int, bits: int, line: int
 
 @given(matrices(), st.integers(1, 9), st.integers(1, 6))
 def test_storage_is_the_formula(codes: Any, pes: int, bits: int) -> None:
-    config = EieConfig(pes=pes, index_bits=bits)
+    config = eie(pes=pes, index_bits=bits)
     entries = 0
     for pe in range(pes):
         for column in codes[pe::pes].T:
@@ -90,18 +90,18 @@ def test_an_entry_lies_where_its_pointer_says() -> None:
     """Line and entry of a line: 13 and 3 bits; columns take turns in two banks."""
     codes = np.zeros((40, 3), np.uint8)
     codes[:11, 0], codes[3, 2] = 9, 14
-    image = pack(encode(codes, 1, 4), EieConfig(pes=1))[0]
+    image = pack(encode(codes, 1, 4), eie(pes=1))[0]
     assert image.even.tolist() == [0, 11]
     assert image.odd.tolist() == [11, 12]
     assert image.weights.shape == (2, 8)
     assert image.weights[1].tolist() == [9, 9, 9, 3 << 4 | 14, 0, 0, 0, 0]
-    odd = EieConfig(pes=1, index_bits=6, sram_bits=32)  # 10-bit entries, 3 a line
+    odd = eie(pes=1, index_bits=6, sram_bits=32)  # 10-bit entries, 3 a line
     address = pack(encode(codes, 1, 6), odd)[0].even
     assert address.tolist() == [0, 3 << 2 | 2]
 
 
 def test_a_pointer_of_16_bits_reaches_65528_entries() -> None:
-    config = EieConfig(pes=1, registers=4096)
+    config = eie(pes=1, registers=4096)
     assert config.max_entries == 65528
     full = np.ones((4096, 16), np.uint8)
     assert len(pack(encode(full[:, :15], 1, 4), config)) == 1
@@ -110,7 +110,7 @@ def test_a_pointer_of_16_bits_reaches_65528_entries() -> None:
 
 
 def test_damaged_pointers_and_runs_are_refused() -> None:
-    config = EieConfig(pes=2)
+    config = eie(pes=2)
     packed = encode(np.eye(6, 5, dtype=np.uint8), 2, 4)
     first, second = pack(packed, config)
     back = replace(first, odd=np.array([7, 0, 0], np.uint16))
@@ -121,7 +121,7 @@ def test_damaged_pointers_and_runs_are_refused() -> None:
 
 
 def test_blocks_split_a_matrix_by_the_register_files() -> None:
-    config = EieConfig(pes=2, registers=4)
+    config = eie(pes=2, registers=4)
     rng = np.random.default_rng(3)
     codes = rng.integers(0, 16, (19, 21)).astype(np.uint8)
     blocks = blocks_of(codes, config)
@@ -168,6 +168,6 @@ def test_shared_weights_are_the_nearest_and_the_mean(seed: int, bits: int) -> No
 )
 def test_numbers_out_of_range_are_named(setting: str, value: int) -> None:
     with pytest.raises(UsageError, match=f"target.{setting}={value}"):
-        EieConfig(**{setting: value})
+        eie(**{setting: value})
     with pytest.raises(UsageError, match="holds no entry of 8 bits"):
-        EieConfig(sram_bits=7)
+        eie(sram_bits=7)

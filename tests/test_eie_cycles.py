@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpw_cli.arrays import Bools, Int64
-from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.csc import encode
 from gpw_cli.targets.eie.energy import energy
 from gpw_cli.targets.eie.layers import BENCHMARK, random_layer
 from gpw_cli.targets.eie.matrix import blocks_of, entries_of
 from gpw_cli.targets.eie.queues import ColumnEntries, run_queues
 from gpw_cli.targets.eie.timing import Counts, time_pass
+from tests.small_targets import eie
 
 # Random layers run through RalphMao/EIE-simulator (commit 7ee0029) with the same entries, pointers
 # and activations, and an activation of 1 in a last column, as it adds for the bias. It ends a run
@@ -71,7 +71,7 @@ def test_cycles_and_lines_of_the_outside_simulator(
     rng = np.random.default_rng(seed)
     codes = random_codes(rng, rows, columns + 1, weights)
     active = np.append(rng.random(columns) < activations, True)
-    config = EieConfig(pes=pes, queue_depth=depth, sram_bits=8 * line, registers=65536)
+    config = eie(pes=pes, queue_depth=depth, sram_bits=8 * line, registers=65536)
     timed = run_queues(entries_of([encode(codes, pes, 4)], config), active[:, None], config)
     assert timed.cycles[0] + config.pipeline_cycles == cycles
     assert timed.lines[0] == lines
@@ -113,7 +113,7 @@ def test_the_recurrence_is_the_stepped_machine(
     counts = rng.integers(0, 5, (pes, 17)).astype(np.int64)
     active = rng.random((17, 3)) < density
     active[16] = True
-    config = EieConfig(pes=pes, queue_depth=depth, registers=64)
+    config = eie(pes=pes, queue_depth=depth, registers=64)
     starts = np.cumsum(counts, axis=1) - counts
     timed = run_queues(ColumnEntries(counts, starts), active, config)
     assert timed.cycles.tolist() == [stepped(counts, vector, depth) for vector in active.T]
@@ -125,19 +125,19 @@ def test_deeper_queues_never_cost_and_depth_one_is_lock_step() -> None:
     active = rng.random((300, 2)) < 0.5
     work = ColumnEntries(counts, np.cumsum(counts, axis=1) - counts)
     times = [
-        run_queues(work, active, EieConfig(pes=8, queue_depth=depth)).cycles.tolist()
+        run_queues(work, active, eie(pes=8, queue_depth=depth)).cycles.tolist()
         for depth in (1, 2, 4, 16, 256)
     ]
     assert times == sorted(times, reverse=True)
     one = np.zeros((3, 1), np.bool_)
     one[1] = True
-    alone = run_queues(entries_of([encode(np.ones((4, 3), np.uint8), 2, 4)], EieConfig(pes=2)), one,
-                       EieConfig(pes=2, queue_depth=1))  # fmt: skip
+    alone = run_queues(entries_of([encode(np.ones((4, 3), np.uint8), 2, 4)], eie(pes=2)), one,
+                       eie(pes=2, queue_depth=1))  # fmt: skip
     assert (alone.cycles[0], alone.broadcasts[0]) == (3, 1)
 
 
 def test_a_vector_of_zeros_takes_no_queue_cycles() -> None:
-    config = EieConfig(pes=4)
+    config = eie(pes=4)
     work = entries_of([encode(np.ones((8, 10), np.uint8), 4, 4)], config)
     timed = run_queues(work, np.zeros((10, 2), np.bool_), config)
     assert timed.cycles.tolist() == [0, 0]
@@ -146,7 +146,7 @@ def test_a_vector_of_zeros_takes_no_queue_cycles() -> None:
 
 def test_vectors_longer_than_the_register_files_are_loaded_in_batches() -> None:
     """2 PEs of 4 registers: 20 inputs are three batches, 11 outputs two passes."""
-    config = EieConfig(pes=2, registers=4, act_sram_bits=16, pipeline_cycles=0, queue_depth=256)
+    config = eie(pes=2, registers=4, act_sram_bits=16, pipeline_cycles=0, queue_depth=256)
     blocks = blocks_of(np.full((11, 20), 3, np.uint8), config)
     active = np.ones((20, 1), np.bool_)
     first = time_pass(blocks[0], active, config, moved=True, biased=False)
@@ -164,7 +164,7 @@ def test_theory_and_balance_of_the_issues_layer() -> None:
     rng = np.random.default_rng(0)
     codes = random_codes(rng, 1000, 4096, 0.257)
     active = rng.random((4096, 1)) < 0.429
-    config = EieConfig()
+    config = eie()
     found = time_pass(blocks_of(codes, config)[0], active, config, moved=False, biased=False)
     weights = int(np.count_nonzero(codes[:, active[:, 0]]))
     assert found.entries - found.padding == weights
@@ -174,7 +174,7 @@ def test_theory_and_balance_of_the_issues_layer() -> None:
 
 
 def test_energy_is_the_table_times_the_accesses() -> None:
-    config = EieConfig()
+    config = eie()
     assert config.energy.dram32 == 128 * config.energy.sram32
     found = energy(
         Counts(entries=100, padding=20, broadcasts=3, lines=15, act_lines=2), 320, config

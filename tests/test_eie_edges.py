@@ -43,6 +43,7 @@ from gpw_cli.targets.eie.queues import ColumnEntries, Queues, run_queues
 from gpw_cli.targets.eie.reference import run_reference
 from gpw_cli.targets.eie.timing import Counts, time_network, time_pass
 from tests.integer_graphs import GraphMaker
+from tests.small_targets import eie
 
 PLAIN = Rescale(0, False, *FULL_RANGE)
 
@@ -71,7 +72,7 @@ def full(*sizes: int) -> IntGraph:
 def test_srams_of_one_kib_exactly_full(
     inputs: int, outputs: int, weights: int, pointers: int
 ) -> None:
-    config = EieConfig(pes=1, registers=1024, weight_kib=1, pointer_kib=1)
+    config = eie(pes=1, registers=1024, weight_kib=1, pointer_kib=1)
     found = CompiledEie(compile_network(full(inputs, outputs), config))
     assert found.network.sram_kib == (weights / 1024, pointers / 1024)
     fits = max(weights, pointers) <= 1024
@@ -87,7 +88,7 @@ def test_srams_of_one_kib_exactly_full(
 
 
 def test_the_fullest_pe_is_that_of_all_layers() -> None:
-    config = EieConfig(pes=2, sram_bits=16)  # two entries a line
+    config = eie(pes=2, sram_bits=16)  # two entries a line
     network = compile_network(full(4, 3, 1), config)
     # PE 0 has two rows of 4 and one of 3 weights: 4 and 2 lines of 2 bytes; 5 and 4 pointers
     assert network.sram_kib == ((4 + 2) * 2 / 1024, (5 + 4) * 2 / 1024)
@@ -99,7 +100,7 @@ def test_the_fullest_pe_is_that_of_all_layers() -> None:
 
 
 def test_time_is_that_of_one_image_of_noise_within_127() -> None:
-    found = CompiledEie(compile_network(full(4096, 1), EieConfig()))
+    found = CompiledEie(compile_network(full(4096, 1), eie()))
     noise = np.random.default_rng(0).integers(-127, 128, (1, 4096, 1, 1)).astype(np.int8)
     assert found.time().accesses == found.time_on(noise).accesses
     assert found.time().accesses.broadcasts == np.count_nonzero(noise) < 4096
@@ -139,7 +140,7 @@ def test_a_convolution_in_pythons_integers(window: Any) -> None:
     bias = rng.integers(-99, 99, 5).astype(np.int32)
     conv = IntConv("conv", "input", weight, bias, stride, padding, None, 0, False, PLAIN, 32, shape)
     graph = IntGraph((IntInput("input", (3, 7, 6), 1.0), conv), "conv", {}, (0.0,), (1.0,))
-    network = compile_network(graph, EieConfig(pes=4, registers=4))
+    network = compile_network(graph, eie(pes=4, registers=4))
     images = rng.integers(-3, 4, (2, 3, 7, 6)).astype(np.int8)
     got = Simulator(network).run(images).reshape(2, *shape)
     layer = network.layers["conv"]
@@ -159,7 +160,7 @@ def test_a_convolution_in_pythons_integers(window: Any) -> None:
 
 def test_a_convolution_in_two_passes_by_hand() -> None:
     """Two PEs of two registers: four outputs, then one; windows of two rows, every other column."""
-    config = EieConfig(pes=2, registers=2, act_sram_bits=16, pipeline_cycles=7)
+    config = eie(pes=2, registers=2, act_sram_bits=16, pipeline_cycles=7)
     weight = np.full((5, 1, 2, 1), 7, np.int8)
     conv = IntConv("conv", "input", weight, np.zeros(5, np.int32), (1, 2), (0, 0), None, 0, False,
                    PLAIN, 32, (5, 2, 2))  # fmt: skip
@@ -193,7 +194,7 @@ def test_a_convolution_in_two_passes_by_hand() -> None:
 
 def test_a_matrix_of_odd_sizes_by_hand() -> None:
     """9 rows on 2 PEs: five and four; 3 columns, 4 activations a line."""
-    config = EieConfig(pes=2, registers=8)
+    config = eie(pes=2, registers=8)
     blocks = blocks_of(np.full((9, 3), 1, np.uint8), config)
     active = np.ones((3, 1), np.bool_)
     found = time_pass(blocks[0], active, config, moved=True)
@@ -204,7 +205,7 @@ def test_a_matrix_of_odd_sizes_by_hand() -> None:
     assert found.lines == 2 + 2
     stays = time_pass(blocks[0], active, config, moved=False)
     assert (stays.moves, stays.cycles) == (2, 16 + 2 + 7)
-    few = EieConfig(pes=2, registers=1)  # a register holds one activation: the source is a batch
+    few = eie(pes=2, registers=1)  # a register holds one activation: the source is a batch
     batches = blocks_of(np.full((2, 5), 1, np.uint8), few)
     found = time_pass(batches[0], np.ones((5, 1), np.bool_), few, moved=True)
     # columns of one entry: five cycles and a reload of one before the third and the fifth
@@ -245,7 +246,7 @@ def test_cycles_by_hand(
     reload: int,
     expected: tuple[int, ...],
 ) -> None:
-    found = queues(counts, active, replace(EieConfig(pes=1, sram_bits=16), **config), reload)
+    found = queues(counts, active, replace(eie(pes=1, sram_bits=16), **config), reload)
     numbers = (found.cycles, found.broadcasts, found.full, found.scans, found.lines)
     assert tuple(int(number[0]) for number in numbers) == expected
 
@@ -270,7 +271,7 @@ def test_runs_at_the_ends_of_four_bits(zeros: int, codes: list[int], runs: list[
 
 
 def test_pointers_to_the_last_entry_of_the_last_line() -> None:
-    config = EieConfig(pes=1)
+    config = eie(pes=1)
     packed = encode(np.ones((8, 2), np.uint8), 1, 4)  # two full lines
     (image,) = pack(packed, config)
     assert np.array_equal(decode(unpack([image], 8, config)), np.ones((8, 2)))
@@ -281,7 +282,7 @@ def test_pointers_to_the_last_entry_of_the_last_line() -> None:
 
 
 def test_a_pointer_reaches_65535_lines() -> None:
-    config = EieConfig(pes=1, sram_bits=8, registers=65536)
+    config = eie(pes=1, sram_bits=8, registers=65536)
     assert (config.entries_per_line, config.slot_bits, config.max_entries) == (1, 0, 65535)
     most = np.ones((65535, 1), np.uint8)
     require_reach("layer", most > 0, config)
@@ -314,7 +315,7 @@ def test_a_pointer_reaches_65535_lines() -> None:
 )
 def test_settings_at_the_ends_of_their_range(setting: str, low: float, high: float) -> None:
     def of(value: Any) -> EieConfig:
-        return replace(EieConfig(), **{setting: value})
+        return replace(eie(), **{setting: value})
 
     assert [getattr(of(value), setting) for value in (low, high)] == [low, high]
     for value in (low - 1, high + 1):
@@ -324,7 +325,7 @@ def test_settings_at_the_ends_of_their_range(setting: str, low: float, high: flo
 
 def test_the_published_eie() -> None:
     """64 PEs, queues of 8, 4-bit weights and runs, 128 + 32 + 2 KiB of SRAM, 800 MHz."""
-    numbers = asdict(EieConfig())
+    numbers = asdict(eie())
     table = numbers.pop("energy")
     assert [value for value in numbers.values() if not isinstance(value, str)] == [
         *(64, 8, 4, 4, 64, 64, 64, 128, 32, 2, 7, 800.0, 1, 2),
@@ -332,7 +333,7 @@ def test_the_published_eie() -> None:
     assert [value for value in table.values() if not isinstance(value, str)] == [
         *(0.1, 3.1, 1.0, 5.0, 640.0),
     ]
-    assert (EieConfig().vector, EieConfig().entries_per_line, EieConfig().slot_bits) == (4096, 8, 3)
+    assert (eie().vector, eie().entries_per_line, eie().slot_bits) == (4096, 8, 3)
 
 
 def test_fractions_and_shifts_at_the_ends_of_16_bits() -> None:
@@ -416,7 +417,7 @@ def test_every_tensor_is_near_that_of_the_integer_graph() -> None:
                residual_shift=np.arange(6, dtype=np.int32) + 4)  # fmt: skip
     graph = maker.graph()
     x = np.random.default_rng(1).integers(-127, 128, (33, 2, 9, 8)).astype(np.int8)
-    network = compile_network(graph, EieConfig(pes=4, code_bits=8))
+    network = compile_network(graph, eie(pes=4, code_bits=8))
     tensors = Simulator(network).tensors(x)
     for number, node in enumerate(graph.nodes[1:], 2):
         part = IntGraph(graph.nodes[:number], node.name, graph.scales, (0.0,), (1.0,))
@@ -430,7 +431,7 @@ def test_every_tensor_is_near_that_of_the_integer_graph() -> None:
 
 
 def test_the_first_images_are_checked_and_no_others() -> None:
-    found = CompiledEie(compile_network(full(4, 3), EieConfig(pes=2, checked_images=2)))
+    found = CompiledEie(compile_network(full(4, 3), eie(pes=2, checked_images=2)))
     x = np.ones((1, 4, 1, 1), np.int8)
     simulate = found.simulator()
     simulate(x)
@@ -438,7 +439,7 @@ def test_the_first_images_are_checked_and_no_others() -> None:
     late = found.simulator()
     with pytest.raises(ProgramError, match="dense 16-bit reference"):
         late(x)
-    unchecked = CompiledEie(replace(found.network, config=EieConfig(pes=2, checked_images=1)))
+    unchecked = CompiledEie(replace(found.network, config=eie(pes=2, checked_images=1)))
     simulate = unchecked.simulator()
     with pytest.raises(ProgramError, match="dense 16-bit reference"):
         simulate(np.concatenate([x, x]))
@@ -458,9 +459,9 @@ def test_means_are_rounded_and_an_empty_run_has_no_balance() -> None:
 def test_random_layers_in_one_pass_and_in_two() -> None:
     layer = RandomLayer(np.ones((5, 2), np.uint8), np.ones((2, 1), np.bool_))
     # three entries a column and PE: 1 + 6 cycles, and 7 of the pipeline
-    assert time_random(layer, EieConfig(pes=2)).cycles == 7 + 7
+    assert time_random(layer, eie(pes=2)).cycles == 7 + 7
     # four rows, then one: 5 and 3 cycles; results and inputs move, 2 + 1 and 1 + 1; no biases
-    small = EieConfig(pes=2, registers=2, act_sram_bits=16)
+    small = eie(pes=2, registers=2, act_sram_bits=16)
     found = time_random(layer, small)
     assert (found.queues, found.moves, found.pipeline) == (5 + 3, 3 + 2, 14)
 

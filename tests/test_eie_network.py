@@ -22,8 +22,9 @@ from gpw_cli.targets.eie.host import windows
 from gpw_cli.targets.eie.network import compile_network
 from gpw_cli.targets.eie.reference import run_reference
 from gpw_cli.targets.eie.timing import Counts, time_network
+from tests.small_targets import eie
 
-SMALL = EieConfig(pes=4, registers=16)
+SMALL = eie(pes=4, registers=16)
 
 
 def every_node(keep: float) -> IntGraph:
@@ -49,7 +50,7 @@ def images(graph: IntGraph, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 1.0])
-@pytest.mark.parametrize("config", [SMALL, EieConfig(pes=3, index_bits=2, code_bits=3)])
+@pytest.mark.parametrize("config", [SMALL, eie(pes=3, index_bits=2, code_bits=3)])
 def test_simulator_equals_the_dense_reference(keep: float, config: EieConfig) -> None:
     graph = every_node(keep)
     network = compile_network(graph, config)
@@ -103,7 +104,7 @@ def test_resnet20_equals_the_reference_and_follows_the_integer_graph() -> None:
     floats = prepare(trace(cifar_resnet(20, 10, "A").eval(), (3, 32, 32)), quantizer)
     x = torch.rand(8, 3, 32, 32)
     graph = quantize_graph(floats, calibrate(floats, [x], quantizer), quantizer, fused=True)
-    network = compile_network(graph, EieConfig(code_bits=8))
+    network = compile_network(graph, eie(code_bits=8))
     quantized = (x[:2] / graph.input.scale).round().to(torch.int8).numpy()
     got = Simulator(network).run(quantized)
     assert np.array_equal(got, run_reference(network, quantized))

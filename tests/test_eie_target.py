@@ -17,6 +17,7 @@ from gpw_cli.targets.eie.compiled import CompiledEie
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.target import eie_of
 from gpw_cli.targets.registry import npu_of
+from tests.small_targets import eie
 
 OneLine = Callable[[Ran], str]
 FINE = ("run", *TINY, "target=eie", "scheme=fine", "sparsity=0.9")
@@ -55,7 +56,7 @@ def compiled(config: EieConfig) -> CompiledEie:
 
 
 def test_what_a_compiled_network_offers() -> None:
-    found = compiled(EieConfig(pes=4))
+    found = compiled(eie(pes=4))
     assert isinstance(found, Simulates)
     assert isinstance(found, DataDependent)
     assert not isinstance(found, Exports | Traces)
@@ -63,7 +64,7 @@ def test_what_a_compiled_network_offers() -> None:
 
 
 def test_cycles_and_energy_depend_on_the_images_and_are_means() -> None:
-    found = compiled(EieConfig(pes=4))
+    found = compiled(eie(pes=4))
     rng = np.random.default_rng(0)
     noise = rng.integers(-127, 128, (2, 8, 6, 6)).astype(np.int8)
     sparse = noise * (rng.random(noise.shape) < 0.2)
@@ -76,7 +77,7 @@ def test_cycles_and_energy_depend_on_the_images_and_are_means() -> None:
 
 
 def test_weights_that_do_not_fit_come_from_dram() -> None:
-    found = compiled(EieConfig(pes=1, weight_kib=1, registers=4096))
+    found = compiled(eie(pes=1, weight_kib=1, registers=4096))
     assert found.network.sram_kib[0] > 1
     assert found.time().dram_bytes["weights"] == -(-found.network.storage.bits // 8)
     assert "read from DRAM, not timed" in str(found.facts["fullest_pe"])
@@ -117,7 +118,7 @@ def test_such_a_network_goes_through_the_pipeline(gpw: Gpw, one_line: OneLine) -
 def test_a_fault_in_the_simulator_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from gpw_cli.errors import ProgramError
 
-    found = compiled(EieConfig(pes=4))
+    found = compiled(eie(pes=4))
     x = np.ones((1, 8, 6, 6), np.int8)
     assert found.simulator()(x).shape == (1, 4)
     layer = next(iter(found.network.layers.values()))

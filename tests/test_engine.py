@@ -17,8 +17,9 @@ from gpw_cli.targets.engine.product import direct, image, pack, products, weight
 from gpw_cli.targets.engine.timing import LayerTime, layer_time
 from gpw_cli.targets.engine.work import ConvWork, PassWork, Pool, tiles, works_of
 from tests.integer_graphs import GraphMaker
+from tests.small_targets import engine
 
-SMALL = EngineConfig(weight_cycles=8, shared_buffer=1 << 17, add_rate=1, pool_rate=1, post_rate=1)
+SMALL = engine(weight_cycles=8, add_rate=1, pool_rate=1, post_rate=1)
 
 
 def work(
@@ -96,7 +97,7 @@ def test_ragged_channels_fill_tiles() -> None:
 
 
 def test_virtual_neurons_share_a_pass_per_input() -> None:
-    cfg = EngineConfig(
+    cfg = engine(
         atomic_k=8,
         atomic_c=16,
         virtual_neurons=True,
@@ -156,8 +157,12 @@ def test_a_small_buffer_moves_input_or_weights_again() -> None:
 
 
 def test_three_buffers_by_halves() -> None:
-    cfg = EngineConfig(
-        input_buffer=4096, weight_buffer=4736, output_buffer=8192, skips_zero_tiles=False
+    cfg = engine(
+        shared_buffer=0,
+        input_buffer=4096,
+        weight_buffer=4736,
+        output_buffer=8192,
+        skips_zero_tiles=False,
     )
     layer = work(32, 16, 16)  # 2368 bytes hold two rows of weights, 2048 bytes 8 lines of input
     ways = [(way.weights, way.inputs) for way in traffics(layer, direct(layer, cfg).row_bytes, cfg)]
@@ -215,11 +220,11 @@ def test_moves_are_passes_over_what_they_read() -> None:
 
 def test_settings_out_of_range() -> None:
     with pytest.raises(UsageError, match=r"target\.atomic_k=0"):
-        EngineConfig(atomic_k=0, shared_buffer=1)
+        engine(atomic_k=0, shared_buffer=1)
     with pytest.raises(UsageError, match="shared_buffer"):
-        EngineConfig()
+        engine(shared_buffer=0)
     with pytest.raises(UsageError, match="shared_buffer"):
-        EngineConfig(shared_buffer=1, input_buffer=1)
+        engine(shared_buffer=1, input_buffer=1)
 
 
 @st.composite
@@ -227,7 +232,7 @@ def engines(draw: st.DrawFn) -> EngineConfig:
     """Any engine: one buffer or three, fixed arrays or virtual neurons."""
     shared = draw(st.booleans())
     size = draw(st.sampled_from((2048, 16384, 1 << 20)))
-    return EngineConfig(
+    return engine(
         atomic_k=draw(st.sampled_from((4, 8, 16))),
         atomic_c=draw(st.sampled_from((4, 8, 32))),
         arrays=draw(st.sampled_from((1, 3, 16))),
@@ -267,8 +272,8 @@ def sums_up(time: LayerTime) -> bool:
 
 @given(engines(), layers())
 def test_no_layer_is_faster_than_its_bound(cfg: EngineConfig, layer: ConvWork) -> None:
-    for engine in (cfg, replace(cfg, skips_zero_tiles=False)):
-        time = layer_time(layer, engine)
+    for either in (cfg, replace(cfg, skips_zero_tiles=False)):
+        time = layer_time(layer, either)
         assert time.cycles >= max(time.bound.values())
         assert all(time.busy[unit] >= time.bound[unit] for unit in time.busy)
         assert sums_up(time)

@@ -19,8 +19,9 @@ from gpw_cli.targets.engine.product import direct, image, pack, products, weight
 from gpw_cli.targets.engine.timing import layer_time
 from gpw_cli.targets.engine.work import ConvWork, PassWork, Pool, works_of
 from tests.integer_graphs import GraphMaker
+from tests.small_targets import engine
 
-PLAIN = EngineConfig(shared_buffer=1 << 17, skips_zero_tiles=False)  # 8 x 8, 8 bytes a cycle
+PLAIN = engine(skips_zero_tiles=False)  # 8 x 8, 8 bytes a cycle
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]
 
@@ -111,7 +112,8 @@ def test_of_two_ways_of_the_same_time_the_one_with_fewer_bytes() -> None:
     assert time.bytes == {"weights": 672, "inputs": 240, "outputs": 480}
 
 
-THREE = EngineConfig(
+THREE = engine(
+    shared_buffer=0,
     input_buffer=2 * 9 * 6 * 4,  # all 4 x 5 outputs, from 9 x 6 pixels
     weight_buffer=2 * 224,  # one row
     output_buffer=2 * 20 * 8 * 4,  # all outputs of 8 channels

@@ -10,15 +10,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast, get_type_hints
 
 import gpw_cli
-from gpw_cli.config.paths import conf_dir
+from gpw_cli.config.paths import conf_dir, options
+from gpw_cli.config.target import load_target
 from gpw_cli.models.catalog import declared
 from gpw_cli.pruning.criteria import Criterion
 from gpw_cli.pruning.groups import Scheme
-from gpw_cli.targets.registry import FAMILIES
+from gpw_cli.targets.base import TargetConfig
+from gpw_cli.targets.registry import FAMILIES, config_class
+from gpw_cli.targets.vta.isa.geometry import VtaSpec
 
 PACKAGE = Path(gpw_cli.__file__).parent
 #: A package may import those of the levels below its own, itself, and ``EVERYWHERE``.
@@ -92,6 +97,25 @@ def names() -> frozenset[tuple[str, str, str]]:
                 case ast.Constant(value=str(text)):
                     found.add((name, "", text))
     return frozenset(found)
+
+
+def defaults(kind: type) -> set[str]:
+    """Fields with a default, of a dataclass and of those inside it."""
+    found = set()
+    for field in fields(kind):
+        hint = get_type_hints(kind)[field.name]
+        if is_dataclass(hint):
+            found |= defaults(cast(type, hint))
+        if field.default is not MISSING or field.default_factory is not MISSING:
+            found.add(f"{kind.__name__}.{field.name}")
+    return found
+
+
+def test_the_defaults_of_a_target_are_in_its_yaml_only() -> None:
+    schemas = [config_class(family) for family in FAMILIES]
+    assert [defaults(kind) for kind in (*schemas, VtaSpec)] == [set[str]()] * (len(schemas) + 1)
+    for name in options("target"):  # each says, or inherits, every value
+        assert load_target(name, TargetConfig).name == name
 
 
 def naming(member: str) -> set[str]:

@@ -41,6 +41,21 @@ def toy(gpw: Gpw, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -
     return lambda *arguments: gpw(*arguments, f"runtime.root={root}", "--config-dir", "own")
 
 
+def test_a_users_own_option_says_everything_or_begins_with_one_that_does(
+    gpw: Gpw, one_line: OneLine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "own" / "target"
+    folder.mkdir(parents=True)
+    (folder / "bare.yaml").write_text("family: eie\nname: bare\npes: 8\n")
+    (folder / "mine.yaml").write_text("defaults: [eie, _self_]\nname: mine\npes: 8\n")
+    command = ("config", "--json", "--config-dir", "own")
+    refused = one_line(gpw(*command, "target=bare"))
+    assert "no value for target.queue_depth" in refused
+    assert "defaults: [NAME, _self_]" in refused
+    found = gpw(*command, "target=mine").json["target"]
+    assert (found["pes"], found["queue_depth"], found["energy"]["add"]) == (8, 8, 0.1)
+
+
 def test_a_family_with_timing_alone_takes_the_accuracy_of_the_reference(toy: Gpw) -> None:
     ran = toy("simulate", *TINY, "sparsity=0.5", "target=toy", "--json")
     assert ran.code == 0, ran.err

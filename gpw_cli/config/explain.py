@@ -78,6 +78,12 @@ def explained(error: Exception, overrides: Sequence[str], config_dir: Path | Non
         name = group.lstrip("+").split("@")[0]
         if name in GROUPS and name != "runtime" and value not in offered(name, config_dir):
             return _no_option(name, value, offered(name, config_dir))
+    if type(error).__name__ == "MissingMandatoryValue":
+        key = getattr(error, "full_key", None)
+        return (
+            f"no value for {key}: give one, {key}=VALUE, or begin the file of the option with "
+            "`defaults: [NAME, _self_]`, where NAME is an option that has all values"
+        )
     lines = [_first_line(error)]
     if (
         refused := getattr(error, "override", None)

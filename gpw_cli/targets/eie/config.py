@@ -1,6 +1,6 @@
 """The settings of an EIE, which ``conf/target/eie.yaml`` fills in.
 
-EieConfig(pes=64, queue_depth=8).entries_per_line      # 8: 64 bits of 4-bit codes and 4-bit runs
+load_target("eie", EieConfig).entries_per_line      # 8: 64 bits of 4-bit codes and 4-bit runs
 
 Sources: Han et al., ISCA 2016 (arXiv 1602.01528) for sizes and clock; the C++ simulator that a
 co-author published (RalphMao/EIE-simulator) for what happens in which cycle.
@@ -8,7 +8,7 @@ co-author published (RalphMao/EIE-simulator) for what happens in which cycle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from gpw_cli.errors import UsageError
@@ -23,16 +23,16 @@ KIB = 1024
 class EnergyTable:
     """Picojoules per access in 45 nm; ``source`` is printed beside every estimate.
 
-    These are the 32-bit numbers of the table that EIE's authors print. SRAM accesses of another
-    width are scaled by their bits; 16-bit arithmetic counts as 32-bit, which is an upper bound.
+    SRAM accesses of another width than 32 bits are scaled by their bits; 16-bit arithmetic counts
+    as 32-bit, which is an upper bound.
     """
 
-    source: str = "45 nm table of EIE's authors (int32 0.1 and 3.1 pJ, 32-bit SRAM 5, DRAM 640)"
-    add: float = 0.1
-    multiply: float = 3.1
-    register: float = 1.0  # one access of a register file
-    sram32: float = 5.0  # 32 bits of a 32 KiB SRAM
-    dram32: float = 640.0  # 128 times that
+    source: str
+    add: float
+    multiply: float
+    register: float  # one access of a register file
+    sram32: float  # 32 bits of a 32 KiB SRAM
+    dram32: float
 
 
 @dataclass(frozen=True)
@@ -42,23 +42,21 @@ class EieConfig(TargetConfig):
     ``queue_depth`` counts the activations that a PE holds: the one in work and those waiting.
     """
 
-    family: str = "eie"
-    name: str = "eie"
-    pes: int = 64
-    queue_depth: int = 8
-    code_bits: int = 4  # of a weight: 2^code_bits shared values, the first is zero
-    index_bits: int = 4  # of a run of zeros
-    sram_bits: int = 64  # one line of the weight SRAM
-    registers: int = 64  # activations in each of a PE's two register files
-    act_sram_bits: int = 64  # one line of the activation SRAM
-    weight_kib: int = 128  # SRAMs of one PE
-    pointer_kib: int = 32
-    act_kib: int = 2
-    pipeline_cycles: int = 7  # to fill and drain the pipeline, in addition to the work
-    clock_mhz: float = 800.0
-    timed_images: int = 1  # test images whose cycles are counted, then averaged
-    checked_images: int = 2  # test images that also run through the reference executor
-    energy: EnergyTable = field(default_factory=EnergyTable)
+    pes: int
+    queue_depth: int
+    code_bits: int  # of a weight: 2^code_bits shared values, the first is zero
+    index_bits: int  # of a run of zeros
+    sram_bits: int  # one line of the weight SRAM
+    registers: int  # activations in each of a PE's two register files
+    act_sram_bits: int  # one line of the activation SRAM
+    weight_kib: int  # SRAMs of one PE
+    pointer_kib: int
+    act_kib: int
+    pipeline_cycles: int  # to fill and drain the pipeline, in addition to the work
+    clock_mhz: float
+    timed_images: int  # test images whose cycles are counted, then averaged
+    checked_images: int  # test images that also run through the reference executor
+    energy: EnergyTable
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -1,7 +1,7 @@
 """The nine layers of EIE's benchmark as random matrices, timed on a given EIE.
 
     layer = random_layer(BENCHMARK[0], seed=0)
-    time_random(layer, EieConfig()).cycles
+    time_random(layer, load_target("eie", EieConfig)).cycles
 
 The densities of weights and activations are the authors'. Which values survive is drawn uniformly,
 so a column is more regular than a trained one.

@@ -1,6 +1,6 @@
 """The numbers of a vector engine: what it multiplies in a cycle, its buffers, what it skips.
 
-    cfg = EngineConfig(atomic_k=32, atomic_c=64, shared_buffer=512 * 1024, dram_bytes=32)
+    cfg = load_target("nvdla_large", EngineConfig)       # gpw_cli/config/target.py
     cfg.tile                     # (32, 64): the shape of a pruning group
 
 The options in ``conf/target`` say where each number comes from.
@@ -22,42 +22,40 @@ class EngineConfig(TargetConfig):
     ``atomic_k`` output channels. Raises UsageError for a number out of range.
     """
 
-    family: str = "engine"
-    name: str = ""
-    clock_mhz: float = 1000.0
-    atomic_k: int = 8
-    atomic_c: int = 8
-    arrays: int = 1  # side by side: over the output channels, then over the output pixels
+    clock_mhz: float
+    atomic_k: int
+    atomic_c: int
+    arrays: int  # side by side: over the output channels, then over the output pixels
     # a virtual neuron is one output channel x atomic_c, placed freely: groups of 1 x atomic_c
-    virtual_neurons: bool = False
-    input_width: int = 0  # input values that reach an array in a cycle; 0: all atomic_c
+    virtual_neurons: bool
+    input_width: int  # input values that reach an array in a cycle; 0: all atomic_c
     # cycles to bring one tile of weights to the multipliers, and whether the tile before it is
     # multiplied in the meantime
-    weight_cycles: int = 0
-    weight_overlap: bool = True
-    image_mode: bool = False  # the first convolution packs kernel columns and channels (NVDLA)
-    winograd: bool = False  # 3x3, stride 1: 4 multiplications an output for 9 (NVDLA)
+    weight_cycles: int
+    weight_overlap: bool
+    image_mode: bool  # the first convolution packs kernel columns and channels (NVDLA)
+    winograd: bool  # 3x3, stride 1: 4 multiplications an output for 9 (NVDLA)
 
-    value_bytes: int = 1  # a weight or an activation
-    memory_atom: int = 1  # an activation's channels are padded to a multiple of this in DRAM
-    dram_bytes: float = 8.0  # a cycle, reads and writes together
-    dram_latency: int = 0  # cycles from a layer's first request to its first data
+    value_bytes: int  # a weight or an activation
+    memory_atom: int  # an activation's channels are padded to a multiple of this in DRAM
+    dram_bytes: float  # a cycle, reads and writes together
+    dram_latency: int  # cycles from a layer's first request to its first data
     # one buffer for weights and a sliding window of the input, or three, each used by halves
-    shared_buffer: int = 0
-    input_buffer: int = 0
-    weight_buffer: int = 0
-    output_buffer: int = 0
-    accumulator_bytes: int = 4
-    overlaps_layers: bool = False  # a layer's first loads hide behind the layer before
+    shared_buffer: int
+    input_buffer: int
+    weight_buffer: int
+    output_buffer: int
+    accumulator_bytes: int
+    overlaps_layers: bool  # a layer's first loads hide behind the layer before
 
-    post_rate: float = 0.0  # outputs a cycle through bias, ReLU, scale; 0: never a limit
-    add_rate: float = 0.0  # the same with a second operand; 0: an addition is a pass of its own
-    pool_rate: float = 0.0  # inputs of a pool a cycle; 0: a pool is a pass of its own
+    post_rate: float  # outputs a cycle through bias, ReLU, scale; 0: never a limit
+    add_rate: float  # the same with a second operand; 0: an addition is a pass of its own
+    pool_rate: float  # inputs of a pool a cycle; 0: a pool is a pass of its own
 
-    skips_zero_tiles: bool = True
-    hypothetical: bool = True  # the stock hardware does not skip them
-    weight_compression: bool = False  # zero weights cost one bit in DRAM (NVDLA)
-    batch: int = 1  # images that share a fully connected layer's weights (NVDLA)
+    skips_zero_tiles: bool
+    hypothetical: bool  # the stock hardware does not skip them
+    weight_compression: bool  # zero weights cost one bit in DRAM (NVDLA)
+    batch: int  # images that share a fully connected layer's weights (NVDLA)
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -1,31 +1,37 @@
-"""papers/000 on other vector engines: cycles of networks pruned at the tile of each engine.
+"""papers/000 on other vector engines: networks pruned at the tile of each engine.
 
-    python scripts/engine_cycles.py [FOLDER]      # default results/engines; minutes on one core
+    python scripts/engine_cycles.py                # all of results/engines; hours, of training
+    python scripts/engine_cycles.py --no-sweep     # without training; minutes on one core
 
-Writes ``cycles.csv`` and ``speedup.png``/``.svg`` into FOLDER and prints the table of the README.
-No data and no training here: ResNet-20 with the shipped weights for CIFAR-10, ResNet-18 and -50 at
+Runs what is missing of `gpw sweep +experiment=engines`, which fine-tunes ResNet-20 at the tile of
+each engine, then counts cycles and writes them into the folder: ``cycles.csv``, the figure
+``speedup.png``/``.svg`` and the table ``speedup.md``.
+
+Cycles need no training: ResNet-20 with the shipped weights for CIFAR-10, ResNet-18 and -50 at
 224x224 with random ones, masks by scheme gpw, criterion l1 in each layer, at the tile of the target
-(1 x n for MAERI). Cycles depend on the masks, not on how well the network still classifies.
-Accuracy beside them is that of committed sweeps which fine-tuned ResNet-20 with groups of that
-shape: results/paper_gpw (16 x 16; its scheme vector is 1 x 16) and, where it was run,
-results/engines.
+(1 x n for MAERI). Accuracy is that of the sweep's integers on the engine.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
-import json
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from gpw_cli.config.compose import compose
 from gpw_cli.graph.integer import IntConv, IntGraph
+from gpw_cli.report.load import load_sweep
 from gpw_cli.report.style import drawing, panels, render
-from gpw_cli.report.targets import Series, draw_series, name_series
+from gpw_cli.report.targets import Series, accuracies, draw_series, name_series
 from gpw_cli.stages.untrained import masks_untrained, untrained_costs, untrained_network
 from gpw_cli.targets.registry import npu_of
 
@@ -57,15 +63,7 @@ TARGETS = {
     "nvdla_full as it is": ("target=nvdla_full",),
     "nvdla_full as it is, 20 GB/s": ("target=nvdla_full", "target.dram_bytes=20"),
 }
-# where groups of a target's shape were fine-tuned: folder, scheme, target
-TRAINED = {
-    "vta": ("paper_gpw", "gpw", "vta"),
-    "maeri": ("paper_gpw", "vector", "vta"),
-    "nvdla_small": ("engines", "gpw", "nvdla_small"),
-    "simba": ("engines", "gpw", "nvdla_small"),
-    "nvdla_large": ("engines", "gpw", "nvdla_large"),
-    "dnnweaver": ("engines", "gpw", "dnnweaver"),
-}
+MEASURED = ("npu_accuracy", "finetune_epochs")
 DRAWN = ("vta", "nvdla_small", "nvdla_large", "dnnweaver", "simba", "maeri")
 
 
@@ -91,7 +89,7 @@ class Row:
     busiest: str
     hypothetical: bool
     cut: bool
-    accuracy: float | None  # fp32, mean over seeds
+    npu_accuracy: float | None  # of the integers, percent, mean over seeds
     finetune_epochs: int | None
 
     @property
@@ -136,26 +134,25 @@ def pruned(name: str, tile: tuple[int, int], sparsity: float) -> tuple[IntGraph,
     return costs.integers(result.bools), result.sparsity_prunable
 
 
-@cache
-def trained(target: str, sparsity: float) -> tuple[float | None, int | None]:
-    """(mean accuracy over seeds, epochs of fine-tuning) of ResNet-20, if a sweep measured it."""
-    folder, scheme, own = TRAINED[target]
-    found = []
-    for file in sorted(Path("results", folder, "points").glob("*.json")):
-        point = json.loads(file.read_text())
-        axes, config = point["axes"], point["config"]
-        plain = (axes.get("scope", "layer"), axes.get("rounding")) == ("layer", None)
-        here = (axes["scheme"], axes["sparsity"], config["target"]["name"])
-        if plain and point["status"] == "done" and here == (scheme, sparsity, own):
-            metrics = point["stages"]["finetune"]["metrics"]
-            found.append((metrics["test_accuracy"], metrics["epochs"]))
-    if not found:
-        return None, None
-    return round(sum(value for value, _ in found) / len(found), 2), found[0][1]
+def train(folder: Path) -> None:
+    """Run `gpw sweep +experiment=engines` into ``folder``, unless all of its runs are there."""
+    if (folder / "sweep.json").exists() and (load_sweep(folder).frame["status"] == "done").all():
+        return
+    where = ("--name", folder.name, f"runtime.results={folder.parent}")
+    command = (sys.executable, "-m", "gpw_cli", "sweep", "+experiment=engines", *where)
+    subprocess.run(command, check=True)
 
 
-def rows(name: str, label: str) -> Iterator[Row]:
-    """Dense, then every sparsity."""
+def trained(folder: Path) -> pd.DataFrame:
+    """The finished runs of ``folder`` on the drawn engines; empty if there is no sweep."""
+    if not (folder / "sweep.json").exists():
+        return pd.DataFrame(columns=["target", "scheme", "sparsity", *MEASURED])
+    done = load_sweep(folder).done
+    return done[done["target"].isin(DRAWN)]
+
+
+def rows(name: str, label: str, runs: pd.DataFrame) -> Iterator[Row]:
+    """Dense, then every sparsity. ``runs``: of ``trained``."""
     config = compose([*NETWORKS[name], *TARGETS[label]])
     npu = npu_of(config.target)
     dense: Timing | None = None
@@ -163,8 +160,8 @@ def rows(name: str, label: str) -> Iterator[Row]:
         graph, removed = (
             pruned(name, npu.tile, sparsity) if sparsity else (dense_integers(name), 0.0)
         )
-        own = name == "resnet20" and label in TRAINED and sparsity > 0
-        accuracy, epochs = trained(label, sparsity) if own else (None, None)
+        own = runs[(runs["target"] == label) & (runs["sparsity"] == sparsity)]
+        accuracy, epochs = own[list(MEASURED)].mean() if name == "resnet20" else (nan, nan)
         compiled = npu.compile(graph)
         timing = compiled.time()
         dense = dense or timing
@@ -183,20 +180,19 @@ def rows(name: str, label: str) -> Iterator[Row]:
             busiest=max(timing.bound, key=lambda unit: timing.bound[unit]),
             hypothetical="hypothetical" in compiled.facts and sparsity > 0,
             cut=first_layer(graph) != first_layer(dense_integers(name)),
-            accuracy=accuracy,
-            finetune_epochs=epochs,
+            npu_accuracy=None if pd.isna(accuracy) else round(accuracy, 2),
+            finetune_epochs=None if pd.isna(epochs) else int(epochs),
         )
 
 
-def draw(found: Sequence[Row], folder: Path) -> None:
+def draw(found: Sequence[Row], measured: list[Series], folder: Path) -> None:
     """Times faster than dense, a panel a network, the bound dotted; accuracy of ResNet-20 below."""
     names = list(dict.fromkeys(row.network for row in found))
     shown = [[_series(found, name, target) for target in DRAWN] for name in names]
-    measured = _accuracies(found)
     titles = [f"{name}: times faster than dense (bound dotted)" for name in names]
     if measured:
         shown.append(measured)
-        titles.append("resnet20: accuracy with such groups, fp32 (%)")
+        titles.append("resnet20: test accuracy of the integers (%)")
     with drawing("engines"):
         figure, grid = panels(len(shown), 1, [2.5] * len(shown))
         for (axes,), title, series in zip(grid, titles, shown, strict=True):
@@ -204,6 +200,7 @@ def draw(found: Sequence[Row], folder: Path) -> None:
             axes.set(title=title)
         for (axes,) in grid[: len(names)]:
             axes.set_ylim(0, max(max(one.y) for group in shown[: len(names)] for one in group) + 1)
+        for (axes,) in grid:
             axes.set_xlim(-3, 122)
         if measured:
             grid[-1][0].margins(y=0.12)  # the names beside the lowest points
@@ -219,16 +216,6 @@ def draw(found: Sequence[Row], folder: Path) -> None:
 def _assumed(found: Sequence[Row]) -> str:
     names = dict.fromkeys(r.target for r in found if r.hypothetical and r.target in DRAWN)
     return f"hypothetical, the stock hardware skips no zero tiles:\n{', '.join(names)}"
-
-
-def _accuracies(found: Sequence[Row]) -> list[Series]:
-    result = []
-    for target in DRAWN:
-        own = [row for row in found if row.target == target and row.accuracy is not None]
-        if own:
-            x, y = [row.sparsity for row in own], [row.accuracy or 0.0 for row in own]
-            result.append(Series(target, x, y))
-    return result
 
 
 def _series(found: Sequence[Row], name: str, target: str) -> Series:
@@ -258,17 +245,26 @@ def table(found: Sequence[Row]) -> Iterator[str]:
         yield f"| {target}{mark} | {first.tile} | " + " | ".join(cells) + " |"
 
 
-def main(folder: Path) -> None:
-    """Everything, into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = [row for name in NETWORKS for label in TARGETS for row in rows(name, label)]
-    with (folder / "cycles.csv").open("w", newline="") as file:
+def main() -> None:
+    """Everything, into the folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("results/engines"))
+    parser.add_argument("--no-sweep", action="store_true", help="train nothing")
+    args = parser.parse_args()
+    if not args.no_sweep:
+        train(args.folder)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    runs = trained(args.folder)
+    found = [row for name in NETWORKS for label in TARGETS for row in rows(name, label, runs)]
+    with (args.folder / "cycles.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(asdict(found[0])), lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in found)
-    draw(found, folder)
-    print("\n".join(table(found)))
+    draw(found, accuracies(runs), args.folder)
+    text = "\n".join(table(found))
+    (args.folder / "speedup.md").write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results/engines"))
+    main()

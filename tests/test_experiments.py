@@ -11,6 +11,7 @@ from conftest import TINY, Gpw
 
 from gpw_cli.config.compose import compose
 from gpw_cli.config.paths import options
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.stages.pipeline import plan
 from gpw_cli.sweep.plan import Request, plan_sweep
 
@@ -120,3 +121,40 @@ def test_an_unknown_experiment_is_one_line(gpw: Gpw) -> None:
     assert refused.code == 2
     assert "paper_gpw" in refused.err
     assert len(refused.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "dense"),
+    [
+        (["scheme=gpw", "sparsity=0.5"], ["scheme=dense"]),
+        (["pruning.scheme=gpw", "pruning.permute=true"], ["scheme=dense"]),
+        (["scheme=gpw,block", "sparsity=0.5,0.7", "bits=8,6"],
+         ["scheme=dense,bits=8", "scheme=dense,bits=6"]),
+        (["scheme=gpw", "seed=0,1", "pretrain.source=given"], ["scheme=dense,seed=0"]),
+        (["scheme=gpw", "scope=cycles", "pruning.budget=9000,12000"], ["scheme=dense"]),
+        (["scheme=dense", "bits=8,6"], ["bits=8", "bits=6"]),
+        (["scheme=dense,gpw"], ["scheme=dense"]),
+        (["sparsity=0.5,0.6"], ["scheme=dense"]),
+    ],
+)  # fmt: skip
+def test_a_sweep_has_the_dense_network_of_each_combination(
+    overrides: list[str], dense: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given").write_bytes(b"weights")
+    points = plan_sweep(Request(["data=digits", *overrides])).points
+    found = [point for point in points if point.config.pruning.scheme is Scheme.dense]
+    assert [point.id for point in found] == dense
+    assert len({point.id for point in points}) == len(points)
+    assert len({point.steps[-1].key for point in points}) == len(points)
+    pruned = [point for point in points if point not in found]
+    for point in pruned:  # as typed: its key is that of the same gpw run
+        own = [*overrides, *(f"{key}={value}" for key, value in point.axes.items())]
+        typed = [text for text in own if "," not in text]
+        assert plan(compose(["data=digits", *typed]))[-1].key == point.steps[-1].key
+
+
+def test_an_experiment_is_what_its_file_says_and_a_dense_run_is_no_other() -> None:
+    assert len(plan_sweep(Request(["+experiment=removed"])).points) == 2
+    one = plan_sweep(Request(["data=digits", "scheme=gpw"], until="pretrain"))
+    assert [point.id for point in one.points] == ["run"]

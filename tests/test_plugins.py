@@ -133,9 +133,9 @@ def test_all_five_in_worker_processes(gpw: Gpw, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     points = [json.loads(f.read_text()) for f in sorted(tmp_path.glob("results/all/points/*"))]
     cycles = [point["stages"]["simulate"]["metrics"]["cycles"] for point in points]
-    assert len(cycles) == 2
-    assert 0 < cycles[1] < cycles[0]
-    assert points[0]["stages"]["prune"]["metrics"]["criterion"] == "largest"
+    assert len(cycles) == 3
+    assert 0 < cycles[2] < cycles[1] < cycles[0]  # the dense network first
+    assert points[1]["stages"]["prune"]["metrics"]["criterion"] == "largest"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,11 @@ def test_a_failed_point_stops_no_other(gpw: Gpw, tmp_path: Path) -> None:
     assert ran.code == 1
     assert "failed: finetune.train.lr=1e20: finetune: the loss is not finite" in ran.err
     records = [json.loads(f.read_text()) for f in (tmp_path / "results/f/points").glob("*.json")]
-    assert sorted(record["status"] for record in records) == ["done", "failed"]
+    assert sorted(record["status"] for record in records) == [
+        "done",
+        "done",
+        "failed",
+    ]  # dense is there too
 
 
 def test_a_sweep_whose_only_point_fails_is_no_bad_input(gpw: Gpw, tmp_path: Path) -> None:
@@ -91,7 +95,7 @@ def test_another_grid_may_not_take_the_folder(gpw: Gpw) -> None:
     assert refused.code == 2
     assert "choose another --name" in refused.err
     more = gpw(*TRAINED, "scheme=gpw", "sparsity=0.5:0.7", *name)
-    assert (more.json["ran"], more.json["stored"]) == (1, 2)
+    assert (more.json["ran"], more.json["stored"]) == (1, 3)
 
 
 def test_other_settings_may_not_take_the_folder(gpw: Gpw, tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_other_settings_may_not_take_the_folder(gpw: Gpw, tmp_path: Path) -> Non
     assert "choose another --name" in refused.err
     assert results(tmp_path / "results" / "s") == before
     unused = gpw(*TRAINED, *grid, "simulate.images=5", "--json")  # changes no key up to finetune
-    assert (unused.code, unused.json["stored"]) == (0, 2)
+    assert (unused.code, unused.json["stored"]) == (0, 3)
 
 
 PAIR = (*TRAINED, "scheme=block,gpw", "sparsity=0.5,0.9")
@@ -159,7 +163,7 @@ def test_two_identical_sweeps_at_once_share_the_work(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0], ended
     epochs = sum(err.count("finetune  epoch 1/2") for _, err in ended)
     assert epochs == 4  # each point trained once, by one of the two
-    assert len(list((tmp_path / "results/t/points").glob("*.json"))) == 4
+    assert len(list((tmp_path / "results/t/points").glob("*.json"))) == 5  # with the dense network
 
 
 def test_two_jobs_give_the_results_of_one(tmp_path: Path) -> None:

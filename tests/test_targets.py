@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -120,13 +121,14 @@ def test_a_sweep_over_families_reports_each_under_its_own_name(toy: Gpw, tmp_pat
     assert ran.code == 0, ran.err
     points = {f.stem: json.loads(f.read_text()) for f in tmp_path.glob("results/both/points/*")}
     metrics = {name: point["stages"]["simulate"]["metrics"] for name, point in points.items()}
-    assert set(metrics) == {"target=vta", "target=toy"}
+    pruned = {"target=vta", "target=toy"}
+    assert set(metrics) == pruned | {f"scheme=dense,{name}" for name in pruned}
     assert metrics["target=vta"]["logits_equal_reference"]
     assert metrics["target=toy"]["accuracy_of"] == "integer reference"
-    head, *rows = (tmp_path / "results/both/results.csv").read_text().splitlines()
-    named = [dict(zip(head.split(","), row.split(","), strict=True)) for row in rows]
-    assert [row["target"] for row in named] == ["vta", "toy"]
-    assert [bool(row["mac_utilisation"]) for row in named] == [False, True]
+    with (tmp_path / "results/both/results.csv").open() as stream:
+        named = list(csv.DictReader(stream))
+    assert [row["target"] for row in named] == ["vta", "toy"] * 2
+    assert [bool(row["mac_utilisation"]) for row in named] == [False, True] * 2
     page = (tmp_path / "results/both/report.html").read_text()
     assert "toy: cycles only, the accuracy is the integer reference" in page
 

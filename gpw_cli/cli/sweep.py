@@ -47,7 +47,7 @@ def sweep(
     dry_run: DryRun = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """A grid: lo:hi[:step] inclusive, comma lists; default axis: block against gpw."""
+    """A grid: lo:hi[:step] inclusive, comma lists; default axis: block, gpw; dense is added."""
     from gpw_cli.cli.watch import watched
     from gpw_cli.sweep.plan import Request, plan_sweep
     from gpw_cli.sweep.run import run_sweep

@@ -156,6 +156,32 @@ def product(
     return list({tuple(point.items()): point for point in found}.values())
 
 
+def dense_beside(
+    points: Sequence[Mapping[str, str]], trained: Mapping[str, str] = DENSE_TRAINED
+) -> list[dict[str, str]]:
+    """The dense network for each combination of the axes of ``points`` that it has."""
+    found = []
+    for point in points:
+        own = {key: value for key, value in point.items() if settings(key) != SCHEME}
+        found.append({"scheme": "dense", **_without_pruning(own, trained)})
+    return list({tuple(point.items()): point for point in found}.values())
+
+
+def overridden(fixed: Sequence[str], axes: Mapping[str, str]) -> list[str]:
+    """The overrides of one run: ``fixed`` and its own ``axes``.
+
+    A dense network that stands beside pruned ones has none of their settings of pruning.
+    """
+    own = [f"{key}={value}" for key, value in axes.items()]
+    given = {override: settings(_name(override)) for override in fixed}
+    if _dense(axes) and SCHEME in given.values():
+        pruning = {
+            o for o, names in given.items() if all(f"{n}.".startswith("pruning.") for n in names)
+        }
+        fixed = [override for override in fixed if override not in pruning]
+    return in_order([*fixed, *own])
+
+
 def _dense(point: Mapping[str, str]) -> bool:
     return any(settings(key) == SCHEME and value == "dense" for key, value in point.items())
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.config.compose import compose
-from gpw_cli.config.grid import expand, in_order, overlaid, product
+from gpw_cli.config.grid import dense_beside, expand, in_order, overlaid, overridden, product
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.own import absolute, is_own
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.stages.pipeline import Step, plan
 from gpw_cli.store.files import clear_partials, write_text
 from gpw_cli.store.keys import digest
@@ -114,13 +115,34 @@ def plan_sweep(request: Request, progress: Progress = lambda what, done, total: 
         points.append(_point(fixed, axis, request.config_dir, until))
         if len(points) % TOLD == 0:
             progress("planning: runs", len(points), len(combined))
+    content = digest({"keys": [point.steps[-1].key for point in points], "grids": grids})
+    if not experiment.grids:  # an experiment is what its file says
+        points = [*_missing_dense(fixed, points, trained, request, until), *points]
     first = points[0].config
     shown = [text for text in fixed if not text.startswith(("runtime.", "data.root"))]
-    content = digest({"keys": [point.steps[-1].key for point in points], "grids": grids})
     network = re.sub(r"[^A-Za-z0-9._+-]+", "-", Path(first.model.name).name)  # FILE.py:NAME
     default = experiment.name or f"{network}-{first.data.name}-{content[:8]}"
     name = _checked(default if request.name is None else request.name)
     return Sweep(request, name, Path(first.runtime.results) / name, shown, grids, points)
+
+
+def _missing_dense(
+    fixed: list[str],
+    points: Sequence[Point],
+    trained: Mapping[str, str],
+    request: Request,
+    until: str,
+) -> list[Point]:
+    """The dense networks to compare ``points`` with, unless one is among them; equal ones once."""
+    if any(point.config.pruning.scheme is Scheme.dense for point in points):
+        return []
+    found: dict[str, Point] = {}
+    ends = {point.steps[-1].key for point in points}  # up to pretrain all networks are dense
+    for axis in dense_beside([point.axes for point in points], trained):
+        dense = _point(fixed, axis, request.config_dir, until)
+        if (key := dense.steps[-1].key) not in ends:
+            found.setdefault(key, dense)
+    return list(found.values())
 
 
 def _refuse_endless(grids: Sequence[Mapping[str, Sequence[str]]]) -> None:
@@ -130,7 +152,7 @@ def _refuse_endless(grids: Sequence[Mapping[str, Sequence[str]]]) -> None:
 
 
 def _point(fixed: list[str], axis: dict[str, str], config_dir: Path | None, until: str) -> Point:
-    overrides = in_order([*fixed, *(f"{key}={value}" for key, value in axis.items())])
+    overrides = overridden(fixed, axis)
     config = compose(overrides, config_dir)
     shown = ",".join(f"{key}={value}" for key, value in axis.items()) or "run"
     safe = re.sub(r"[^A-Za-z0-9=,._+-]", "_", shown)

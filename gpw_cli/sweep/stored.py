@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpw_cli.config.compose import compose
-from gpw_cli.config.grid import in_order
+from gpw_cli.config.grid import in_order, overridden
 from gpw_cli.config.schema import Config, FinetuneConfig
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.pruning.groups import Scheme
@@ -95,8 +95,7 @@ def stored_run(file: Path) -> StoredRun:
         raise UsageError(f"{file} is no finished run of a sweep ({error}); name a key") from None
     if not keys:
         raise UsageError(f"{file} is no finished run of a sweep; name one with a key")
-    own = tuple(f"{key}={value}" for key, value in axes.items())
-    return StoredRun(file, (*sweep.get("overrides", ()), *own), keys)
+    return StoredRun(file, tuple(overridden(sweep.get("overrides", ()), axes)), keys)
 
 
 def _trained(config: Config) -> list[Step]:

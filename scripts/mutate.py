@@ -50,6 +50,7 @@ BYTES = 12 << 30  # of address space, for mutants that allocate without end
 #: The tests of each file or folder, the cheapest first; the first match applies.
 TESTS = {
     "gpw_cli/pruning/budget": ("knapsack", "budget", "cycles"),
+    "gpw_cli/pruning/fill": ("knapsack", "budget", "budget_fill"),
     "gpw_cli/pruning/knapsack": ("knapsack", "budget"),
     "gpw_cli/pruning/norms": ("pruning_edges", "dead"),
     "gpw_cli/pruning/permute": ("pruning_edges", "permute"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,8 @@ LIMIT = 600  # seconds of one finding
 PREPARE = "gpw sweep $A --name a sparsity=0.7"
 SLOW = """\
 reliability 1b, 9: python tests/crash_points.py gc|make|export|... FOLDER (203 crash points)
-reliability 2: tests/test_store_damage.py (2,000 random flips, every bit of a manifest)
+reliability 2: scripts/fuzz.py flips (2,000 of any file of an artifact); every bit of a manifest:
+  tests/test_store_damage.py
 reliability 4-6, 10-12 at random: scripts/fuzz.py; 13, Ctrl-C at 50 moments: scripts/interrupts.py
 truth 7: scripts/mutate.py; soak: scripts/soak.py; cycles of the RTL: tests/test_vta_rtl.py"""
 
@@ -143,6 +145,31 @@ RELIABILITY = {
         'for t in \'[]\' \'{}\' \'{"points": [{"id": "p", "keys": 5}]}\'; do '
         "echo $t >results/b/sweep.json; gpw cache gc; gpw report b; done",
     ],
+    "10, permissions *": [
+        "mount --bind .gpw .gpw && mount -o remount,bind,ro .gpw || exit 0",
+        "gpw cache gc --all --min-age 0; gpw run $A sparsity=0.5 2>&1 | tail -1; umount .gpw",
+        "chmod 000 .gpw/store/simulate/*/manifest.json .gpw/store/fuse",
+        *(
+            f"setpriv --bounding-set=-dac_override,-dac_read_search "
+            f"--inh-caps=-dac_override,-dac_read_search {command}"
+            for command in (
+                "gpw cache ls 2>&1 | cut -c1-90",
+                "gpw run $A sparsity=0.7 2>&1 | tail -1",
+                "gpw cache gc --all --min-age 0 2>&1 | tail -2",
+            )
+        ),
+        "chmod 755 .gpw/store/fuse",
+        """python - <<'END'
+import json
+from pathlib import Path
+from gpw_cli.store.seal import opened
+file = Path("results/a/points/point.json")
+record = opened(file.read_bytes()).content
+record["stages"]["simulate"] = 5
+file.write_text(json.dumps(record))
+END""",
+        "gpw report a 2>&1 | head -1",
+    ],
     "11": [
         "gpw config --config-dir /nonexistent",
         "mkdir -p own/train; echo 'epoch: 3' > own/train/odd.yaml; "
@@ -168,8 +195,19 @@ RELIABILITY = {
     ],
     "13 *": [
         "gpw ls | head -1 | cut -c1-80; echo exit ${PIPESTATUS[0]}",
-        "timeout -s INT 0.7 gpw run $A sparsity=0.5",
-        "timeout -s INT 4 gpw run $A sparsity=0.5 2>&1 | grep -c Traceback",
+        *(
+            f"timeout --preserve-status -s {number} {seconds} gpw run $A sparsity={sparsity} >out "
+            "2>&1; echo exit $?; grep -c Traceback out; tail -1 out"
+            for number, seconds, sparsity in (
+                ("INT", 0.7, 0.5),
+                ("INT", 4, 0.5),
+                ("INT", 12, 0.5),
+                ("TERM", 8, 0.6),
+            )
+        ),
+        "timeout --preserve-status -s INT 60 gpw sweep data=digits seed=1:10000 "
+        "scheme=block,channel,fine,gpw,vector sparsity=0.5 --dry-run 2>&1 "
+        ">/dev/null | sed -n '1,3p;$p'",
         "gpw run data=digits target.timing.clock_mhz=0",
         "gpw run --nope",
         "gpw nope",
@@ -215,6 +253,7 @@ END""",
         "by_an_immediate' 2>&1 | tail -1"
     ],
     "8 *": ["gpw simulate data=digits --checkpoint $(basename .gpw/store/pretrain/*/) --images 64"],
+    "10 *": ["gpw run $A sparsity=0.7 simulate.images=8 | grep -o 'GEMM.*busy [0-9.]* %'"],
     "11": ["gpw config | grep -n validation"],
     "13": [f"grep -n '69.29' {ROOT}/docs/quantizers.md | cut -c1-200"],
 }
@@ -243,6 +282,8 @@ def answer(line: str, folder: Path, env: dict[str, str]) -> str:
             ["bash", "-c", line],
             cwd=folder, env=env, text=True, timeout=LIMIT,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            # a script that is started in the background ignores Ctrl-C, and so would this process
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"  NO ANSWER in {LIMIT} s\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,35 @@ def vta_config(folder: Path, count: int, seed: int) -> int:
         return True
 
     return repeated(count, seed, lambda chosen: mutated_json(text, chosen), check)
+
+
+def flips(folder: Path, count: int, seed: int) -> Counter[str]:
+    """How many of ``count`` flips of one bit in a file of an artifact were noticed, by file.
+
+    Every other one is in the manifest. Raises Fault for one that is not noticed.
+    """
+
+    def build(work: Path) -> dict[str, float]:
+        (work / "payload.bin").write_bytes(random.Random(seed).randbytes(5000))
+        (work / "layers.json").write_text(json.dumps([{"name": "conv1", "cycles": 11890}]))
+        return {"test_accuracy": 90.0}
+
+    store, chosen = Store(folder), random.Random(seed)
+    inputs = {"parent": "9c01", "config": {"model": {"name": "resnet20"}}}
+    artifact = store.make("prune", "k", inputs, build)
+    others = [artifact.file(name) for name in ("payload.bin", "layers.json")]
+    found = Counter[str]()
+    for number in range(count):
+        file = chosen.choice(others) if number % 2 else artifact.file(MANIFEST)
+        content = file.read_bytes()
+        at, bit = chosen.randrange(len(content)), chosen.randrange(8)
+        file.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :])
+        if store.look("prune", "k", "9c01").damage is None:
+            raise Fault(f"flip {seed}-{number}: bit {bit} of byte {at} of {file.name}")
+        file.write_bytes(content)
+        found[file.name] += 1
+    assert store.look("prune", "k", "9c01").complete
+    return found
 
 
 FILES: dict[str, Fuzz] = {

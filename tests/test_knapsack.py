@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from gpw_cli.arrays import Bools
 from gpw_cli.errors import UsageError
 from gpw_cli.pruning.budget import Measured, Problem, choose, measure_costs, smallest
+from gpw_cli.pruning.fill import filled_up
 from gpw_cli.pruning.knapsack import Choice, Costs, Knapsack, Prunable, best, layers_of
 
 Rows = list[list[bool]]
@@ -171,40 +172,59 @@ def test_the_smallest_network_keeps_the_best_unit_of_the_first_tiles() -> None:
     assert smallest(replace(made, gone=Branch()))[1].sum() == 1
 
 
-def counted(cycles: Sequence[int], limit: int, sizes: int = 20) -> tuple[list[Bools], int]:
-    """The choice, and how often it compiled, with these cycles from the fourth compilation on."""
-    calls = 0
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, bool]]:
+    """How often a choice compiled, and whether it was filled up, with these cycles from the fourth
+    compilation on: after those of the dense, the halved and the smallest network.
+    """
 
-    def measure(kept: Sequence[Bools]) -> Measured:
-        nonlocal calls
-        calls += 1
-        own = [100 + 10 * int(part.sum()) for part in kept]
-        if calls > 3:  # after the dense, the halved and the smallest network
-            own = [cycles[min(calls - 4, len(cycles) - 1)]]
-        return Measured(sum(own), own, list(kept))
+    def count(cycles: Sequence[int], limit: int, size: int = 20) -> tuple[int, bool]:
+        calls, filled = 0, False
 
-    made = Problem([layer(*range(1, sizes + 1))], [], measure, limit)
-    return choose(made), calls
+        def measure(kept: Sequence[Bools]) -> Measured:
+            nonlocal calls
+            calls += 1
+            own = [100 + 10 * int(part.sum()) for part in kept]
+            if calls > 3:
+                own = [cycles[min(calls - 4, len(cycles) - 1)]]
+            return Measured(sum(own), own, list(kept))
+
+        def filled_up(problem: Problem, kept: list[Bools], *_: object) -> list[Bools]:
+            nonlocal filled
+            filled = True
+            return kept
+
+        monkeypatch.setattr("gpw_cli.pruning.budget.filled_up", filled_up)
+        choose(Problem([layer(*range(1, size + 1))], [], measure, limit))
+        return calls, filled
+
+    return count
 
 
 @pytest.mark.parametrize(
-    ("cycles", "calls"),
+    ("cycles", "calls", "filled"),
     [
-        ([200], 4),  # at the limit
-        ([201], 3 + 28),  # never below
-        ([199], 3 + 14),  # 0.5 % below, and never nearer
-        ([190], 3 + 14),  # 95 % of it: enough after half of the attempts
-        ([189], 3 + 28),
-        ([150, 200], 5),
+        ([200], 4, False),  # at the limit
+        ([201], 3 + 28, True),  # never below
+        ([199], 3 + 14, False),  # 0.5 % below, and never nearer
+        ([194], 3 + 14, False),
+        ([193], 3 + 14, True),  # more than 3 % below
+        ([190], 3 + 14, True),  # 95 % of it: enough after half of the attempts
+        ([189], 3 + 28, True),
+        ([150, 200], 5, False),
     ],
 )
-def test_how_long_the_estimate_is_corrected(cycles: list[int], calls: int) -> None:
-    assert counted(cycles, 200)[1] == calls
+def test_how_long_the_estimate_is_corrected(
+    counted: Callable[..., tuple[int, bool]], cycles: list[int], calls: int, filled: bool
+) -> None:
+    assert counted(cycles, 200) == (calls, filled)
 
 
-def test_a_result_within_the_tolerance_is_taken() -> None:
-    assert counted([996], 1000, 100)[1] == 4
-    assert counted([995], 1000, 100)[1] == 3 + 14
+def test_a_result_within_the_tolerance_is_taken(
+    counted: Callable[..., tuple[int, bool]],
+) -> None:
+    assert counted([996], 1000, 100) == (4, False)
+    assert counted([995], 1000, 100) == (3 + 14, False)
 
 
 def test_a_decided_branch_stays_removed_however_large_the_budget() -> None:
@@ -218,3 +238,66 @@ def test_a_decided_branch_stays_removed_however_large_the_budget() -> None:
     assert [int(part.sum()) for part in choose(replace(made, gone=Branch()))] == [2, 2]
     with pytest.raises(UsageError, match=r"still takes 10 cycles; .*pruning\.budget=10"):
         choose(replace(made, limit=9))
+
+
+def tiles(*gains: float) -> Prunable:
+    """Units that are tiles of channels of their own."""
+    shape = (len(gains), 1, 1, 1)
+    return Prunable("tiles", np.arange(len(gains)).reshape(shape), np.reshape(gains, shape))
+
+
+def filled(
+    gains: Sequence[Sequence[float]],
+    cycles: Sequence[Sequence[int]],
+    estimate: Sequence[float],
+    limit: int,
+    kept: Sequence[Sequence[bool]],
+    gone: Branch | None = None,
+) -> tuple[Rows, int]:
+    """The units kept after filling up, and how often that compiled. ``cycles``: the true ones."""
+    calls = 0
+
+    def measure(groups: Sequence[Bools]) -> Measured:
+        nonlocal calls
+        calls += 1
+        own = [int(np.dot(part.ravel(), each)) for part, each in zip(groups, cycles, strict=True)]
+        return measured(own, groups)
+
+    made = Problem([tiles(*each) for each in gains], [Branch({0})], measure, limit)
+    start = [np.reshape(own, (-1, 1, 1, 1)) for own in kept]
+    found = filled_up(made, start, Costs(estimate, [0.0] * len(gains), 0.0, 100), gone or Branch())
+    return [part.ravel().tolist() for part in found], calls
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept", "calls"),
+    [
+        (25, [True, True, False, False], 10),
+        (20, [True, True, False, False], 3),  # full: nothing is tried any more
+        (30, [True, True, True, False], 4),
+        (100, [True] * 4, 5),
+        (9, [False] * 4, 5),
+    ],
+)
+def test_units_are_added_while_they_fit(limit: int, kept: list[bool], calls: int) -> None:
+    found = filled([[4, 3, 2, 1]], [[10] * 4], [10.0], limit, [[False] * 4])
+    assert found == ([kept], calls)
+
+
+def test_a_unit_takes_the_place_of_one_that_is_worth_less() -> None:
+    """24 cycles are too many of 18; without the second unit it is 18, and 11 instead of 7."""
+    kept, _ = filled([[6, 1, 5]], [[10, 6, 8]], [1.0], 18, [[True, True, False]])
+    assert kept == [[True, False, True]]
+    less, _ = filled([[6, 1, 1]], [[10, 6, 8]], [1.0], 18, [[True, True, False]])
+    assert less == [[True, True, False]]  # no more than before: as it was
+
+
+def test_the_worth_of_units_follows_the_estimate_and_removed_branches_stay_away() -> None:
+    gains, cycles = [[8.0, 8.0], [4.0, 2.0]], [[10, 10], [10, 10]]
+    start = [[False, False], [False, False]]
+    assert filled(gains, cycles, [10.0, 1.0], 10, start)[0] == [[False] * 2, [True, False]]
+    assert filled(gains, cycles, [10.0, 10.0], 10, start)[0] == [[True, False], [False] * 2]
+    assert filled(gains, cycles, [1.0, 10.0], 40, start, Branch({0}))[0] == [
+        [False] * 2,
+        [True] * 2,
+    ]

@@ -5,10 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def numbers(text: str) -> list[float]:
+    """Every number of a caption, in order, without signs."""
+    return [float(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
+
 
 SHAPES = {
     "layer1.0.conv1": (16, 16, 3, 3),

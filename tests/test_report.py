@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic_sweep import write_knobs, write_sweep
+from synthetic_sweep import numbers, write_knobs, write_sweep
 
 from gpw_cli.errors import UsageError
 from gpw_cli.report import accuracy, frontier, knobs, layers, masks, npu, quantization, training
@@ -49,11 +49,6 @@ pppppppppppppppppppppppppppppppppppppppp,mblock0.5,fblock0.50
 90.7500,567,284,0.500882,0.490864,bundled.safetensors,fast,45,restart,10,c0ffee,c0ffee,c0ffee,\
 pppppppppppppppppppppppppppppppppppppppp,mgpw0.5,fgpw0.50
 """
-
-
-def numbers(text: str) -> list[float]:
-    """Every number of a caption, in order, without signs."""
-    return [float(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
 
 
 def rewrite(folder: Path, point: str, **changes: object) -> None:
@@ -155,7 +150,7 @@ def test_only_the_papers_own_setting_is_compared_with_the_paper(tmp_path: Path) 
         rewrite(folder, point, config={"model": {"name": "digits"}, "data": {"name": "digits"}})
     caption = accuracy.accuracy_caption(load_sweep(folder))
     assert "paper" not in caption
-    assert "2.25 to 7.29" in caption
+    assert numbers(caption)[:2] == [2.25, 7.29]
     table = difference_table(load_sweep(folder))
     assert "paper's range" not in table.head
     assert table.rows[0] == ["gpw - block", "50 %", "2.25", "1"]
@@ -211,11 +206,17 @@ def test_variants_are_compared_with_the_paper_each_on_its_own(tmp_path: Path) ->
     for seed in (0, 1):  # gpw 75 %: global comes nearer to the paper's largest difference
         set_accuracy(folder, f"scheme=block,sparsity=0.9,seed={seed},scope=global", 70.0 - seed)
     rewrite(folder, "scheme=block,sparsity=0.5,seed=1,scope=global", status="failed")
-    caption = accuracy.accuracy_caption(load_sweep(folder))
-    nearest = "At 90 %, the highest sparsity of all of them, scope global (+18.52) is nearest to"
-    assert f"{nearest} the paper's largest difference, 23.83 (scope layer +7.29)" in caption
-    assert "over seeds in scope layer" in caption
-    assert "over seeds in scope global" not in caption  # one of its points has a single seed
+    sweep = load_sweep(folder)
+    found = numbers(accuracy.accuracy_caption(sweep))
+    # at 90 % scope global is nearest to the paper's largest difference, before scope layer
+    nearest = [90, 18.52, 23.83, 7.29]
+    assert nearest in [found[place : place + 4] for place in range(len(found))]
+    touching = {
+        variant: overlap(rows, "accuracy", "gpw", "block")
+        for variant, rows in sweep.done.groupby("variant")
+    }
+    # one point of scope global has a single seed
+    assert touching == {"scope layer": [], "scope global": None}
 
 
 def test_a_variant_below_block_gets_a_sentence_of_its_own(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_failed_damaged_and_open_points(tmp_path: Path) -> None:
     assert [row["status"] for row in rows] == ["failed", "failed", "open", "done", "done", "done"]
     assert rows[2]["scheme"] == "block"
     assert rows[2]["sparsity"] == "0.9"
-    assert "gpw: 90.75 % at 50 %, 89.07 % at 90 %." in accuracy.accuracy_caption(sweep)
+    assert numbers(accuracy.accuracy_caption(sweep))[:4] == [90.75, 50, 89.07, 90]
 
 
 def test_a_sweep_without_a_finished_point(tmp_path: Path) -> None:
@@ -270,7 +271,7 @@ def test_points_that_stop_after_pruning(tmp_path: Path) -> None:
         "accuracy_before_finetuning"
     }
     text = accuracy.before_caption(load_sweep(folder))
-    assert text.startswith("Pruned weights alone reach at most 60.75 % (gpw at 50 %). resnet20")
+    assert numbers(text)[:3] == [60.75, 50, 20]  # the best, where, and resnet20: nothing between
 
 
 def test_figures_that_no_longer_apply_are_removed(tmp_path: Path) -> None:
@@ -292,7 +293,8 @@ def test_the_mask_figure_is_the_middle_of_the_largest_layers(tmp_path: Path) -> 
     assert (block.removed, int((~block.kept).sum())) == (11, 99)  # 9 positions a block
     assert gpw.kept.shape == block.kept.shape == (4, 4, 3, 3)
     caption = masks.masks_caption(load_sweep(tmp_path / "s"))
-    assert "gpw removes 101 of 144 groups and block removes 11 of 16 groups" in caption
+    named = numbers(caption)
+    assert named[named.index(101) :][:4] == [101, 144, 11, 16]  # removed of all, gpw and block
 
 
 def test_all_five_schemes_are_drawn(tmp_path: Path) -> None:
@@ -319,8 +321,10 @@ def test_layer_and_training_captions(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s")
     sweep = load_sweep(tmp_path / "s")
     text = layers.layers_caption(sweep)
-    assert "(layer1.0.conv1, 100 % for 50 %); 3 of 7 layers" in text
-    assert 50.0 in numbers(text)
+    conv = [1.0, 1]  # layer1.0.conv1 is furthest from the requested sparsity
+    gpw, block = [5.6, *conv, 55.56, 50], [50, *conv, 100, 50]
+    emptied, groups = [3, 7], [1, 16, 9, 144]
+    assert numbers(text) == [*gpw, *block, *emptied, *groups]
     text = training.finetuning_caption(sweep)
     assert numbers(text)[0] == 6  # runs
     assert numbers(text)[3:6] == [6, 6, 3.0]  # how many still rose, of how many, by how much
@@ -339,11 +343,13 @@ def test_pretraining_is_drawn_once_for_all_points_that_share_it(tmp_path: Path) 
 def test_npu_captions(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", sparsities=(0.0, 0.5), npu=True)
     sweep = load_sweep(tmp_path / "s")
-    assert "0.10 percentage points below fp32 over 4 runs" in npu.npu_accuracy_caption(sweep)
-    text = npu.cycles_caption(sweep)
-    assert "times faster than dense" in text
-    assert "Cycles are 1.11 times the hardware's bound." in text
-    assert "dense: layer3.0.conv2 is the slowest layer" in npu.layer_cycles_caption(sweep)
+    # percentage points below fp32, over so many runs, their mean
+    assert numbers(npu.npu_accuracy_caption(sweep))[:4] == [0.10, 32, 4, 0.10]
+    gpw, block = [50, 105_032, 1.90], [50, 103_701, 1.92]  # of 199,548 cycles
+    assert numbers(npu.cycles_caption(sweep))[:7] == [*gpw, *block, 1.11]  # times the bound
+    conv = [3.0, 2]  # layer3.0.conv2 is the slowest of each, with so many percent of the cycles
+    shares = [[*conv, 25, 50], [*conv, 24, 50], [*conv, 25]]
+    assert numbers(npu.layer_cycles_caption(sweep)) == [n for share in shares for n in share]
 
 
 def test_one_knob_at_a_time_is_compared_with_the_preset(tmp_path: Path) -> None:
@@ -355,9 +361,11 @@ def test_one_knob_at_a_time_is_compared_with_the_preset(tmp_path: Path) -> None:
         ["rounding truncate", "-3.00", "-6.00"],
         ["bias_bits 8", "+0.10", "+0.20"],
     ]
-    text = knobs.knobs_caption(sweep)
-    assert "at 4 bits rounding truncate -6.00 and bias_bits 8 +0.20" in text
-    assert "Within 0.5 everywhere: bias_bits 8." in text
+    effects = knobs.effects(sweep).set_index(["bits", "knob"])["effect"]
+    assert effects[4].to_dict() == {"rounding truncate": -6.0, "bias_bits 8": pytest.approx(0.2)}
+    eight, four = [8, 3.0, 8, 0.10], [4, 6.0, 8, 0.20]  # rounding truncate, bias_bits 8
+    quiet = [0.5, 8]  # bias_bits 8 stays within 0.5
+    assert numbers(knobs.knobs_caption(sweep))[:10] == [*eight, *four, *quiet]
     # the preset's own curve is not mixed with the turned knobs
     assert quantization.settings(sweep)["fused"].tolist() == [91.0, 87.0]
     written = {path.stem for path in build_report(tmp_path / "s") if path.suffix == ".png"}
@@ -380,16 +388,14 @@ def test_the_loss_of_a_quantizer_says_over_how_many_networks(tmp_path: Path) -> 
     folder = tmp_path / "s"
     write_knobs(folder, {})
     caption = quantization.bits_caption(load_sweep(folder))
-    assert caption.startswith("Percentage points lost against fp32 at 8 bits: best +0.50. ")
+    assert numbers(caption)[:3] == [32, 8, 0.50]  # fp32; at 8 bits the preset loses 0.50
     file = folder / "points" / "scheme=dense,bits=4.json"
     record = json.loads(file.read_text())
     record["stages"]["quantize"]["metrics"]["weight_bits"] = 8
     record["config"]["model"]["name"] = "resnet56"
     file.write_text(json.dumps(record))
     caption = quantization.bits_caption(load_sweep(folder))
-    assert caption.startswith(
-        "Percentage points lost against fp32 at 8 bits (mean of 2 networks): best +2.50"
-    )
+    assert numbers(caption)[:4] == [32, 8, 2, 2.50]  # the mean of 2 networks
 
 
 def test_the_frontier_averages_seeds_and_names_what_is_worth_it(tmp_path: Path) -> None:
@@ -423,7 +429,7 @@ def test_every_variant_is_compared_with_its_own_dense_network(tmp_path: Path) ->
     sweep = load_sweep(tmp_path / "s")
     rows = {row[0]: row[4] for row in frontier.frontier_table(sweep).rows}
     assert rows["gpw, scope layer, bus layer"] == "2.00"
-    assert "120,000 cycles, 2.00 times faster" in npu.cycles_caption(sweep)
+    assert {120_000, 2.00} <= set(numbers(npu.cycles_caption(sweep)))
     compared = frontier.beside_dense(frontier.networks(sweep)).set_index(["scheme", "variant"])
     assert compared["faster"]["gpw", "scope global, bus global"] == pytest.approx(1.6)
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from synthetic_sweep import write_sweep
+from synthetic_sweep import numbers, write_sweep
 
 from gpw_cli.report import targets
 from gpw_cli.report.build import build_report
@@ -50,9 +50,11 @@ def test_each_npu_is_compared_with_dense_on_itself(tmp_path: Path) -> None:
     assert vta.bound == pytest.approx(vta.y, rel=1e-3)  # 0.9 of the cycles at every point
     accuracies = {series.name: series.y for series in targets.accuracies(sweep.done)}
     assert accuracies["vta"] == accuracies["engine"]
+    ends = [number for s in (vta, engine) for number in (s.y[2], 90, s.bound[2])]
     caption = targets.targets_caption(sweep)
-    assert f"engine: {engine.y[2]:.2f} times faster at 90 % (its bound 1.00)" in caption
-    assert "Hypothetical: the stock hardware of engine " in caption
+    assert numbers(caption)[:6] == [round(number, 2) for number in ends]
+    assert set(sweep.done[sweep.done["hypothetical"].notna()]["target"]) == {"engine"}
+    assert "stock hardware of engine " in caption
 
 
 def test_the_report_draws_it_only_for_several_npus(tmp_path: Path) -> None:

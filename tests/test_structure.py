@@ -160,7 +160,7 @@ from torch import nn
 NETWORKS = {"tiny": (1, 16)}
 
 
-def build(wanted):
+def build_network(wanted):
     convolution = nn.Conv2d(wanted.in_channels, 16, 16)
     return nn.Sequential(convolution, nn.Flatten(), nn.Linear(16, wanted.classes))
 """

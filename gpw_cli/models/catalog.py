@@ -1,10 +1,10 @@
 """The networks in the files of this package. Imports no torch.
 
-    declared()["digits_cnn"]       # Network("gpw_cli.models.digits_cnn", channels=1, size=16)
+    declared()["digits_cnn"]       # Declared("gpw_cli.models.digits_cnn", channels=1, size=16)
 
 A file of this package that assigns ``NETWORKS`` brings networks: name -> (channels, height and
 width in pixels) of their images. ``NETWORKS`` is a literal, because it is read without running the
-file, which imports torch. ``build(wanted)`` in the file makes each of them.
+file, which imports torch. ``build_network(wanted)`` in the file makes each of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gpw_cli.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Network:
+class Declared:
     """A declared network: its module, and the channels and size in pixels of its images."""
 
     module: str
@@ -29,8 +29,8 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What ``build`` makes: network ``name`` for ``classes`` and images of ``in_channels``.
+class NetworkSpec:
+    """What ``build_network`` makes: network ``name`` for ``classes`` and images of ``in_channels``.
 
     ``shortcut`` ("A" or "B") and ``widths`` (channels of the three stages; empty: as published)
     are of CIFAR ResNets only.
@@ -44,10 +44,10 @@ class Wanted:
 
 
 @cache
-def declared() -> Mapping[str, Network]:
+def declared() -> Mapping[str, Declared]:
     """All networks of this package by name, in the order of the files."""
     return {
-        name: Network(f"{__package__}.{file.stem}", channels, size)
+        name: Declared(f"{__package__}.{file.stem}", channels, size)
         for file in sorted(Path(__file__).parent.glob("*.py"))
         for name, (channels, size) in _networks(file.read_text(encoding="utf-8")).items()
     }
@@ -65,7 +65,7 @@ def _networks(source: str) -> Mapping[str, tuple[int, int]]:
     return {}
 
 
-def require_colour(wanted: Wanted) -> None:
+def require_colour(wanted: NetworkSpec) -> None:
     """Raise UsageError for a network that takes images of 3 channels only."""
     if wanted.in_channels != 3:
         fits = (name for name, own in declared().items() if own.channels == wanted.in_channels)

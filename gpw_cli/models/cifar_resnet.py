@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gpw_cli.errors import UsageError
-from gpw_cli.models.catalog import Wanted, require_colour
+from gpw_cli.models.catalog import NetworkSpec, require_colour
 
 NETWORKS = {
     "resnet8": (3, 32),
@@ -31,7 +31,7 @@ WIDTHS = (16, 32, 64)  # channels of the three stages, as published
 Shortcut = Literal["A", "B"]
 
 
-def build(wanted: Wanted) -> CifarResNet:
+def build_network(wanted: NetworkSpec) -> CifarResNet:
     """``resnetN``. Raises UsageError for a shortcut that is not A or B."""
     require_colour(wanted)
     if wanted.shortcut not in ("A", "B"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gpw_cli.models.catalog import Wanted
+from gpw_cli.models.catalog import NetworkSpec
 from gpw_cli.models.cifar_resnet import he_normal_
 
 NETWORKS = {"digits_cnn": (1, 16)}
@@ -19,7 +19,7 @@ NETWORKS = {"digits_cnn": (1, 16)}
 CONVOLUTIONS = ((16, 1), (64, 2), (64, 1), (96, 2))
 
 
-def build(wanted: Wanted) -> DigitsCnn:
+def build_network(wanted: NetworkSpec) -> DigitsCnn:
     """``digits_cnn``."""
     return DigitsCnn(wanted.classes, wanted.in_channels)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from gpw_cli.errors import UsageError
-from gpw_cli.models.catalog import Network, declared
+from gpw_cli.models.catalog import Declared, declared
 from gpw_cli.models.onnx_file import is_onnx, onnx_input
 
 CIFAR = "resnet20"  # the declared network that stands for all depths
@@ -45,7 +45,7 @@ def cifar_depth(name: str) -> int | None:
     return depth if depth >= 8 and depth % 6 == 2 else None
 
 
-def found(name: str) -> Network | None:
+def found(name: str) -> Declared | None:
     """The network of gpw's own; ``resnetN`` of any depth is the one of ``cifar_resnet.py``."""
     return declared().get(CIFAR if cifar_depth(name) else name)
 

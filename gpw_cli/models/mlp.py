@@ -1,6 +1,7 @@
 """Fully connected networks, the target of EIE and ESE.
 
-    logits = build(Wanted("mlp", classes=10, in_channels=1))(torch.zeros(1, 1, 16, 16))   # [1, 10]
+    network = build_network(NetworkSpec("mlp", classes=10, in_channels=1))
+    logits = network(torch.zeros(1, 1, 16, 16))       # [1, 10]
 
 ``alexnet_classifier`` has the last three layers of AlexNet, 9216 -> 4096 -> 4096 -> classes. Its
 input is an image of 96x96 pixels instead of the 9216 features.
@@ -12,13 +13,13 @@ from itertools import pairwise
 
 from torch import nn
 
-from gpw_cli.models.catalog import Wanted
+from gpw_cli.models.catalog import NetworkSpec
 
 NETWORKS = {"mlp": (1, 16), "alexnet_classifier": (1, 96)}
 HIDDEN = {"mlp": (1024, 512), "alexnet_classifier": (4096, 4096)}  # widths of the hidden layers
 
 
-def build(wanted: Wanted) -> nn.Sequential:
+def build_network(wanted: NetworkSpec) -> nn.Sequential:
     """A network [N, in_channels, H, W] float -> logits [N, classes]; H = W from ``NETWORKS``."""
     (_, size), hidden = NETWORKS[wanted.name], HIDDEN[wanted.name]
     layers: list[nn.Module] = [nn.Flatten()]

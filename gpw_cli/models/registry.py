@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpw_cli.models.catalog import Wanted
+from gpw_cli.models.catalog import NetworkSpec
 from gpw_cli.models.inputs import (
     TORCHVISION,
     check_widths,
@@ -58,5 +58,7 @@ def build_model(
     if own is None and name not in TORCHVISION:
         raise unknown_model(name)
     module = import_module(own.module if own is not None else "gpw_cli.models.vision")
-    network: nn.Module = module.build(Wanted(name, classes, in_channels, shortcut, widths))
+    network: nn.Module = module.build_network(
+        NetworkSpec(name, classes, in_channels, shortcut, widths)
+    )
     return network

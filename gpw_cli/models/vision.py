@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpw_cli.models.catalog import Wanted, require_colour
+from gpw_cli.models.catalog import NetworkSpec, require_colour
 
 _MISSING = "operator torchvision::nms does not exist"
 _DECLARATIONS = (
@@ -34,7 +34,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _libraries: list[torch.library.Library] = []
 
 
-def build(wanted: Wanted) -> nn.Module:
+def build_network(wanted: NetworkSpec) -> nn.Module:
     """A network of torchvision: [N, 3, H, W] float -> logits [N, classes]."""
     require_colour(wanted)
     network: nn.Module = import_torchvision().models.get_model(

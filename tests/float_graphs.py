@@ -20,8 +20,8 @@ from gpw_cli.graph.ir import (
     Pair,
     ReLU,
     Shape,
+    output_size,
     verify,
-    window,
 )
 
 
@@ -64,7 +64,7 @@ class FloatMaker:
         weight *= self.rng.random((1, source.shape[0], 1, 1)) < 0.7
         bias = self.rng.integers(-2, 3, outs) * (self.rng.random(outs) < 0.4)
         step, padding = (stride, stride), (around, around)
-        shape = (outs, *window(source.shape, (size, size), step, padding))
+        shape = (outs, *output_size(source.shape, (size, size), step, padding))
         self._put(lambda n: Conv(n, source.name, weight, bias.astype(float), step, padding, shape))
 
     def relu(self) -> None:
@@ -106,4 +106,4 @@ class FloatMaker:
 
     @staticmethod
     def _window(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Shape:
-        return (shape[0], *window(shape, kernel, stride, padding))
+        return (shape[0], *output_size(shape, kernel, stride, padding))

@@ -50,9 +50,9 @@ from gpw_cli.graph.ir import (
     Node,
     Pad,
     ReLU,
+    output_size,
     renamed,
     verify,
-    window,
 )
 from gpw_cli.graph.moves import Concat, Select, Spread, Upsample, moved_shape
 from gpw_cli.graph.parameters import parameters, with_parameters
@@ -235,9 +235,9 @@ def test_shapes_of_moves(node: Any, sources: list[Any], shape: tuple[int, ...]) 
 
 
 def test_windows_of_any_geometry() -> None:
-    assert window((1, 9, 10), (3, 2), (2, 3), (1, 0)) == (5, 3)
-    assert window((1, 9, 10), (3, 2), (2, 3), (1, 0), (1, 2)) == (5, 4)
-    assert window((1, 9, 10), (3, 2), (2, 3), (1, 0), (2, 1)) == (6, 4)
+    assert output_size((1, 9, 10), (3, 2), (2, 3), (1, 0)) == (5, 3)
+    assert output_size((1, 9, 10), (3, 2), (2, 3), (1, 0), (1, 2)) == (5, 4)
+    assert output_size((1, 9, 10), (3, 2), (2, 3), (1, 0), (2, 1)) == (6, 4)
     places = kernel_positions((9, 10), (2, 3), (2, 3))
     assert len(places) == 6
     assert places[4] == (slice(1, 9, 2), slice(1, 10, 3))

@@ -17,7 +17,7 @@ from gpw_cli.arrays import Floats
 from gpw_cli.graph import aten_moves, aten_pool
 from gpw_cli.graph.context import Context, argument, operator_name, pair, result_shape
 from gpw_cli.graph.frame import Pair
-from gpw_cli.graph.ir import Add, BatchNorm, Clip, Conv, Node, ReLU, window
+from gpw_cli.graph.ir import Add, BatchNorm, Clip, Conv, Node, ReLU, output_size
 
 BATCH = 2  # with a batch of one, export could confuse the batch with a dimension of size one
 SUPPORTED = (
@@ -39,7 +39,7 @@ def _conv(context: Context, op: fx.Node) -> Node:
         padding = _named_padding(context, op, padding, weight.shape)
     stride, around = pair(argument(op, "stride", 1)), pair(padding)
     weight = _ungrouped(weight, int(argument(op, "groups", 1)))
-    shape = (len(weight), *window(source.shape, _hw(weight), stride, around))
+    shape = (len(weight), *output_size(source.shape, _hw(weight), stride, around))
     bias = np.zeros(len(weight)) if bias is None else bias
     return Conv(context.label(op), source.name, weight, bias, stride, around, shape)
 

@@ -8,7 +8,7 @@ from torch import fx
 from gpw_cli.arrays import Int64
 from gpw_cli.graph.context import Context, argument, pair, result_shape
 from gpw_cli.graph.frame import Pair, Shape
-from gpw_cli.graph.ir import AvgPool, BatchNorm, MaxPool, Node, window
+from gpw_cli.graph.ir import AvgPool, BatchNorm, MaxPool, Node, output_size
 from gpw_cli.graph.moves import Spread
 from gpw_cli.graph.views import averages, uniform, windows
 
@@ -21,7 +21,7 @@ def max_pool(context: Context, op: fx.Node) -> Node:
     kernel, stride, padding = _window(op)
     shape = _result(op, source.shape)
     reach = [(shape[i + 1] - 1) * stride[i] + kernel[i] - padding[i] for i in (0, 1)]
-    floor = window(source.shape, kernel, stride, padding)
+    floor = output_size(source.shape, kernel, stride, padding)
     beyond = [reach[i] - source.shape[i + 1] - padding[i] for i in (0, 1)]
     after = tuple(beyond[i] if shape[i + 1] > floor[i] else 0 for i in (0, 1))
     return MaxPool(
@@ -36,7 +36,7 @@ def avg_pool(context: Context, op: fx.Node) -> Node:
     shape = _result(op, source.shape)
     inside = bool(argument(op, "count_include_pad", True))
     divisor = argument(op, "divisor_override")
-    even = shape[1:] == window(source.shape, kernel, stride, padding)
+    even = shape[1:] == output_size(source.shape, kernel, stride, padding)
     if even and (inside or padding == (0, 0)):
         pool = AvgPool(context.label(op), source.name, kernel, stride, padding, shape)
         return pool if divisor is None else _rescaled(context, op, pool, int(divisor))
@@ -106,7 +106,7 @@ def _adaptive(source: Shape, shape: Shape) -> tuple[Windows, tuple[Pair, Pair] |
     if down is None or right is None:
         return (high, wide), None
     kernel, stride = (down[0], right[0]), (down[1], right[1])
-    regular = window(source, kernel, stride, (0, 0)) == shape[1:]
+    regular = output_size(source, kernel, stride, (0, 0)) == shape[1:]
     return (high, wide), (kernel, stride) if regular else None
 
 

@@ -11,7 +11,7 @@ from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph import integer
 from gpw_cli.graph.frame import Shape
 from gpw_cli.graph.integer import IntConcat, IntGraph, IntNode, IntSelect, IntUpsample, Rescale
-from gpw_cli.graph.ir import window
+from gpw_cli.graph.ir import output_size
 from gpw_cli.graph.moves import moved_shape
 
 
@@ -50,12 +50,12 @@ def _shape(node: IntNode, shapes: dict[str, Shape]) -> Shape:
     source = shapes[node.inputs[0]]
     if isinstance(node, integer.IntConv):
         out, _, *kernel = node.weight.shape
-        return (out, *window(source, (kernel[0], kernel[1]), node.stride, node.padding))
+        return (out, *output_size(source, (kernel[0], kernel[1]), node.stride, node.padding))
     if isinstance(node, IntConcat | IntSelect | IntUpsample):
         return moved_shape(node, [shapes[name] for name in node.inputs])
     if isinstance(node, integer.IntMaxPool | integer.IntAvgPool):
         after = node.after if isinstance(node, integer.IntMaxPool) else (0, 0)
-        return (source[0], *window(source, node.kernel, node.stride, node.padding, after))
+        return (source[0], *output_size(source, node.kernel, node.stride, node.padding, after))
     if isinstance(node, integer.IntPad):
         high, wide = (-(-source[i + 1] // node.stride[i]) for i in (0, 1))
         return (source[0] + node.before + node.after, high, wide)

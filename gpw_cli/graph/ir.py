@@ -132,7 +132,9 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
     return replace(node, input=names.get(node.input, node.input))
 
 
-def window(shape: Shape, kernel: Pair, stride: Pair, padding: Pair, after: Pair = (0, 0)) -> Pair:
+def output_size(
+    shape: Shape, kernel: Pair, stride: Pair, padding: Pair, after: Pair = (0, 0)
+) -> Pair:
     """(H, W) of the output of a window sliding over ``shape``, rounded down."""
     high = (shape[1] + 2 * padding[0] + after[0] - kernel[0]) // stride[0] + 1
     return high, (shape[2] + 2 * padding[1] + after[1] - kernel[1]) // stride[1] + 1
@@ -167,12 +169,12 @@ def _shape(node: Node, shapes: dict[str, Shape]) -> Shape:
             raise UnsupportedError(
                 f"{node.name}: weight {node.weight.shape}, bias {node.bias.shape}, input {source}"
             )
-        return (out, *window(source, (kernel[0], kernel[1]), node.stride, node.padding))
+        return (out, *output_size(source, (kernel[0], kernel[1]), node.stride, node.padding))
     if isinstance(node, Concat | Select | Upsample | Spread):
         return moved_shape(node, [shapes[name] for name in inputs(node)])
     if isinstance(node, MaxPool | AvgPool):
         after = node.after if isinstance(node, MaxPool) else (0, 0)
-        return (source[0], *window(source, node.kernel, node.stride, node.padding, after))
+        return (source[0], *output_size(source, node.kernel, node.stride, node.padding, after))
     if isinstance(node, Pad):
         high, wide = (-(-source[i + 1] // node.stride[i]) for i in (0, 1))
         return (source[0] + node.before + node.after, high, wide)

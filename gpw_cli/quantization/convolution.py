@@ -101,11 +101,11 @@ def _columns(x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
     if kernel == (1, 1) and padding == (0, 0):
         return x[:, :: stride[0], :: stride[1]].contiguous()
     pixel = next((wide for size, wide in reversed(WIDE.items()) if x.shape[3] % size == 0))
-    views = window(x.contiguous().view(pixel), kernel, stride, padding, 0)
+    views = kernel_views(x.contiguous().view(pixel), kernel, stride, padding, 0)
     return torch.cat(views, dim=3).view(torch.int8)
 
 
-def window(
+def kernel_views(
     x: Tensor,
     kernel: Pair,
     stride: Pair,

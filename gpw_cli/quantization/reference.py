@@ -23,7 +23,7 @@ from gpw_cli.arrays import Int8, Int32
 from gpw_cli.data.images import Split, normalise
 from gpw_cli.graph import integer
 from gpw_cli.graph.integer import IntGraph, IntNode
-from gpw_cli.quantization.convolution import ConvWeights, conv, conv_weights, window
+from gpw_cli.quantization.convolution import ConvWeights, conv, conv_weights, kernel_views
 from gpw_cli.quantization.rescaling import finish, holding
 from gpw_cli.threads import each
 
@@ -135,7 +135,7 @@ def _relu(node: integer.IntRelu, tensors: dict[str, Tensor]) -> Tensor:
 
 def _max_pool(node: integer.IntMaxPool, tensors: dict[str, Tensor]) -> Tensor:
     x = F.pad(tensors[node.input], (0, 0, 0, node.after[1], 0, node.after[0]), value=-128)
-    views = window(x, node.kernel, node.stride, node.padding, -128)
+    views = kernel_views(x, node.kernel, node.stride, node.padding, -128)
     result = views[0].clone()
     for view in views[1:]:
         torch.maximum(result, view, out=result)
@@ -143,7 +143,7 @@ def _max_pool(node: integer.IntMaxPool, tensors: dict[str, Tensor]) -> Tensor:
 
 
 def _avg_pool(node: integer.IntAvgPool, tensors: dict[str, Tensor]) -> Tensor:
-    views = window(tensors[node.input], node.kernel, node.stride, node.padding, 0)
+    views = kernel_views(tensors[node.input], node.kernel, node.stride, node.padding, 0)
     acc = views[0].to(torch.int32)
     for view in views[1:]:
         acc += view

@@ -75,7 +75,7 @@ class Summands:
         tiles = diagonal_tiles(ones, ins, self.spec, before=node.before)
         return Term(node.input, tiles, stride=node.stride, role="copy"), self.padded(node)
 
-    def window(self, node: IntAvgPool) -> tuple[tuple[Term, ...], Bounds]:
+    def window_sum(self, node: IntAvgPool) -> tuple[tuple[Term, ...], Bounds]:
         """The sum over a window."""
         source, taps = self.bounds[node.input], node.kernel[0] * node.kernel[1]
         ones = np.where(source.zero, 0, 1)

@@ -79,7 +79,7 @@ class _Legalizer:
             term, acc = summands.term(node.input, 0, node.shape[0])
             self._finish(node, [Phase((replace(term, role="copy"),))], acc, True, node.rescale)
         elif isinstance(node, integer.IntAvgPool):
-            terms, acc = summands.window(node)
+            terms, acc = summands.window_sum(node)
             self._finish(node, [Phase(terms)], acc, False, node.rescale)
         elif isinstance(node, integer.IntConcat | integer.IntSelect):
             self._gathered(node)

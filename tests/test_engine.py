@@ -13,7 +13,7 @@ from gpw_cli.errors import UnsupportedError, UsageError
 from gpw_cli.graph.integer import IntConcat, IntSelect
 from gpw_cli.targets.engine.config import EngineConfig
 from gpw_cli.targets.engine.memory import traffics
-from gpw_cli.targets.engine.product import direct, image, pack, products, weight_bytes
+from gpw_cli.targets.engine.product import direct, image, join_rows, products, weight_bytes
 from gpw_cli.targets.engine.timing import LayerTime, layer_time
 from gpw_cli.targets.engine.work import ConvWork, PassWork, Pool, tiles, works_of
 from tests.integer_graphs import GraphMaker
@@ -125,8 +125,8 @@ def test_arrays_take_rows_then_pixels() -> None:
 
 def test_image_mode_packs_columns_and_rows() -> None:
     # 3 columns of 3 channels are 9 values; four rows of them fit in 64, so 3x3 takes one pass
-    assert pack(np.ones((8, 3, 3, 3), np.bool_), 1, 64).shape == (8, 36, 1, 1)
-    assert pack(np.ones((8, 3, 3, 3), np.bool_), 1, 8).shape == (8, 9, 3, 1)
+    assert join_rows(np.ones((8, 3, 3, 3), np.bool_), 1, 64).shape == (8, 36, 1, 1)
+    assert join_rows(np.ones((8, 3, 3, 3), np.bool_), 1, 8).shape == (8, 9, 3, 1)
     cfg = replace(SMALL, atomic_c=64, image_mode=True)
     product = image(work(8, 3, 32, image=True), cfg)
     assert (product.cycles, product.bound) == (32 * 32, 32 * 32)

@@ -15,7 +15,14 @@ from gpw_cli.errors import UsageError
 from gpw_cli.targets.engine.compiled import CompiledEngine
 from gpw_cli.targets.engine.config import EngineConfig
 from gpw_cli.targets.engine.memory import activation_bytes, least_input, line_bytes, traffics
-from gpw_cli.targets.engine.product import direct, image, pack, products, weight_bytes, winograd
+from gpw_cli.targets.engine.product import (
+    direct,
+    image,
+    join_rows,
+    products,
+    weight_bytes,
+    winograd,
+)
 from gpw_cli.targets.engine.timing import layer_time
 from gpw_cli.targets.engine.work import ConvWork, PassWork, Pool, works_of
 from tests.integer_graphs import GraphMaker
@@ -199,7 +206,7 @@ def test_image_mode_joins_rows_that_just_fit(
     atomic_c: int, stride: int, wide: int, joined: int
 ) -> None:
     there = np.random.default_rng(0).random((2, 3, 5, wide)) < 0.5
-    packed = pack(there, stride, atomic_c)
+    packed = join_rows(there, stride, atomic_c)
     assert packed.shape == (2, joined * wide * 3, -(-5 // joined), 1)
     for (o, i, row, col), value in np.ndenumerate(there):
         assert packed[o, (row % joined * wide + col) * 3 + i, row // joined, 0] == value

@@ -64,7 +64,7 @@ def image(work: ConvWork, cfg: EngineConfig) -> Product:
     Up to four kernel rows are joined too where they fit (channel post-extension: the limits are a
     quarter and a half of ``atomic_c``). A stripe does not cross a line of the image.
     """
-    packed = pack(work.nonzero, work.stride[1], cfg.atomic_c)
+    packed = join_rows(work.nonzero, work.stride[1], cfg.atomic_c)
     there = _multiplied(packed, cfg)
     longest = cfg.atomic_k * (4 if cfg.atomic_c == 4 * cfg.atomic_k else 2)
     whole, rest = divmod(work.out[2], longest)
@@ -74,7 +74,7 @@ def image(work: ConvWork, cfg: EngineConfig) -> Product:
     return Product(cycles, bound, int(there.sum()), weight_bytes(packed, cfg))
 
 
-def pack(nonzero: Bools, stride: int, atomic_c: int) -> Bools:
+def join_rows(nonzero: Bools, stride: int, atomic_c: int) -> Bools:
     """[O, I, KH, KW] -> [O, joined * KW * I, ceil(KH / joined), 1], absent rows being zero."""
     out, in_, high, wide = nonzero.shape
     joined = 1

@@ -19,7 +19,7 @@ import numpy as np
 
 from gpw_cli.arrays import Int8, Int64
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.lowering.input_blocking import InputGroup, Shaped, needed, pack
+from gpw_cli.targets.vta.lowering.input_blocking import InputGroup, Shaped, in_bundles, needed
 from gpw_cli.targets.vta.lowering.microops import smallest_distance, spread
 from gpw_cli.targets.vta.lowering.sram import SramLayout
 from gpw_cli.targets.vta.lowering.tile_ir import Term, TileSet
@@ -130,7 +130,7 @@ class _Cutter:
             mine.append(tiles.select(np.isin(tiles.out // pixel, groups)))
         shared = shared or self._try_set(list(enumerate(mine)), lasting=True)
         units = needed(self.shaped, self.sizes, groups)
-        packed = [_gather(bundle) for bundle in pack(units, self.room)]
+        packed = [_gather(bundle) for bundle in in_bundles(units, self.room)]
         late = self._constant_bundles(packed)
         bundles = []
         for number, parts in enumerate(packed):

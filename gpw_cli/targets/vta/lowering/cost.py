@@ -13,7 +13,7 @@ from math import ceil
 
 from gpw_cli.arrays import Int64
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
-from gpw_cli.targets.vta.lowering.input_blocking import InputGroup, Shaped, needed, pack
+from gpw_cli.targets.vta.lowering.input_blocking import InputGroup, Shaped, in_bundles, needed
 from gpw_cli.targets.vta.lowering.loops import unroll
 from gpw_cli.targets.vta.lowering.microops import REST
 from gpw_cli.targets.vta.lowering.sram import SramLayout
@@ -144,7 +144,7 @@ class CostModel:
     def _chunk(self, tiling: Tiling, groups: Int64) -> _ChunkCost:
         room = self.sram.wgt // tiling.slots
         sizes = input_sizes(self.shaped, tiling, self.spec)
-        bundles = pack(needed(self.shaped, sizes, groups), self.sram.inp // tiling.slots)
+        bundles = in_bundles(needed(self.shaped, sizes, groups), self.sram.inp // tiling.slots)
         kept = sum(int(count[groups].sum()) for count in self.shaped.counts)
         need = -(-REST // (len(groups) * self.pixel))
         tall, wide = unroll(tiling.rows, tiling.cols, need)

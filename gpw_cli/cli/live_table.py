@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from gpw_cli.cli.console import duration
 from gpw_cli.sweep.events import Event, Kind
 
 if TYPE_CHECKING:
@@ -177,11 +178,3 @@ def fitted(point: str, room: int) -> str:
     if len(short) <= room:
         return short
     return f"{short[: (room - 1) // 2]}…{short[len(short) - room // 2 :]}"
-
-
-def duration(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3 h 05 min``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -40,7 +40,11 @@ def simulate(
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option(min=0, help="Test images to evaluate and run; 0, the default: all."),
+        typer.Option(
+            min=0,
+            help="Test images to evaluate and run, from quantize on; 0, the default: all. Stages "
+            "that train, and prune, evaluate all: their artifacts are kept.",
+        ),
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Write insn.bin, dram.bin, expected.bin, manifest.json.")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gpw_cli.cli.console import Lines, say
+from gpw_cli.cli.console import Lines, Timed, say
 from gpw_cli.sweep.events import Event, Kind, Send
 
 if TYPE_CHECKING:
@@ -40,10 +40,12 @@ def watched(sweep: Sweep, *, several: bool) -> Iterator[Send]:
 class Log:
     """One line per event, prefixed with its point if several points run at once."""
 
-    def __init__(self, count: int, *, several: bool) -> None:
+    def __init__(self, count: int, *, several: bool, timed: Timed | None = None) -> None:
         self.count, self.several = count, several
+        self._timed = timed or Timed()
         self._ended: set[str] = set()
-        self._begun: dict[str, set[str]] = {}  # point -> its running stages
+        self._begun: set[str] = set()
+        self._found: dict[str, dict[str, None]] = {}  # point -> stages from the store, untold
         self._transfers: dict[str, Lines] = {}
         self._lock = threading.Lock()  # events come from several threads
 
@@ -59,16 +61,28 @@ class Log:
     def _who(self, event: Event) -> str:
         return f"{event.point}  " if self.several and event.point else ""
 
+    def _begins(self, event: Event) -> Iterator[str]:
+        found = self._found.pop(event.point, {})
+        stored = f"{', '.join(found)} from the store" if found else ""
+        if event.point not in self._begun:
+            self._begun.add(event.point)
+            yield f"run {event.point}" + (f"  ({stored})" if stored else "")
+        elif stored:
+            yield self._who(event) + stored
+        name = f"{event.point} {event.stage}"
+        for line in self._timed.begins(name, event.stage, event.text):
+            yield self._who(event) + line
+
     def _news(self, event: Event) -> Iterator[str]:
         if event.kind is Kind.stage:
-            if event.point not in self._begun:
-                yield f"run {event.point}"
-            self._begun.setdefault(event.point, set()).add(event.stage)
+            yield from self._begins(event)
         elif event.kind is Kind.made:
-            running = self._begun.get(event.point, set())
-            if event.stage in running and event.accuracy is not None:
-                yield f"{self._who(event)}{event.stage}  {event.accuracy:.2f} %"
-            running.discard(event.stage)
+            ended = self._timed.ends(f"{event.point} {event.stage}")
+            if ended is None:
+                self._found.setdefault(event.point, {})[event.stage] = None  # by each of its tasks
+            else:
+                accuracy = "" if event.accuracy is None else f", {event.accuracy:.2f} %"
+                yield f"{self._who(event)}{event.stage}  {ended}{accuracy}"
         elif event.kind is Kind.epoch:
             yield f"{self._who(event)}{event.stage}  {event.text}"
         elif event.kind is Kind.message:

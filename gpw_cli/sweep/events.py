@@ -63,10 +63,10 @@ class Reporter:
         """Make ``point`` the current point."""
         self.point = point
 
-    def stage(self, stage: str, metrics: Mapping[str, Any] | None) -> None:
+    def stage(self, stage: str, metrics: Mapping[str, Any] | None, what: str = "") -> None:
         """Send that a stage starts (None), or is complete."""
         if metrics is None:
-            self.send(Event(self.point, Kind.stage, stage))
+            self.send(Event(self.point, Kind.stage, stage, what))
         else:
             accuracy = metrics.get("test_accuracy")
             self.send(Event(self.point, Kind.made, stage, accuracy=accuracy))
@@ -81,7 +81,10 @@ class Reporter:
         self.send(Event(self.point, Kind.message, text=text))
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Send progress at most every ``QUIET`` seconds, and its end."""
+        """Send progress at most every ``QUIET`` seconds, and its end; what begins as a message."""
+        if not done and total is None:
+            self.message(what)
+            return
         now = time.monotonic()
         if now < self._next.get(what, 0.0) and done != total:
             return

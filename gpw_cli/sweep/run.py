@@ -96,7 +96,8 @@ def _begin(sweep: Sweep, stored: dict[str, dict[str, Artifact]], send: Send) -> 
     claim_folder(sweep)
     grids = "; ".join(_shown(grid) for grid in sweep.grids if grid)
     count = f"{len(sweep.points)} runs ({grids})" if grids else "1 run"
-    send(Event("", Kind.message, text=f"{count} -> {sweep.folder}"))
+    known = f", {len(stored)} of them in the store" if stored else ""
+    send(Event("", Kind.message, text=f"{count} -> {sweep.folder}{known}"))
     for point in sweep.points:
         if (artifacts := stored.get(point.id)) is not None:
             write_record(sweep.folder, point, done_record(point, artifacts))

@@ -62,8 +62,8 @@ def test_the_search_finds_a_tiling_within_1_percent_of_the_fastest(
     graph, costs = maker.graph(), unit_costs(spec, timing())
     pruned, seen = tile_search.cheapest, []
 
-    def cycles(choose: Callable[[Sequence[Tiling], CostModel], Tiling]) -> int:
-        monkeypatch.setattr(tile_search, "cheapest", choose)
+    def cycles(chosen: Callable[[Sequence[Tiling], CostModel], Tiling]) -> int:
+        monkeypatch.setattr(tile_search, "cheapest", chosen)
         return time_program(compile_graph(graph, spec, costs), timing()).cycles
 
     def recorded(tilings: Sequence[Tiling], model: CostModel) -> Tiling:

@@ -78,9 +78,9 @@ def _gradual(job: Job) -> Gradual:
     """Masks chosen again by the steps of ``finetune.gradual``, each left in the artifact."""
     own = job.config.finetune.gradual
 
-    def choose(model: nn.Module, full: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    def new_masks(model: nn.Module, full: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
         chosen = choose_masks(job, model, full, share)
         (job.work / CHOICE).write_text(json.dumps(save_choice(job, chosen)))
         return chosen.masks
 
-    return Gradual.cubic(own.steps, own.epochs, choose)
+    return Gradual.cubic(own.steps, own.epochs, new_masks)

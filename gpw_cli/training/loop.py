@@ -123,7 +123,7 @@ def fit(
         for epoch in range(len(history), recipe.epochs):
             if gradual is not None and epoch in gradual.shares:
                 skipping.close()
-                run.choose(gradual, epoch)
+                run.renew_masks(gradual, epoch)
             if held is not run.masking.masks:
                 held = run.masking.masks
                 skipping.enter_context(skip_dead(model, held, images.shape))
@@ -158,9 +158,11 @@ class TrainingRun:
         self.masking = Masking(model, masks)
         self._told = False  # whether on_step was called in this epoch
 
-    def choose(self, gradual: Gradual, epoch: int) -> None:
+    def renew_masks(self, gradual: Gradual, epoch: int) -> None:
         """Choose new masks before ``epoch``."""
-        self.masking.change(gradual.choose(self.model, self.masking.full(), gradual.shares[epoch]))
+        self.masking.change(
+            gradual.new_masks(self.model, self.masking.full(), gradual.shares[epoch])
+        )
         self.masking.clear(self.optimizer)
 
     def saved(self, gradual: Gradual | None) -> Mapping[str, Tensor]:

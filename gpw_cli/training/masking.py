@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 # (network, its parameters with removed weights at their last values, share to remove) -> masks
-Choose = Callable[[nn.Module, Mapping[str, Tensor], float], dict[str, Tensor]]
+NewMasks = Callable[[nn.Module, Mapping[str, Tensor], float], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +28,14 @@ class Gradual:
     """
 
     shares: Mapping[int, float]
-    choose: Choose
+    new_masks: NewMasks
 
     @classmethod
-    def cubic(cls, steps: int, epochs: int, choose: Choose) -> Gradual:
+    def cubic(cls, steps: int, epochs: int, new_masks: NewMasks) -> Gradual:
         """``steps`` over the first ``epochs`` epochs, at most one per epoch."""
         return cls(
             {step * epochs // steps: 1 - (1 - (step + 1) / steps) ** 3 for step in range(steps)},
-            choose,
+            new_masks,
         )
 
 

@@ -36,7 +36,7 @@ from gpw_cli.targets.vta.lowering.tile_ir import (
     ProductKernel,
     constant_input,
 )
-from gpw_cli.targets.vta.lowering.tile_search import choose
+from gpw_cli.targets.vta.lowering.tile_search import choose_tiling
 from gpw_cli.targets.vta.lowering.tiling import shape
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
@@ -188,7 +188,7 @@ def _tiled(state: State, kernel: Kernel) -> TiledKernel:
         tensors[kernel.name] = replace(out, shape=tensors[source].shape)
     assert isinstance(product, ProductKernel)
     shaped = shape(product, tensors, spec)
-    return TiledKernel(kernel, out, shaped, choose(shaped, spec, sram, state.costs))
+    return TiledKernel(kernel, out, shaped, choose_tiling(shaped, spec, sram, state.costs))
 
 
 def _blocked(state: State, tiled: TiledKernel) -> TiledKernel:

@@ -1,6 +1,6 @@
 """Chooses the tiling of a kernel: the one with the lowest estimate that fits the scratchpads.
 
-tiling = choose(shaped, spec, sram, costs)        # rows x cols outputs, groups of channels
+tiling = choose_tiling(shaped, spec, sram, costs)        # rows x cols outputs, groups of channels
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gpw_cli.targets.vta.lowering.tiling import Tiling, input_sizes, tile_sizes
 from gpw_cli.targets.vta.lowering.unit_costs import UnitCosts
 
 
-def choose(shaped: Shaped, spec: VtaSpec, sram: SramLayout, costs: UnitCosts) -> Tiling:
+def choose_tiling(shaped: Shaped, spec: VtaSpec, sram: SramLayout, costs: UnitCosts) -> Tiling:
     """The cheapest tiling with two slots, or with one where nothing else fits.
 
     Raises UnsupportedError where not even one output pixel of one group fits.

@@ -3,8 +3,10 @@
     python scripts/mutate.py --count 60 --seed 0 --out mutants.jsonl    # continues where it stopped
     python scripts/mutate.py --out mutants.jsonl --report               # counts, survivors' changes
     python scripts/mutate.py --only gpw_cli/pruning/masks.py --count 20 --out masks.jsonl
+    python scripts/mutate.py --only gpw_cli/pruning gpw_cli/store --by-lines --count 20
 
-Draws ``--count`` random mutants of the packages in TESTS. Each is applied to a copy of the
+Draws ``--count`` random mutants of the packages in TESTS, or of those given; with ``--by-lines`` as
+many of each as its share of the lines. Each is applied to a copy of the
 checkout, where the tests of its package run, the cheapest first, up to the first failure. A mutant
 is killed if that test passes without it. ``--out`` has one JSON object per mutant; mutants of files
 that have changed since are run again.
@@ -45,7 +47,7 @@ import pytest
 import torch  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
-CPU_SECONDS, SECONDS = 300, 3600  # for the tests of one mutant; more counts as an endless loop
+CPU_SECONDS, SECONDS = 120, 3600  # for the tests of one mutant; more counts as an endless loop
 BYTES = 12 << 30  # of address space, for mutants that allocate without end
 #: The tests of each file or folder, the cheapest first; the first match applies.
 TESTS = {
@@ -280,6 +282,18 @@ def sources(only: list[str]) -> list[str]:
     return [f for f in found if f.startswith(tuple(only or TESTS)) and f.startswith(tuple(TESTS))]
 
 
+def drawn(every: list[Mutant], count: int, seed: int, strata: list[str]) -> list[Mutant]:
+    """``count`` random mutants; with ``strata`` (folders) as many of each as its share of lines."""
+    lines = [sum(len((ROOT / f).read_text().splitlines()) for f in sources([s])) for s in strata]
+    found, left = [], count
+    for number, folder in enumerate(strata):
+        own = [mutant for mutant in every if mutant.file.startswith(folder)]
+        share = round(left * lines[number] / sum(lines[number:]))
+        found += random.Random(f"{seed} {folder}").sample(own, min(share, len(own)))
+        left -= share
+    return found or random.Random(seed).sample(every, min(count, len(every)))
+
+
 def digest(file: str) -> str:
     return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()[:16]
 
@@ -332,13 +346,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60, help="mutants to draw")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], help="files or folders, from the checkout")
+    parser.add_argument("--by-lines", action="store_true", help="of each of --only by its lines")
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
     parser.add_argument("--report", action="store_true", help="read --out and run nothing")
     arguments = parser.parse_args()
     every = [mutant for file in sources(arguments.only) for mutant in mutants_of(file)]
     if not arguments.report:
-        drawn = random.Random(arguments.seed).sample(every, min(arguments.count, len(every)))
-        attempt(sorted(drawn, key=lambda mutant: tests_of(mutant.file)), arguments.out)
+        strata = arguments.only if arguments.by_lines else []
+        chosen = drawn(every, arguments.count, arguments.seed, strata)
+        attempt(sorted(chosen, key=lambda mutant: tests_of(mutant.file)), arguments.out)
     report(every, arguments.out)
 
 

@@ -109,3 +109,19 @@ def test_a_kill_counts_where_the_test_passes_without_the_mutant(
 def test_every_package_names_tests_that_exist(mutate: ModuleType) -> None:
     for names in mutate.TESTS.values():
         assert all((ROOT / "tests" / f"test_{name}.py").exists() for name in names)
+
+
+def test_a_sample_by_lines(mutate: ModuleType, tmp_path: Path) -> None:
+    for name, times in (("large", 3), ("small", 1)):
+        folder = tmp_path / "gpw_cli" / name
+        folder.mkdir(parents=True)
+        for number in range(times):
+            (folder / f"m{number}.py").write_text(SOURCE)
+    mutate.TESTS = {"gpw_cli/large": ("a",), "gpw_cli/small": ("b",)}
+    strata = ["gpw_cli/large", "gpw_cli/small"]
+    every = [mutant for file in mutate.sources(strata) for mutant in mutate.mutants_of(file)]
+    found = mutate.drawn(every, 8, 5, strata)
+    assert [mutant.file.split("/")[1] for mutant in found] == ["large"] * 6 + ["small"] * 2
+    assert len({mutant.name for mutant in found}) == 8
+    assert found == mutate.drawn(every, 8, 5, strata) != mutate.drawn(every, 8, 6, strata)
+    assert len(mutate.drawn(every, 8, 5, [])) == 8

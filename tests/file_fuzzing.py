@@ -110,7 +110,7 @@ def manifests(*, sealed: bool) -> Fuzz:
             file.write_bytes(changed)
             entries(folder)
             found = store.look("prune", "k")
-            assert not (found.complete and found.sealed and changed != text.encode())
+            assert not (sealed and found.complete and changed.rstrip() != text.encode().rstrip())
             if found.complete:
                 assert isinstance(found.manifest["metrics"], dict)
             return found.complete

@@ -21,7 +21,7 @@ from gpw_cli.store.gc import collect, entries, summary
 from gpw_cli.store.keys import canonical, digest, stage_key
 from gpw_cli.store.manifest import read
 from gpw_cli.store.records import BadRecord, read_point, read_sweep, referenced
-from gpw_cli.store.seal import opened, sealed
+from gpw_cli.store.seal import Damaged, Opened, opened, sealed
 from gpw_cli.store.store import MANIFEST, Store, checksum
 from gpw_cli.store.uses import Uses, held, living
 
@@ -175,7 +175,26 @@ def test_a_seal_without_a_last_newline_and_a_key_of_its_name() -> None:
     assert text.endswith('"\n}\n')
     assert opened(text.rstrip("\n").encode()).sealed
     assert opened(sealed({"a": 1}).encode()).content == {"a": 1}
-    assert not opened((text + " ").encode()).sealed
+    text = sealed({"a": 1})
+    changed = (
+        text + " ",
+        text.replace('"sha256": "', '"sha25": "'),
+        text[:-10] + text[-9:],  # a digit less
+        text[:-10] + "0" + text[-10:],
+        text[:-10] + '", "b": "' + text[-10:],
+        text.replace("\n", ""),
+        text.replace("sha256", "sha-256")[:-10] + '"}',
+    )
+    for other in changed:
+        with pytest.raises(Damaged, match="does not match its own checksum"):
+            opened(other.encode())
+    for old in (
+        {"a": "9c01"},
+        {"a": "a sentence of more than thirty-two characters"},
+        {},
+        {"b": 1},
+    ):
+        assert opened(json.dumps(old).encode()) == Opened(old, sealed=False)
 
 
 # --- listing and cleaning -----------------------------------------------------------------------

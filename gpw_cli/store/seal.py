@@ -4,7 +4,8 @@
     opened(text.encode())       # Opened({"metrics": ...}, sealed=True)
 
 The checksum covers the text before it, so that a change of any byte is noticed. A file from before
-there were seals has none and opens with ``sealed=False``.
+there were seals has none and opens with ``sealed=False``; one that ends with anything like a
+checksum is no such file, but a damaged one.
 """
 
 from __future__ import annotations
@@ -52,9 +53,17 @@ def opened(data: bytes) -> Opened:
         raise Damaged("no JSON object")
     match = _SEAL.search(text, max(0, len(text) - _LENGTH))
     if match is None or match.end() != len(text):
+        if _ends_with_a_checksum(content):
+            raise Damaged("it does not match its own checksum")
         return Opened(content, sealed=False)
     body = text[: match.start()] + "\n}"
     if match[1] != NAME or match[2] != hashlib.sha256(body.encode()).hexdigest():
         raise Damaged("it does not match its own checksum")
     content.pop(NAME, None)
     return Opened(content, sealed=True)
+
+
+def _ends_with_a_checksum(content: Mapping[str, Any]) -> bool:
+    """Whether the last entry is a checksum, perhaps with another name or of another length."""
+    last = next(reversed(content.values()), None)
+    return NAME in content or (isinstance(last, str) and len(last) >= 32 and " " not in last)

@@ -65,5 +65,5 @@ def opened(data: bytes) -> Opened:
 
 def _ends_with_a_checksum(content: Mapping[str, Any]) -> bool:
     """Whether the last entry is a checksum, perhaps with another name or of another length."""
-    last = next(reversed(content.values()), None)
+    last = list(content.values())[-1] if content else None
     return NAME in content or (isinstance(last, str) and len(last) >= 32 and " " not in last)

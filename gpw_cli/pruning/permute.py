@@ -30,8 +30,8 @@ from gpw_cli.graph.moves import Concat, Select
 from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.allocation import removed_count
 from gpw_cli.pruning.groups import GroupLayout, Scheme, Tile, group_layout
+from gpw_cli.pruning.norms import Layer
 
-Layer = nn.Conv2d | nn.Linear
 Measure = Callable[[str, Tensor], float]
 
 

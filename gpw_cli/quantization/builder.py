@@ -24,7 +24,7 @@ from gpw_cli.quantization.activations import activation_bits
 from gpw_cli.quantization.plan import Epilogue, FusionPlan
 from gpw_cli.quantization.ranges import Ranges
 from gpw_cli.quantization.scales import log2_ratio, multiplier, power_of_two
-from gpw_cli.quantization.weights import Layer, Scales, corrected_bias, quantize_layer
+from gpw_cli.quantization.weights import QuantizedLayer, Scales, corrected_bias, quantize_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class NodeBuilder:
         )
         return conv, layer.scale
 
-    def _layer(self, node: Conv, around: Scales) -> Layer:
+    def _layer(self, node: Conv, around: Scales) -> QuantizedLayer:
         """The quantized weights and bias.
 
         They have one scale per layer if scales per channel would shift the shortcut to the right.
@@ -145,7 +145,7 @@ class NodeBuilder:
             layer = self._corrected(node, around, replace(self.cfg, per_channel=False))
         return layer
 
-    def _corrected(self, node: Conv, around: Scales, cfg: QuantizerConfig) -> Layer:
+    def _corrected(self, node: Conv, around: Scales, cfg: QuantizerConfig) -> QuantizedLayer:
         edge = node.input == self.graph.input.name or self.plan.result(node) == self.graph.output
         bits = max(cfg.weight_bits, cfg.edge_bits) if edge else cfg.weight_bits
         layer = quantize_layer(node.name, node.weight, node.bias, around, bits, cfg)
@@ -154,7 +154,9 @@ class NodeBuilder:
         bias = corrected_bias(node.weight, node.bias, layer, self.ranges.tensors[node.input].mean)
         return quantize_layer(node.name, node.weight, bias, around, bits, cfg)
 
-    def _conv_rescale(self, node: Conv, layer: Layer, epilogue: Epilogue, bits: int) -> Rescale:
+    def _conv_rescale(
+        self, node: Conv, layer: QuantizedLayer, epilogue: Epilogue, bits: int
+    ) -> Rescale:
         limits = self._limits(self.cfg.act_bits, epilogue.relu)
         if bits == 16:
             limits = (0 if epilogue.relu else -32767), 32767

@@ -44,7 +44,7 @@ class Scales:
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class QuantizedLayer:
     """codes int8 [O, I, KH, KW] with scales ``steps`` [O]; bias, shifts int32 [O].
 
     ``scale``: of the output. ``multiplier``: int32 [O] if the rescale has one.
@@ -61,7 +61,7 @@ class Layer:
 
 def quantize_layer(
     name: str, weight: Floats, bias: Floats, scales: Scales, bits: int, cfg: QuantizerConfig
-) -> Layer:
+) -> QuantizedLayer:
     """Quantize one convolution: float weight [O, I, KH, KW], bias [O].
 
     Raises UnsupportedError when no weight scale keeps the accumulators within 32 bits.
@@ -76,7 +76,7 @@ def quantize_layer(
     raise UnsupportedError(f"{name}: no scale keeps its sums within 32 bits ({scales})")
 
 
-def corrected_bias(weight: Floats, bias: Floats, layer: Layer, mean: Floats) -> Floats:
+def corrected_bias(weight: Floats, bias: Floats, layer: QuantizedLayer, mean: Floats) -> Floats:
     """``bias`` minus the mean error of the rounded weights; ``mean`` [I]: of the input."""
     error = layer.codes * layer.steps[:, None, None, None] - weight
     return np.asarray(bias - np.einsum("oihw,i->o", error, mean))
@@ -120,7 +120,7 @@ def _at(
     scales: Scales,
     bits: int,
     cfg: QuantizerConfig,
-) -> tuple[Layer, Floats]:
+) -> tuple[QuantizedLayer, Floats]:
     """The layer with weight scales ``steps`` [O], and the largest accumulator of each channel."""
     high = 2 ** (bits - 1) - 1
     low = -high - (cfg.clip_low == -128)
@@ -143,7 +143,9 @@ def _at(
         residual_shift = _shifts(scales.residual, units, name)
         bound = bound + 128.0 * 2.0 ** np.maximum(residual_shift, 0)
     wrapped = integers.clip(-INT32_LIMIT, INT32_LIMIT - 1).astype(np.int32)
-    layer = Layer(codes.astype(np.int8), steps, wrapped, shift, residual_shift, output, factor)
+    layer = QuantizedLayer(
+        codes.astype(np.int8), steps, wrapped, shift, residual_shift, output, factor
+    )
     return layer, bound
 
 

@@ -33,7 +33,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerEstimate:
     """One layer, dense and pruned; 0 if a network has no such layer."""
 
     name: str
@@ -60,7 +60,7 @@ class Estimate:
     facts: Mapping[str, int | str]
     dense: Run | None
     pruned: Run | None
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerEstimate, ...]
     dense_refused: str | None = None
     cut: bool = False
 
@@ -146,14 +146,14 @@ def _sum(moved: Mapping[str, int]) -> int:
     return int(sum(moved.values()))
 
 
-def _layers(dense: Timing | None, pruned: Timing | None) -> tuple[Layer, ...]:
+def _layers(dense: Timing | None, pruned: Timing | None) -> tuple[LayerEstimate, ...]:
     """In the order of the dense network; layers of the pruned network alone come last."""
     before, after = (
         {layer.name: layer for layer in timing.layers} if timing is not None else {}
         for timing in (dense, pruned)
     )
     return tuple(
-        Layer(name, *_spent(before.get(name)), *_spent(after.get(name)))
+        LayerEstimate(name, *_spent(before.get(name)), *_spent(after.get(name)))
         for name in dict.fromkeys([*before, *after])
     )
 

@@ -20,7 +20,7 @@ from gpw_cli.arrays import Int8, Int16
 from gpw_cli.graph.integer import IntConv, IntInput
 from gpw_cli.targets.eie.csc import Csc, places
 from gpw_cli.targets.eie.host import compute, finish, widened, windows
-from gpw_cli.targets.eie.network import Layer, Network
+from gpw_cli.targets.eie.network import MatrixLayer, Network
 
 BATCH = 32  # images at once: a column of a layer stays in cache
 
@@ -68,7 +68,7 @@ class Simulator:
                 del tensors[name]
         return tensors
 
-    def _sums(self, layer: Layer, x: Int16) -> Int16:
+    def _sums(self, layer: MatrixLayer, x: Int16) -> Int16:
         """The accumulators, int16 [O, OH, OW, N]."""
         views = windows(x, layer.kernel, layer.stride, layer.padding, 0)
         vectors = layer.pixels * x.shape[-1]
@@ -87,7 +87,7 @@ class Simulator:
         return result.reshape(*layer.shape, x.shape[-1])
 
 
-def _accumulate(sums: Int16, column: _Column, layer: Layer, activation: Int16) -> None:
+def _accumulate(sums: Int16, column: _Column, layer: MatrixLayer, activation: Int16) -> None:
     """Adds the rounded products of one column; ``safe_shift`` keeps them in 16 bits."""
     wide = activation.astype(np.int32)
     if not wide.any():

@@ -14,10 +14,10 @@ from gpw_cli.graph import integer
 from gpw_cli.graph.frame import Pair, kernel_positions
 from gpw_cli.graph.integer import IntConcat, IntNode, IntSelect, IntUpsample
 from gpw_cli.targets.eie.fixed import EXTRA, rounded, saturated, shifted
-from gpw_cli.targets.eie.network import Layer, limits, scale_of
+from gpw_cli.targets.eie.network import MatrixLayer, limits, scale_of
 
 
-def finish(layer: Layer, sums: Int16, tensors: Mapping[str, Int16]) -> Int16:
+def finish(layer: MatrixLayer, sums: Int16, tensors: Mapping[str, Int16]) -> Int16:
     """The tensor that the next layer reads, from accumulators [O, OH, OW, N]."""
     wide = sums.astype(np.int64)
     if layer.residual is not None:

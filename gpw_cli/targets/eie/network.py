@@ -31,7 +31,7 @@ NOTHING = Storage(0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class MatrixLayer:
     """One matrix. values int16 [2^code_bits]; bias int16 [O], in the accumulators' unit.
 
     ``shift``: right shift of a product; ``back``: left shift on the way back, 0 for logits, which
@@ -72,7 +72,7 @@ class Network:
     """``graph`` with its convolutions as ``layers``, by name and in order."""
 
     graph: IntGraph
-    layers: Mapping[str, Layer]
+    layers: Mapping[str, MatrixLayer]
     config: EieConfig
 
     @property
@@ -158,7 +158,7 @@ def _signed(node: IntNode) -> bool:
     )
 
 
-def _layer(node: integer.IntConv, config: EieConfig, *, signed: bool) -> Layer:
+def _layer(node: integer.IntConv, config: EieConfig, *, signed: bool) -> MatrixLayer:
     outputs = len(node.weight)
     scale = scale_of(node.rescale, outputs)
     real = node.weight.reshape(outputs, -1) * scale[:, None]
@@ -170,7 +170,7 @@ def _layer(node: integer.IntConv, config: EieConfig, *, signed: bool) -> Layer:
     blocks = blocks_of(shared.codes, config)
     stored = node.out_bits == 8
     residual = 2.0 ** np.asarray(node.residual_shift, np.float64) * scale
-    return Layer(
+    return MatrixLayer(
         name=node.name,
         input=node.input,
         blocks=blocks,

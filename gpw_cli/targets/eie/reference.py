@@ -15,7 +15,7 @@ from gpw_cli.graph.codebook import share
 from gpw_cli.graph.integer import IntConv, IntInput
 from gpw_cli.targets.eie.fixed import TOP
 from gpw_cli.targets.eie.host import compute, finish, widened
-from gpw_cli.targets.eie.network import Layer, Network, scale_of
+from gpw_cli.targets.eie.network import MatrixLayer, Network, scale_of
 
 
 def run_reference(network: Network, x: Int8) -> Int16:
@@ -41,7 +41,7 @@ def _one(network: Network, image: Int8) -> Int16:
     return tensors[network.graph.output].reshape(-1)
 
 
-def _dense(node: IntConv, layer: Layer, x: Int16, bits: int) -> Int16:
+def _dense(node: IntConv, layer: MatrixLayer, x: Int16, bits: int) -> Int16:
     """int16 [O, OH, OW, 1] of ``x`` int16 [C, H, W]."""
     scale = scale_of(node.rescale, len(node.weight))
     codes = share(node.weight * scale[:, None, None, None], bits).codes

@@ -21,7 +21,7 @@ from gpw_cli.targets.eie.config import VALUE_BITS, EieConfig
 from gpw_cli.targets.eie.csc import Csc
 from gpw_cli.targets.eie.host import windows
 from gpw_cli.targets.eie.matrix import entries_of
-from gpw_cli.targets.eie.network import Layer, Network
+from gpw_cli.targets.eie.network import MatrixLayer, Network
 from gpw_cli.targets.eie.queues import run_queues
 
 
@@ -81,7 +81,7 @@ def time_network(network: Network, tensors: Mapping[str, Int16]) -> dict[str, Co
     }
 
 
-def time_layer(layer: Layer, x: Int16, config: EieConfig) -> Counts:
+def time_layer(layer: MatrixLayer, x: Int16, config: EieConfig) -> Counts:
     """``x`` int16 [C, H, W, N]: the layer's input."""
     total = Counts()
     for image in range(x.shape[-1]):
@@ -93,7 +93,7 @@ def time_layer(layer: Layer, x: Int16, config: EieConfig) -> Counts:
     return total
 
 
-def active_columns(layer: Layer, x: Int16) -> Bools:
+def active_columns(layer: MatrixLayer, x: Int16) -> Bools:
     """Bool [columns, vectors]: which activations are not zero."""
     views = windows(x != 0, layer.kernel, layer.stride, layer.padding, 0)
     columns = np.stack([view.reshape(len(view), -1) for view in views], axis=1)

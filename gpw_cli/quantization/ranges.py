@@ -153,6 +153,8 @@ class _Histogram:
 
     def _double(self) -> None:
         self.limit *= 2
+        if not self.pixels:  # nothing is counted yet
+            return
         merged = self.counts.reshape(-1, 2).sum(1)
         self.counts = np.concatenate([merged, np.zeros_like(merged)])
 

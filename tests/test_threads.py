@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gpw_cli.config.schema import RuntimeConfig
 from gpw_cli.data.images import Images, Split
+from gpw_cli.stages import services
 from gpw_cli.threads import each
 from gpw_cli.training.evaluate import logits
 
@@ -87,3 +89,26 @@ def test_a_network_that_raises_keeps_its_mode(three_threads: None) -> None:
 def test_each_thread_evaluates_a_network_of_its_own(three_threads: None) -> None:
     found = logits(Keeping(), *ramp(), batch_size=2)
     assert found.flatten().tolist() == pytest.approx(range(20))
+
+
+@pytest.mark.parametrize(
+    ("given", "jobs", "setting", "threads"),
+    [
+        (None, 1, 0, 8),
+        (None, 3, 0, 2),
+        ("2", 1, 0, 2),
+        ("4,2", 4, 0, 2),
+        ("16", 1, 0, 8),
+        ("0", 1, 0, 8),
+        ("many", 1, 0, 8),
+        ("2", 1, 5, 5),
+    ],
+)
+def test_threads_of_a_process_stay_within_omp_num_threads(
+    given: str | None, jobs: int, setting: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "usable_cores", lambda: tuple(range(8)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert services.thread_count(RuntimeConfig(threads=setting), jobs) == threads

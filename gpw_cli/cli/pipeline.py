@@ -77,7 +77,9 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
     before, here = artifacts["pretrain"].metrics, artifacts["simulate"].metrics
     dense, own = before["test_accuracy"], here["test_accuracy"]
     whose = f"by the {here['accuracy_of']}" if "accuracy_of" in here else "on the NPU"
-    parts = [_accuracies(dense, own, before["n_test"], here["n_test"], whose)]
+    changed = "prune" in artifacts or "finetune" in artifacts
+    floats = "dense" if changed else "the same weights"
+    parts = [_accuracies(dense, own, before["n_test"], here["n_test"], whose, floats)]
     time = f"{here['cycles']:,} cycles, {here['milliseconds']:.3f} ms at {here['clock_mhz']:g} MHz"
     if here.get("gemm_weights_uops") == 0:
         time += ": cut through, a layer lost all weights and every image gets the same answer"
@@ -100,14 +102,12 @@ def print_answer(artifacts: Mapping[str, Artifact]) -> None:
     print("answer    " + "; ".join(parts))
 
 
-def _accuracies(dense: float, own: float, before: int, here: int, whose: str) -> str:
+def _accuracies(dense: float, own: float, before: int, here: int, whose: str, floats: str) -> str:
     """Accuracies of other images have no difference to state."""
+    texts = (f"accuracy {own:.2f} % {whose}", f"{floats} {dense:.2f} % in fp32")
     if before == here:
-        texts = f"accuracy {own:.2f} % {whose}, dense {dense:.2f} % in fp32"
-        return f"{texts}: {own - dense:+.2f} (n = {here:,})"
-    return (
-        f"accuracy {own:.2f} % {whose} (n = {here:,}), dense {dense:.2f} % in fp32 (n = {before:,})"
-    )
+        return f"{', '.join(texts)}: {own - dense:+.2f} (n = {here:,})"
+    return f"{texts[0]} (n = {here:,}), {texts[1]} (n = {before:,})"
 
 
 def _shown(metrics: dict[str, Any]) -> str:

@@ -205,7 +205,7 @@ class RuntimeConfig:
     """How and where to compute; not in keys."""
 
     device: Device = Device.auto  # auto prefers a GPU
-    threads: int = 0  # CPU threads of a process; 0: cores divided by jobs
+    threads: int = 0  # CPU threads of a process; 0: cores divided by jobs, at most OMP_NUM_THREADS
     root: str = ".gpw"  # the artifact store and fetched data
     results: str = "results"  # the folders of sweeps
     # where to send epochs and results as well; each needs its extra (gpw[mlflow])

@@ -79,8 +79,15 @@ def usable_cores() -> tuple[int, ...]:
 
 
 def thread_count(runtime: RuntimeConfig, jobs: int = 1) -> int:
-    """CPU threads of a process: as configured, else usable cores divided by ``jobs``."""
-    return runtime.threads or max(1, len(usable_cores()) // jobs)
+    """CPU threads of a process: as configured, else usable cores divided by ``jobs``.
+
+    At most ``OMP_NUM_THREADS``, by which schedulers and users say what share of a machine is theirs.
+    """
+    if runtime.threads:
+        return runtime.threads
+    share = max(1, len(usable_cores()) // jobs)
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(share, int(limit)) if limit.isdecimal() and int(limit) else share
 
 
 @dataclass

@@ -81,7 +81,7 @@ def usable_cores() -> tuple[int, ...]:
 def thread_count(runtime: RuntimeConfig, jobs: int = 1) -> int:
     """CPU threads of a process: as configured, else usable cores divided by ``jobs``.
 
-    At most ``OMP_NUM_THREADS``, by which schedulers and users say what share of a machine is theirs.
+    At most ``OMP_NUM_THREADS``, which schedulers set to the share of the machine that was given.
     """
     if runtime.threads:
         return runtime.threads

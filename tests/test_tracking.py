@@ -18,7 +18,7 @@ from gpw_cli.config.compose import compose
 from gpw_cli.stages.pipeline import plan
 from gpw_cli.tracking.base import Destination, StageRun, State
 from gpw_cli.tracking.mlflow import DEFAULTS
-from gpw_cli.tracking.registry import TRACKERS, Entry, TrackerName, open_tracker
+from gpw_cli.tracking.registry import TRACKERS, TrackerModule, TrackerName, open_tracker
 from gpw_cli.tracking.session import Trackers
 
 # One training of less than a second: 8x8 digits, large batches.
@@ -271,7 +271,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the fake that stands in for MLflow is asked to do."""
     Fake.calls = []
     monkeypatch.setattr(sys.modules[__name__], "open_run", lambda run, _: Fake(run), raising=False)
-    monkeypatch.setitem(TRACKERS, TrackerName.mlflow, Entry(__name__, "json", "mlflow"))
+    monkeypatch.setitem(TRACKERS, TrackerName.mlflow, TrackerModule(__name__, "json", "mlflow"))
     return Fake.calls
 
 

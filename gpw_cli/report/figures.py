@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReportFigure:
     """``name``: of the files. ``draw`` and ``caption`` take the sweep."""
 
     name: str
@@ -66,7 +66,7 @@ class Drawn:
 
 
 FIGURES = (
-    Entry(
+    ReportFigure(
         "accuracy_vs_sparsity",
         "Accuracy against sparsity",
         ("accuracy", "sparsity"),
@@ -74,7 +74,7 @@ FIGURES = (
         accuracy.accuracy_caption,
         compares_sparsities,
     ),
-    Entry(
+    ReportFigure(
         "accuracy_on_npu",
         "Accuracy on the NPU",
         ("npu_accuracy", "sparsity"),
@@ -82,7 +82,7 @@ FIGURES = (
         npu.npu_accuracy_caption,
         compares_sparsities,
     ),
-    Entry(
+    ReportFigure(
         "accuracy_by_stage",
         "Accuracy by stage",
         ("dense_accuracy", "quantized_accuracy", "sparsity"),
@@ -90,7 +90,7 @@ FIGURES = (
         stages.stages_caption,
         compares_sparsities,
     ),
-    Entry(
+    ReportFigure(
         "cycles_vs_sparsity",
         "Cycles and speed-up against sparsity",
         ("cycles", "sparsity"),
@@ -98,7 +98,7 @@ FIGURES = (
         npu.cycles_caption,
         compares_sparsities,
     ),
-    Entry(
+    ReportFigure(
         "targets",
         "NPUs side by side",
         ("cycles", "target"),
@@ -106,14 +106,14 @@ FIGURES = (
         targets.targets_caption,
         targets.several,
     ),
-    Entry(
+    ReportFigure(
         "accuracy_vs_cycles",
         "Accuracy against cycles, milliseconds and DRAM bytes",
         ("cycles", "npu_accuracy"),
         overlay.draw_overlay,
         frontier.frontier_caption,
     ),
-    Entry(
+    ReportFigure(
         "roofline",
         "Roofline",
         ("cycles", "dram_bytes"),
@@ -121,21 +121,21 @@ FIGURES = (
         roofline.roofline_caption,
         roofline.known,
     ),
-    Entry(
+    ReportFigure(
         "cycles_by_pass",
         "Cycles by pass",
         ("counted_passes",),
         passes.draw_passes,
         passes.passes_caption,
     ),
-    Entry(
+    ReportFigure(
         "layer_cycles",
         "Cycles by layer",
         ("timed_layers",),
         npu.draw_layer_cycles,
         npu.layer_cycles_caption,
     ),
-    Entry(
+    ReportFigure(
         "accuracy_vs_bits",
         "Quantizers and bits",
         ("fused_accuracy", "weight_bits"),
@@ -143,7 +143,7 @@ FIGURES = (
         quantization.bits_caption,
         quantization.varies,
     ),
-    Entry(
+    ReportFigure(
         "knobs",
         "One knob at a time",
         ("fused_accuracy", "weight_bits"),
@@ -151,14 +151,14 @@ FIGURES = (
         knobs.knobs_caption,
         knobs.turns,
     ),
-    Entry(
+    ReportFigure(
         "ranges_and_scales",
         "Ranges and scales",
         ("quantized_layers",),
         quantization.draw_scales,
         quantization.scales_caption,
     ),
-    Entry(
+    ReportFigure(
         "accuracy_before_finetuning",
         "Before fine-tuning",
         ("pruned_accuracy", "sparsity"),
@@ -166,7 +166,7 @@ FIGURES = (
         accuracy.before_caption,
         compares_sparsities,
     ),
-    Entry(
+    ReportFigure(
         "mask",
         "The mask of one layer",
         ("drawable_masks", "sparsity"),
@@ -174,7 +174,7 @@ FIGURES = (
         masks.masks_caption,
         compares_sparsities,
     ),
-    Entry(
+    ReportFigure(
         "layer_sparsity",
         "Sparsity by layer",
         ("pruned_layers", "sparsity"),
@@ -182,7 +182,7 @@ FIGURES = (
         layers.layers_caption,
         compares_sparsities,
     ),
-    Entry(
+    ReportFigure(
         "finetuning_curves",
         "Fine-tuning",
         ("finetune_history", "sparsity"),
@@ -190,7 +190,7 @@ FIGURES = (
         training.finetuning_caption,
         compares_sparsities,
     ),
-    Entry(
+    ReportFigure(
         "pretraining_curves",
         "Pre-training",
         ("pretrain_history",),

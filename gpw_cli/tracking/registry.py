@@ -23,7 +23,7 @@ class TrackerName(StrEnum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class TrackerModule:
     """``module``: has ``open_run``; ``package``: what it imports; ``extra``: installs that."""
 
     module: str
@@ -32,8 +32,10 @@ class Entry:
 
 
 TRACKERS = {
-    TrackerName.tensorboard: Entry("gpw_cli.tracking.tensorboard", "tensorboard", "tensorboard"),
-    TrackerName.mlflow: Entry("gpw_cli.tracking.mlflow", "mlflow", "mlflow"),
+    TrackerName.tensorboard: TrackerModule(
+        "gpw_cli.tracking.tensorboard", "tensorboard", "tensorboard"
+    ),
+    TrackerName.mlflow: TrackerModule("gpw_cli.tracking.mlflow", "mlflow", "mlflow"),
 }
 
 

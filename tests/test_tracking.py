@@ -16,7 +16,7 @@ from conftest import Gpw, Ran
 
 from gpw_cli.config.compose import compose
 from gpw_cli.stages.pipeline import plan
-from gpw_cli.tracking.base import Destination, StageRun, State
+from gpw_cli.tracking.base import Destination, Ending, StageRun
 from gpw_cli.tracking.mlflow import DEFAULTS
 from gpw_cli.tracking.registry import TRACKERS, TrackerModule, TrackerName, open_tracker
 from gpw_cli.tracking.session import Trackers
@@ -261,7 +261,7 @@ class Fake:
     def finish(self, metrics: Mapping[str, float]) -> None:
         self.calls.append("finish")
 
-    def close(self, state: State) -> None:
+    def close(self, state: Ending) -> None:
         self.calls.append(state)
         raise ConnectionError("still no answer")
 

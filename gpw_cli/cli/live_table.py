@@ -27,7 +27,7 @@ FRAME = 3  # lines besides the points: totals, column names, and the count of hi
 WIDTHS = {"state": 7, "stage": 24, "accuracy": 8, "left": 9}
 
 
-class State(IntEnum):
+class RowState(IntEnum):
     """States in the order of the table."""
 
     running = 0
@@ -41,7 +41,7 @@ class Row:
     """A point. Times: seconds of the table's clock; ``first``: epochs done before this run."""
 
     id: str
-    state: State = State.waiting
+    state: RowState = RowState.waiting
     stage: str = ""
     detail: str = ""
     accuracy: float | None = None
@@ -55,7 +55,7 @@ class Row:
 
     def training_left(self, now: float) -> float | None:
         """Estimated seconds to the end of the stage, from its epochs so far."""
-        if self.state is not State.running or self.first is None:
+        if self.state is not RowState.running or self.first is None:
             return None
         pace = (self.last - self.stage_began) / (self.step - self.first)
         return max(0.0, pace * (self.total - self.step) - (now - self.last))
@@ -66,7 +66,7 @@ class Row:
         return (
             fitted(self.id, room),
             self.state.name,
-            f"{self.stage} {self.detail}".strip() if self.state is State.running else "",
+            f"{self.stage} {self.detail}".strip() if self.state is RowState.running else "",
             "" if self.accuracy is None else f"{self.accuracy:.2f} %",
             "" if left is None else duration(left),
         )
@@ -93,7 +93,7 @@ class LiveTable:
             self.say(f"{event.point}  {event.text}".lstrip())
             return
         with self._lock:
-            failed_before = row.state is State.failed
+            failed_before = row.state is RowState.failed
             self._update(row, event, self.clock())
         if event.kind is Kind.failed and not failed_before:
             self.say(f"run {event.point} failed: {event.text}")
@@ -102,8 +102,8 @@ class LiveTable:
         if event.accuracy is not None:
             row.accuracy = event.accuracy
         if event.kind is Kind.stage:
-            if row.state is not State.running:
-                row.state, row.began = State.running, now
+            if row.state is not RowState.running:
+                row.state, row.began = RowState.running, now
             row.stage, row.detail, row.stage_began, row.first = event.stage, "", now, None
             if event.stage == "finetune":  # that of the pruned weights says nothing any more
                 row.accuracy = None
@@ -115,7 +115,7 @@ class LiveTable:
             row.detail = f"{event.step:,}" + (f"/{event.total:,}" if event.total else "")
         elif event.kind in (Kind.stored, Kind.done, Kind.failed):
             self.stored += event.kind is Kind.stored
-            row.state = State.failed if event.kind is Kind.failed else State.done
+            row.state = RowState.failed if event.kind is Kind.failed else RowState.done
             row.ended = row.ended or now
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -139,7 +139,7 @@ class LiveTable:
         for name, columns in WIDTHS.items():
             justify = "right" if name in ("accuracy", "left") else "left"
             table.add_column(name, no_wrap=True, width=columns, justify=justify)  # type: ignore[arg-type]
-        styles = {State.failed: "red", State.done: "green", State.running: "bold"}
+        styles = {RowState.failed: "red", RowState.done: "green", RowState.running: "bold"}
         for row in rows:
             table.add_row(*row.cells(now, room), style=styles.get(row.state, "dim"))
         return table
@@ -155,18 +155,18 @@ class LiveTable:
     def _seconds_left(self, now: float) -> float | None:
         """Remaining time, from the median time of a point and the number of running points."""
         rows = self.rows.values()
-        took = [r.ended - r.began for r in rows if r.state is State.done and r.began]
-        running = [row for row in rows if row.state is State.running]
+        took = [r.ended - r.began for r in rows if r.state is RowState.done and r.began]
+        running = [row for row in rows if row.state is RowState.running]
         if not took or not running:
             return None
         each = statistics.median(took)
-        waiting = sum(row.state is State.waiting for row in rows)
+        waiting = sum(row.state is RowState.waiting for row in rows)
         to_do = waiting * each + sum(max(0.0, each - (now - row.began)) for row in running)
         return to_do / len(running)
 
 
 def _counts(rows: Sequence[Row]) -> str:
-    found = [(state, sum(row.state is state for row in rows)) for state in reversed(State)]
+    found = [(state, sum(row.state is state for row in rows)) for state in reversed(RowState)]
     return ", ".join(f"{count} {state.name}" for state, count in found if count)
 
 

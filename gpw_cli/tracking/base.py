@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-State = Literal["finished", "failed", "killed"]
+Ending = Literal["finished", "failed", "killed"]
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:")  # http://host:5000, sqlite:///file; not C:\folder
 
 
@@ -67,5 +67,5 @@ class Tracker(Protocol):
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Log the results of the stage, unless they were logged before."""
 
-    def close(self, state: State) -> None:
+    def close(self, state: Ending) -> None:
         """End the run."""

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from gpw_cli.store.files import write_json
 from gpw_cli.store.keys import digest
-from gpw_cli.tracking.base import Destination, StageRun, State
+from gpw_cli.tracking.base import Destination, Ending, StageRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -128,7 +128,7 @@ class MlflowRun:
         """Log the results at step 0."""
         self.log(0, metrics)
 
-    def close(self, state: State) -> None:
+    def close(self, state: Ending) -> None:
         """Set the status and the end time."""
         self._client.set_terminated(self._run_id, state.upper())
 

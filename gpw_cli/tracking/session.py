@@ -21,7 +21,7 @@ from gpw_cli.tracking.registry import open_tracker
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from gpw_cli.tracking.base import Destination, StageRun, State, Tracker
+    from gpw_cli.tracking.base import Destination, Ending, StageRun, Tracker
     from gpw_cli.tracking.registry import TrackerName
 
 
@@ -88,7 +88,7 @@ class Session:
         }
         self._each(lambda tracker: tracker.finish(numbers))
 
-    def close(self, state: State) -> None:
+    def close(self, state: Ending) -> None:
         """End the run in every tracker."""
         self._each(lambda tracker: tracker.close(state))
         self._open.clear()

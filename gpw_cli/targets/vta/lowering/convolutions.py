@@ -28,7 +28,7 @@ from gpw_cli.targets.vta.lowering.constant_channels import (
     producing,
     riding,
 )
-from gpw_cli.targets.vta.lowering.epilogue import Epilogue
+from gpw_cli.targets.vta.lowering.epilogue import AluEpilogue
 from gpw_cli.targets.vta.lowering.gathers import Gathers
 from gpw_cli.targets.vta.lowering.host_layout import host_layout
 from gpw_cli.targets.vta.lowering.tile_ir import Term, banded, weight_tiles
@@ -63,7 +63,7 @@ class Convolutions:
     bounds: Mapping[str, Bounds]
     constants: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def terms(self, node: IntConv, bias: Int64, epilogue: Epilogue) -> ConvTerms:
+    def terms(self, node: IntConv, bias: Int64, epilogue: AluEpilogue) -> ConvTerms:
         """The terms of ``node`` with ``bias`` int64 [O].
 
         The spare output channels of ``node`` get constants if a convolution reads them and no
@@ -102,7 +102,7 @@ class Convolutions:
         tiles = weight_tiles(weight, self.spec)
         return banded(Term(source, tiles, kernel, node.stride, node.padding), self.spec)
 
-    def _offered(self, node: IntConv, epilogue: Epilogue) -> tuple[int, ...]:
+    def _offered(self, node: IntConv, epilogue: AluEpilogue) -> tuple[int, ...]:
         """Constants for ``node``'s spare channels, if a convolution reads its tensor."""
         readers = self.graph.consumers(node.name)
         read = any(isinstance(r, IntConv) and r.input == node.name for r in readers)

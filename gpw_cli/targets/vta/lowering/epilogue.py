@@ -30,7 +30,7 @@ _IMM_LOW, _IMM_HIGH = fields.limits(fields.ALU, "imm")
 
 
 @dataclass(frozen=True, eq=False)
-class Epilogue:
+class AluEpilogue:
     """``fold`` int64 [O] is added to the bias; then ``steps``; ``bounds`` of the result."""
 
     fold: Int64
@@ -87,7 +87,7 @@ def shorten(
     spec: VtaSpec,
     *,
     by_block: bool = False,
-) -> Epilogue:
+) -> AluEpilogue:
     """The shortest exact steps for ReLU (if ``relu``) and ``rescale``; ``where``: named in errors.
 
     ``by_block``: a step applies to the output blocks that need it; a block with constant
@@ -128,7 +128,7 @@ def shorten(
     steps = [one for one in steps if one.blocks is not None and one.blocks.any()]
     if not by_block:
         steps = [replace(one, blocks=None) for one in steps]
-    return Epilogue(fold, (*first, *steps), clipped)
+    return AluEpilogue(fold, (*first, *steps), clipped)
 
 
 def _by_block(mask: Bools, block: int) -> Bools:

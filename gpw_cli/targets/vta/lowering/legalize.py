@@ -22,7 +22,7 @@ from gpw_cli.targets.vta.isa.input_layout import PLAIN, InputLayout
 from gpw_cli.targets.vta.isa.instructions import AluOp
 from gpw_cli.targets.vta.lowering.bounds import Bounds, any_int8, conv_bounds, stored
 from gpw_cli.targets.vta.lowering.convolutions import Convolutions
-from gpw_cli.targets.vta.lowering.epilogue import Epilogue, shorten, step
+from gpw_cli.targets.vta.lowering.epilogue import AluEpilogue, shorten, step
 from gpw_cli.targets.vta.lowering.gathers import Gathers
 from gpw_cli.targets.vta.lowering.identity_tiles import Summands
 from gpw_cli.targets.vta.lowering.tile_ir import (
@@ -101,7 +101,7 @@ class _Legalizer:
         self._emit(node, [*phases[:-1], Phase(terms, steps)], epilogue)
 
     def _biased(
-        self, terms: tuple[Term, ...], bias: Int64, epilogue: Epilogue
+        self, terms: tuple[Term, ...], bias: Int64, epilogue: AluEpilogue
     ) -> tuple[tuple[Term, ...], tuple[AluStep, ...]]:
         """``terms`` and ``epilogue.steps``, with a term or a step in front that adds ``bias``."""
         tiles = bias_tiles(bias, self.spec)
@@ -111,7 +111,7 @@ class _Legalizer:
             terms = (Term(None, tiles, role="bias"), *terms)
         return terms, epilogue.steps
 
-    def _emit(self, node: IntNode, phases: list[Phase], epilogue: Epilogue) -> None:
+    def _emit(self, node: IntNode, phases: list[Phase], epilogue: AluEpilogue) -> None:
         bits = node.out_bits if isinstance(node, integer.IntConv) else 8
         self.summands.bounds[node.name] = stored(epilogue.bounds, bits)
         self.kernels.append(ProductKernel(node.name, tuple(phases)))
@@ -168,7 +168,7 @@ class _Legalizer:
         copy = ProductKernel(node.name, (Phase((Term(node.input, tiles, role="copy"),)),))
         self.kernels.append(UpsampleKernel(copy, node.factor))
 
-    def _late(self, node: integer.IntConv, acc: Bounds, epilogue: Epilogue) -> Term | None:
+    def _late(self, node: integer.IntConv, acc: Bounds, epilogue: AluEpilogue) -> Term | None:
         """The shortcut as a term after the shift, if that is exact and saves work; else None.
 
         The epilogue must start with the shift, and blocks that it leaves out must have no shortcut.

@@ -604,3 +604,11 @@ def test_linear_layers_with_and_without_a_bias() -> None:
     first, second = (node for node in graph.nodes if isinstance(node, Conv))
     assert (first.weight.shape, first.bias.tolist()) == ((4, 3, 2, 2), [0.0] * 4)
     assert (second.weight.shape, second.shape) == ((2, 4, 1, 1), (2, 1, 1))
+
+
+def test_images_are_normalised_by_zero_and_one_unless_said() -> None:
+    model = nn.Conv2d(2, 3, 1)
+    plain = trace(model, (2, 4, 4)).input
+    assert (plain.mean, plain.std) == ((0.0, 0.0), (1.0, 1.0))
+    given = trace(model, (2, 4, 4), (0.5, 0.25), (2.0, 3.0)).input
+    assert (given.mean, given.std) == ((0.5, 0.25), (2.0, 3.0))

@@ -10,7 +10,6 @@ logits of the program equal those of the integer reference executor. Exit code 1
 from __future__ import annotations
 
 import argparse
-import re
 import time
 
 import numpy as np
@@ -23,10 +22,9 @@ from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntGraph
 from gpw_cli.models.families import FAMILIES, Checked, load_checked, save_checked
 from gpw_cli.quantization.reference import quantize_input, run
+from gpw_cli.stages.families import CLASSES, operators
 from gpw_cli.stages.untrained import integers_untrained, untrained_network
 from gpw_cli.targets.registry import npu_of
-
-CLASSES = 1000
 
 
 def main() -> None:
@@ -85,12 +83,6 @@ def ran(row: Checked, graph: IntGraph, config: Config) -> Checked:
     exact = np.array_equal(compiled.simulator()(images), run(graph, images))
     found = {"instructions": compiled.facts["instructions"], "cycles": compiled.time().cycles}
     return Checked(**{**vars(row), "exact": bool(exact), **found})
-
-
-def operators(message: str) -> str:
-    """The operators that an error names, or its first line."""
-    names = re.findall(r"operator (\w+?)_? at ", message)
-    return ", ".join(dict.fromkeys(names)) or message.splitlines()[0]
 
 
 if __name__ == "__main__":

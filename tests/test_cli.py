@@ -11,6 +11,7 @@ import pytest
 from conftest import TINY, Gpw, Ran
 
 from gpw_cli.cli.inspect import wrapped
+from gpw_cli.stages import families
 from gpw_cli.stages.names import STAGES
 
 OneLine = Callable[[Ran], str]
@@ -38,6 +39,24 @@ def test_config_and_ls(gpw: Gpw) -> None:
     assert "resnet20" in listed["model"]
     assert listed["pruning"] == ["balanced", "block", "channel", "dense", "fine", "gpw", "vector"]
     assert {"best", "paper001", "profile", "sdp", "tvm_single"} <= set(listed["quantizer"])
+
+
+def test_ls_says_what_compiles_for_the_chosen_target(
+    gpw: Gpw, one_line: OneLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: families.FAMILIES[name] for name in ("squeezenet", "vit")}
+    monkeypatch.setattr(families, "FAMILIES", few)
+    default, same = (gpw("ls", "--json", *given) for given in ((), ("target=vta",)))
+    assert default.json == same.json
+    assert same.err == ""  # from the table
+    engine = gpw("ls", "target=nvdla_small", "target.dram_bytes=4", "--json")
+    assert engine.json["target"] == "nvdla_small"
+    assert {"vit_b_16"} < set(engine.json["does not compile"])
+    assert "squeezenet1_1" not in engine.json["does not compile"]
+    assert "squeezenet       compiles" in engine.err
+    small = gpw("ls", "target.vta.LOG_ACC_BUFF_SIZE=6", "--json")  # one accumulator element
+    assert "squeezenet1_1" in small.json["does not compile"]
+    assert "gpw ls takes target=NAME" in one_line(gpw("ls", "model=resnet20"))
 
 
 def test_run_leaves_artifacts_and_finds_them_again(gpw: Gpw, tmp_path: Path) -> None:

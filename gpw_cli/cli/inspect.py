@@ -11,45 +11,74 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gpw_cli.cli.arguments import ConfigDir, Json, Overrides
-from gpw_cli.cli.console import emit
+from gpw_cli.cli.console import emit, say
 from gpw_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gpw_cli.config.schema import Config
 
 LISTED = ("model", "data", "pruning", "train", "quantizer", "target", "experiment")
 
 
-def ls(json: Json = False) -> None:
-    """List networks, data sets, and the options of all groups."""
+def ls(overrides: Overrides = None, json: Json = False, config_dir: ConfigDir = None) -> None:
+    """List networks, data sets, the options of all groups, and what compiles for a target.
+
+    target=NAME and target.KEY=VALUE choose the target; the default is VTA.
+    """
     from gpw_cli.config.paths import options
-    from gpw_cli.models.families import FAMILIES, compiling, load_checked
+    from gpw_cli.models.families import FAMILIES, compiling
     from gpw_cli.models.inputs import model_names
     from gpw_cli.models.weight_files import bundled_names
     from gpw_cli.pruning.criteria import Criterion
 
+    target, refused = _refused(overrides or [], config_dir)
     found: dict[str, Any] = {group: options(group) for group in LISTED}
     found["model"] = model_names()
     found["criterion"] = list(Criterion)
     found["bundled weights"] = bundled_names()
-    refused = compiling()
-    found["does not compile"] = sorted(name for name, why in refused.items() if why)
+    found["does not compile"] = sorted(name for name, why in compiling(refused).items() if why)
     added = list(_plugins(found))
     if json:
-        emit({**found, "plug-ins": added})
+        emit({**found, "plug-ins": added, "target": target})
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for group, names in found.items():
         print(wrapped(group, names, width))
     for new in added:
         print(f"{new['kind']:16} {new['name']}  (plug-in of {new['package']}{new['note']})")
-    print("does not compile for VTA, because of:")
-    for row in load_checked().values():
-        if row.refused:
-            print(f"  {row.family:16} {row.refused}")
-    unchecked = ", ".join(sorted(set(FAMILIES) - set(load_checked())))
+    print(f"does not compile for {target}, because of:")
+    for family, why in refused.items():
+        if why:
+            print(f"  {family:16} {why}")
+    unchecked = ", ".join(sorted(set(FAMILIES) - set(refused)))
     print(f"not checked: {unchecked or 'none'}")
-    print("any other network or target: `gpw cycles model=NAME target=NAME` says so in seconds")
+    print(f"any other network: `gpw cycles model=NAME target={target}` says so in seconds")
+
+
+def _refused(overrides: list[str], config_dir: Path | None) -> tuple[str, dict[str, str]]:
+    """The target, and by family why it does not compile for it, or ""; checked if not known."""
+    for override in overrides:
+        name = override.partition("=")[0].lstrip("+")
+        if name != "target" and not name.startswith("target."):
+            raise UsageError(
+                f"{override}: gpw ls takes target=NAME and target.KEY=VALUE, for which it says "
+                "what compiles; for one network use `gpw cycles`"
+            )
+    from gpw_cli.config.compose import compose
+    from gpw_cli.models.families import FAMILIES, load_checked
+    from gpw_cli.stages.families import is_tabled, refusals
+
+    target = compose(overrides, config_dir).target.name
+    if not overrides or is_tabled(overrides, config_dir):
+        return target, {family: row.refused for family, row in load_checked().items()}
+    say(f"compiling a network of each of {len(FAMILIES)} families for {target}, a minute or two")
+    found = {}
+    for family, why in refusals(overrides, config_dir):
+        say(f"  {family:16} {why or 'compiles'}")
+        found[family] = why
+    return target, found
 
 
 def wrapped(group: str, names: Sequence[str], width: int | None) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,12 +85,12 @@ def save_checked(table: dict[str, Checked]) -> None:
     FILE.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def compiling() -> dict[str, str]:
-    """Torchvision network -> why its family does not compile for VTA; "" if it does.
+def compiling(refused: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Torchvision network -> why its family does not compile; "" if it does.
 
-    Families that have not been checked are left out.
+    refused: the same by family; default: the table, for VTA. Families without an entry are left
+    out.
     """
-    checked = load_checked()
-    return {
-        name: checked[family_of(name)].refused for name in TORCHVISION if family_of(name) in checked
-    }
+    if refused is None:
+        refused = {family: row.refused for family, row in load_checked().items()}
+    return {name: refused[family_of(name)] for name in TORCHVISION if family_of(name) in refused}

@@ -12,7 +12,7 @@ from gpw_cli.cli.console import emit, fact, listener, say
 from gpw_cli.cli.pipeline import print_answer, print_metrics, print_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from gpw_cli.config.schema import Config
     from gpw_cli.store.store import Artifact
@@ -57,19 +57,11 @@ def simulate(
     config_dir: ConfigDir = None,
 ) -> None:
     """Run the network as its NPU does, bit for bit on VTA, and count the cycles."""
-    from gpw_cli.config.compose import compose
     from gpw_cli.stages.pipeline import plan, run
     from gpw_cli.stages.preflight import Wanted, preflight
     from gpw_cli.stages.services import open_services
 
-    given = list(overrides or [])
-    if checkpoint is not None:
-        from gpw_cli.stages.source import checkpoint_overrides
-
-        given = [*checkpoint_overrides(checkpoint, given, config_dir), *given]
-    if images is not None:
-        given += [f"evaluate.images={images}", f"simulate.images={images}"]
-    config = compose(given, config_dir)
+    config = _config(overrides or [], checkpoint, images, config_dir)
     services = open_services(config, listener())
     steps = plan(config)
     if dry_run:
@@ -93,6 +85,22 @@ def simulate(
     _print_cycles(config.target.name, artifacts["simulate"].metrics)
     for file in files:
         say(f"wrote {file}")
+
+
+def _config(
+    overrides: Sequence[str], checkpoint: str | None, images: int | None, config_dir: Path | None
+) -> Config:
+    """The configuration of the options ``--checkpoint`` and ``--images`` with ``overrides``."""
+    from gpw_cli.config.compose import compose
+
+    given = list(overrides)
+    if checkpoint is not None:
+        from gpw_cli.stages.source import checkpoint_overrides
+
+        given = [*checkpoint_overrides(checkpoint, given, config_dir), *given]
+    if images is not None:
+        given += [f"evaluate.images={images}", f"simulate.images={images}"]
+    return compose(given, config_dir)
 
 
 def _extra(

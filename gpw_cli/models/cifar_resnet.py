@@ -19,14 +19,11 @@ from torch import Tensor, nn
 from gpw_cli.errors import UsageError
 from gpw_cli.models.catalog import NetworkSpec, require_colour
 
+# and any other depth 6n + 2 (inputs.py)
 NETWORKS = {
-    "resnet8": (3, 32),
-    "resnet14": (3, 32),
-    "resnet20": (3, 32),
-    "resnet32": (3, 32),
-    "resnet44": (3, 32),
-    "resnet56": (3, 32),
-}  # and any other depth 6n + 2 (inputs.py)
+    "resnet8": (3, 32), "resnet14": (3, 32), "resnet20": (3, 32),
+    "resnet32": (3, 32), "resnet44": (3, 32), "resnet56": (3, 32),
+}  # fmt: skip
 WIDTHS = (16, 32, 64)  # channels of the three stages, as published
 Shortcut = Literal["A", "B"]
 

@@ -64,47 +64,59 @@ def train(
 
     rewind_to: use the learning rates of the last ``recipe.epochs`` epochs of this recipe.
     """
-    services = job.services
-    device = services.device()
     teacher = teacher_for(job, recipe, distill) if distill else None
-    before = len(part.rows)
-    epochs = before + recipe.epochs
-
-    def on_epoch(record: EpochRecord) -> None:
-        record = replace(record, epoch=before + record.epoch)
-        services.listener.epoch(stage, record, epochs)
-        job.session.epoch(record)
-
-    def on_resumed(record: EpochRecord) -> None:
-        job.session.epoch(replace(record, epoch=before + record.epoch))
-
-    def on_step(epoch: int, done: int, total: int) -> None:
-        what = f"{stage}  epoch {before + epoch}/{epochs}: images"
-        services.listener.progress(what, done, total)
-
+    told = _Told(job, stage, len(part.rows), len(part.rows) + recipe.epochs)
     history = fit(
         model,
-        services.images(job.config),
+        job.services.images(job.config),
         recipe,
         FitOptions(
             part.name or stage,
             job.config.seed,
-            device,
+            job.services.device(),
             teacher,
             rewind_to,
             rewind_to.epochs - recipe.epochs if rewind_to else 0,
-            on_step,
+            told.on_step,
         ),
         masks=masks,
         gradual=gradual,
         checkpoint=job.work / f"{part.name}{RESUME}",
-        on_epoch=on_epoch,
-        on_resumed=on_resumed,  # the process may have been killed between checkpoint and tracker
+        on_epoch=told.on_epoch,
+        on_resumed=told.on_resumed,
     )
-    rows = [asdict(replace(record, epoch=before + record.epoch)) for record in history]
+    rows = [asdict(told.counted(record)) for record in history]
     write_history(job.work, [*part.rows, *rows])
     found = _described(job, recipe)
     return found | ({"teacher": distill.teacher} if teacher and distill else {})
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Who hears of the training. ``before``: epochs of earlier parts; ``epochs``: of all."""
+
+    job: Job
+    stage: str
+    before: int
+    epochs: int
+
+    def counted(self, record: EpochRecord) -> EpochRecord:
+        """``record`` with its epoch counted on from the parts before."""
+        return replace(record, epoch=self.before + record.epoch)
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """After an epoch: the listener and the trackers."""
+        self.job.services.listener.epoch(self.stage, self.counted(record), self.epochs)
+        self.job.session.epoch(self.counted(record))
+
+    def on_resumed(self, record: EpochRecord) -> None:
+        """The trackers; the process may have been killed between checkpoint and tracker."""
+        self.job.session.epoch(self.counted(record))
+
+    def on_step(self, epoch: int, done: int, total: int) -> None:
+        """Within an epoch: the listener."""
+        what = f"{self.stage}  epoch {self.before + epoch}/{self.epochs}: images"
+        self.job.services.listener.progress(what, done, total)
 
 
 def _described(job: Job, recipe: Recipe) -> dict[str, Any]:

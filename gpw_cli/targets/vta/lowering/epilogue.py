@@ -104,15 +104,11 @@ def shorten(
     half = np.where(rescale.rounding & (shift > 0), 1 << np.maximum(shift - 1, 0), 0)
     first: list[AluStep] = []
     fold, floor, moved = half, rescale.low, acc.plus(half)
-    if relu:
-        if moved.overflow or moved.shifted(shift).overflow:
-            first.append(AluStep(AluOp.MAX, 0))
-            moved = Bounds(np.maximum(acc.low, 0), np.maximum(acc.high, 0)).plus(half)
-            fold = np.zeros_like(half)
-            if half.any():
-                first.append(step(AluOp.ADD, half))
-        else:
-            floor = max(floor, 0)
+    if relu and (moved.overflow or moved.shifted(shift).overflow):
+        first, moved = _relu_first(acc, half)
+        fold = np.zeros_like(half)
+    elif relu:
+        floor = max(floor, 0)
     moved = moved.wrapped()
     result = moved.shifted(shift).wrapped()
     clipped = result.clipped(floor, rescale.high)
@@ -129,6 +125,14 @@ def shorten(
     if not by_block:
         steps = [replace(one, blocks=None) for one in steps]
     return AluEpilogue(fold, (*first, *steps), clipped)
+
+
+def _relu_first(acc: Bounds, half: Int64) -> tuple[list[AluStep], Bounds]:
+    """ReLU on the accumulators, then the ``half`` to be added, and the bounds of the sum."""
+    steps = [AluStep(AluOp.MAX, 0)]
+    if half.any():
+        steps.append(step(AluOp.ADD, half))
+    return steps, Bounds(np.maximum(acc.low, 0), np.maximum(acc.high, 0)).plus(half)
 
 
 def _by_block(mask: Bools, block: int) -> Bools:

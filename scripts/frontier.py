@@ -92,8 +92,11 @@ def draw(old: pd.DataFrame, new: pd.DataFrame) -> None:
     dense = new[(new["scheme"] == "dense") & (new["model"] != "resnet20")]
     if len(dense):
         x, y = dense["cycles"] / 1e3, dense["accuracy"]
-        axes.plot(x, y, ink.marker, color=ink.colour, mfc=paper, ms=11,
-                  label="small dense networks (75 epochs, distilled; one seed)")  # fmt: skip
+        least, most = dense["seeds"].min(), dense["seeds"].max()
+        seeds = f"{least} to {most} seeds" if least < most else f"{most} seeds"
+        axes.errorbar(x, y, dense["sd"].fillna(0), fmt=ink.marker, color=ink.colour, mfc=paper,
+                      ms=11, capsize=2,
+                      label=f"small dense networks (75 epochs, distilled; {seeds})")  # fmt: skip
         lifted: list[float] = []  # where a name stands above a marker, thousand cycles
         for row in dense.itertuples():
             # on the line of the pruned ones: above it, where no other marker is

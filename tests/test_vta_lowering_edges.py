@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from integer_graphs import GraphMaker
-from vta_programs import vta_spec
+from vta_programs import compile_graph, timing, vta_spec
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntConcat, IntConv, IntGraph, IntSelect, Rescale
+from gpw_cli.quantization.reference import run
+from gpw_cli.targets.vta.functional.simulator import simulate
 from gpw_cli.targets.vta.isa.geometry import VtaSpec
 from gpw_cli.targets.vta.isa.input_layout import PLAIN
 from gpw_cli.targets.vta.isa.instructions import AluOp
@@ -21,10 +23,12 @@ from gpw_cli.targets.vta.lowering.epilogue import AluEpilogue, shorten, step
 from gpw_cli.targets.vta.lowering.gathers import Gathers
 from gpw_cli.targets.vta.lowering.layout import DramImage, Tensor
 from gpw_cli.targets.vta.lowering.legalize import legalize
+from gpw_cli.targets.vta.lowering.passes import lower
 from gpw_cli.targets.vta.lowering.sram import sram_layout
 from gpw_cli.targets.vta.lowering.tensors import declare
 from gpw_cli.targets.vta.lowering.tile_ir import Term, weight_tiles
 from gpw_cli.targets.vta.lowering.tiling import _check_padding, extent, tile_sizes, window
+from gpw_cli.targets.vta.target import unit_costs
 
 SPEC = vta_spec()
 OUT_WIDER = vta_spec(log_block_in=3, log_inp_buff_size=14, log_wgt_buff_size=17)
@@ -314,3 +318,23 @@ def test_outputs_that_another_layer_reads(
         return
     with pytest.raises(UnsupportedError, match=words):
         declare(graph, PLAIN, kernels, spec)
+
+
+def tilings_of(graph: IntGraph, spec: VtaSpec) -> dict[str, int]:
+    """Slots of each kernel's tiling; the program computes what the graph says."""
+    program = compile_graph(graph, spec)
+    x = np.random.default_rng(7).integers(-128, 128, (2, *graph.input.shape)).astype(np.int8)
+    np.testing.assert_array_equal(simulate(program, x).logits, run(graph, x))
+    state = lower(graph, spec, unit_costs(spec, timing()))
+    return {one.kernel.name: one.tiling.slots for one in state.tiled}
+
+
+@pytest.mark.parametrize(("tiles", "slots"), [(1, 1), (2, 2)])
+def test_a_weight_scratchpad_of_one_or_two_tiles(tiles: int, slots: int) -> None:
+    """Two slots need a tile each, also of a pool, which multiplies by one diagonal tile."""
+    maker = GraphMaker((16, 6, 6))
+    pooled = maker.max_pool(maker.conv("input", 16, bias=0), 2, 2, 0)
+    maker.conv(pooled, 16, 1)
+    spec = vta_spec(log_wgt_buff_size=8 + tiles.bit_length() - 1)
+    assert spec.wgt_depth == tiles
+    assert tilings_of(maker.graph(), spec) == {"conv1": slots, "max2": slots, "conv3": slots}

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 600  # seconds of one finding
 PREPARE = "gpw sweep $A --name a sparsity=0.7"
 SLOW = """\
-reliability 1b, 9: python tests/crash_points.py gc|make|export|... FOLDER (200 crash points)
+reliability 1b, 9: python tests/crash_points.py gc|make|export|... FOLDER (208 crash points)
 reliability 2: scripts/fuzz.py flips (2,000 of any file of an artifact); every bit of a manifest:
   tests/test_store_damage.py
 reliability 4-6, 10-12 at random: scripts/fuzz.py; 13, Ctrl-C at 50 moments: scripts/interrupts.py

@@ -88,8 +88,8 @@ STORIES = {
         "an ONNX export, run by onnxruntime",
         (
             f"gpw sweep {SMALL} scheme=gpw sparsity=0.5 --name small {END} 6",
-            "gpw export results/small/points/*.json --to net.onnx",
-            "gpw export results/small/points/*.json --to net8.onnx --int8",
+            "gpw export results/small/points/run.json --to net.onnx",
+            "gpw export results/small/points/run.json --to net8.onnx --int8",
             "python run.py net.onnx; python run.py net8.onnx",
         ),
         ("run.py",),
@@ -118,8 +118,8 @@ STORIES = {
     "i": Story(
         "two sweeps compared",
         (
-            f"gpw sweep {SMALL} scheme=dense,gpw sparsity=0.5 --name l1 {END} 6",
-            f"gpw sweep {SMALL} scheme=dense,gpw sparsity=0.5 criterion=l2 --name l2 {END} 6",
+            f"gpw sweep {SMALL} scheme=gpw sparsity=0.5 --name l1 {END} 6",
+            f"gpw sweep {SMALL} scheme=gpw sparsity=0.5 criterion=l2 --name l2 {END} 6",
             "gpw compare l1 l2",
         ),
     ),
@@ -136,7 +136,7 @@ STORIES = {
         "the most accurate network within a latency",
         (
             f"gpw sweep {SMALL} scheme=gpw scope=cycles pruning.budget_ms=0.09,0.12 \\\n"
-            f"    --name budget {END} 6",
+            f"    --name budget {END} 7",
             "gpw pick budget --max-ms 0.1",
             "gpw pick budget --max-ms 0.01",
         ),

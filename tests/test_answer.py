@@ -116,3 +116,21 @@ def test_a_network_above_its_budget_says_so(
     }
     print_answer({name: cast(Artifact, SimpleNamespace(metrics=m)) for name, m in metrics.items()})
     assert ("1 cycles above the budget of 1,000" in capsys.readouterr().out) == said
+
+
+@pytest.mark.parametrize(
+    ("pruned", "dense", "said"), [(False, 1000, False), (True, 1000, True), (False, 2000, True)]
+)
+def test_only_a_network_that_may_be_faster_is_compared_with_dense(
+    pruned: bool, dense: int, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint with zero tiles is dense as a configuration, and faster."""
+    here = {"cycles": 1000, "dense_cycles": dense, "milliseconds": 0.01, "clock_mhz": 100.0}
+    accuracy = {"test_accuracy": 90.0, "n_test": 10}
+    metrics = {
+        "pretrain": accuracy,
+        **({"prune": {}} if pruned else {}),
+        "simulate": {**accuracy, **here, "bound_cycles": 800, "dram_bytes": 5},
+    }
+    print_answer({name: cast(Artifact, SimpleNamespace(metrics=m)) for name, m in metrics.items()})
+    assert ("times faster than dense" in capsys.readouterr().out) == said

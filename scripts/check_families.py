@@ -20,7 +20,7 @@ from gpw_cli.config.compose import compose
 from gpw_cli.config.schema import Config
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.graph.integer import IntGraph
-from gpw_cli.models.families import FAMILIES, Checked, load_checked, save_checked
+from gpw_cli.models.families import FAMILIES, CheckedFamily, load_checked, save_checked
 from gpw_cli.quantization.reference import quantize_input, run
 from gpw_cli.stages.families import CLASSES, operators
 from gpw_cli.stages.untrained import integers_untrained, untrained_network
@@ -41,19 +41,19 @@ def main() -> None:
     raise SystemExit(any(row.compiles and not row.exact for row in rows))
 
 
-def checked(family: str) -> Checked:
+def checked(family: str) -> CheckedFamily:
     """One family, printed as a row."""
     _, network, pixels = FAMILIES[family]
     config = compose([f"model={network}", f"data.size={pixels}"])
     began = time.perf_counter()
-    row = Checked(family, network, pixels, "", False, 0, 0, 0.0)
+    row = CheckedFamily(family, network, pixels, "", False, 0, 0, 0.0)
     try:
         model = shaken(untrained_network(config, CLASSES))
         row = ran(row, integers_untrained(config, model), config)
     except UnsupportedError as error:
-        row = Checked(family, network, pixels, operators(str(error)), False, 0, 0, 0.0)
+        row = CheckedFamily(family, network, pixels, operators(str(error)), False, 0, 0, 0.0)
     seconds = round(time.perf_counter() - began, 1)
-    row = Checked(**{**vars(row), "seconds": seconds})
+    row = CheckedFamily(**{**vars(row), "seconds": seconds})
     print(f"{family:16} {network:20} {'yes' if row.compiles else 'no':8} "
           f"{'yes' if row.exact else '-':5} {row.instructions:12,} {row.cycles:12,} "
           f"{row.seconds:6.1f}  {row.refused}", flush=True)  # fmt: skip
@@ -75,14 +75,14 @@ def shaken(model: nn.Module) -> nn.Module:
     return model
 
 
-def ran(row: Checked, graph: IntGraph, config: Config) -> Checked:
+def ran(row: CheckedFamily, graph: IntGraph, config: Config) -> CheckedFamily:
     """``row`` with the results of the program."""
     compiled = npu_of(config.target).compile(graph)
     shape = (2, *graph.input.shape)
     images = quantize_input(graph, torch.randn(shape, generator=torch.Generator().manual_seed(1)))
     exact = np.array_equal(compiled.simulator()(images), run(graph, images))
     found = {"instructions": compiled.facts["instructions"], "cycles": compiled.time().cycles}
-    return Checked(**{**vars(row), "exact": bool(exact), **found})
+    return CheckedFamily(**{**vars(row), "exact": bool(exact), **found})
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ FAMILIES: dict[str, tuple[str, str, int]] = {
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedFamily:
     """One family; ``refused``: why it does not compile, else "".
 
     ``exact``: all logits of VTA's simulator equal those of the reference executor.
@@ -73,13 +73,13 @@ def family_of(network: str) -> str:
     )
 
 
-def load_checked() -> dict[str, Checked]:
+def load_checked() -> dict[str, CheckedFamily]:
     """The committed table by family; empty if there is none."""
     rows = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else []
-    return {row["family"]: Checked(**row) for row in rows}
+    return {row["family"]: CheckedFamily(**row) for row in rows}
 
 
-def save_checked(table: dict[str, Checked]) -> None:
+def save_checked(table: dict[str, CheckedFamily]) -> None:
     """Write the table in the order of ``FAMILIES``."""
     rows = [asdict(table[family]) for family in FAMILIES if family in table]
     FILE.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

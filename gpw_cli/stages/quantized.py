@@ -28,7 +28,7 @@ from gpw_cli.quantization.shared import SharedNetwork
 from gpw_cli.quantization.trained import QuantizedNetwork
 from gpw_cli.stages.integers import TRAINED, calibration_batches, prepared
 from gpw_cli.stages.network import evaluate, image_shape_of, save_weights
-from gpw_cli.stages.train import Part, train
+from gpw_cli.stages.train import TrainingPart, train
 
 if TYPE_CHECKING:
     from gpw_cli.stages.pipeline import Job
@@ -56,7 +56,7 @@ def share_values(
     network = SharedNetwork(folded(job, model, "finetune.shared.bits"), own.shared.bits)
     untrained = evaluate(job, network)["test_accuracy"]
     recipe = replace(own.train, epochs=own.shared.epochs, lr=own.shared.lr, weight_decay=0.0)
-    part = Part("shared", rows)
+    part = TrainingPart("shared", rows)
     metrics = train(job, "finetune", network, recipe, distill=own.distill, part=part)
     return network, {
         **metrics,

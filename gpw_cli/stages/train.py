@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainingPart:
     """One of several runs of training in a stage.
 
     ``name``: of its random stream and its checkpoint; empty: the stage's. ``rows``: the history of
@@ -34,7 +34,7 @@ class Part:
     rows: Sequence[dict[str, Any]] = ()
 
 
-ONLY = Part()
+ONLY = TrainingPart()
 
 
 def read_history(work: Path) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def train(
     gradual: Gradual | None = None,
     distill: DistillConfig | None = None,
     rewind_to: Recipe | None = None,
-    part: Part = ONLY,
+    part: TrainingPart = ONLY,
 ) -> dict[str, Any]:
     """Train ``model`` in place, resuming an earlier process, and describe the run.
 

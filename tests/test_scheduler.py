@@ -15,7 +15,7 @@ from test_sweep import results, start
 from gpw_cli.errors import UsageError
 from gpw_cli.sweep import scheduler
 from gpw_cli.sweep.events import Event, Kind
-from gpw_cli.sweep.plan import Point, Request, Sweep, plan_sweep
+from gpw_cli.sweep.plan import PlannedSweep, Point, Request, plan_sweep
 from gpw_cli.sweep.results import failed_record, status, write_record
 from gpw_cli.sweep.scheduler import RETRIES, Tasks, run_tasks, shared_first
 from gpw_cli.sweep.task import Reply, Status, Task
@@ -56,18 +56,18 @@ def done(task: Task, attempt: int = 1) -> Reply:
 
 
 @pytest.fixture
-def planned(tmp_path: Path) -> Sweep:
+def planned(tmp_path: Path) -> PlannedSweep:
     sweep = plan_sweep(Request([*GRID, f"runtime.results={tmp_path}"], "s"))
     assert len(sweep.points) - len(pruned(sweep).points) == 4  # two seeds, two widths
     return pruned(sweep)
 
 
-def pruned(sweep: Sweep) -> Sweep:
+def pruned(sweep: PlannedSweep) -> PlannedSweep:
     """Without the dense networks that every sweep has."""
     return replace(sweep, points=[p for p in sweep.points if p.axes.get("scheme") != "dense"])
 
 
-def ran(planned: Sweep, pool: Scripted) -> list[Event]:
+def ran(planned: PlannedSweep, pool: Scripted) -> list[Event]:
     told: list[Event] = []
     run_tasks(planned, planned.points, pool, told.append)
     return told
@@ -132,7 +132,7 @@ def test_points_fail_with_the_stage_that_they_share() -> None:
     assert len(tasks) == 1 + 2 + 4  # of the other seed: networks, masks, and points
 
 
-def test_a_shared_stage_comes_just_before_the_first_of_its_points(planned: Sweep) -> None:
+def test_a_shared_stage_comes_just_before_the_first_of_its_points(planned: PlannedSweep) -> None:
     pool = Scripted(1, done)
     ran(planned, pool)
     order = ["0 pretrain", "0 finetune", "0", "1", "2 finetune", "2", "3"]
@@ -141,7 +141,7 @@ def test_a_shared_stage_comes_just_before_the_first_of_its_points(planned: Sweep
     assert {status(planned.folder, point) for point in planned.points} == {("done", None)}
 
 
-def test_a_task_whose_worker_is_killed_is_the_next_one_again(planned: Sweep) -> None:
+def test_a_task_whose_worker_is_killed_is_the_next_one_again(planned: PlannedSweep) -> None:
     def decide(task: Task, attempt: int) -> Reply:
         killed = task.until == "finetune" and attempt <= RETRIES
         return Reply(Status.killed) if killed else done(task)
@@ -154,7 +154,7 @@ def test_a_task_whose_worker_is_killed_is_the_next_one_again(planned: Sweep) -> 
     assert {status(planned.folder, point) for point in planned.points} == {("done", None)}
 
 
-def test_a_task_that_kills_every_worker_fails_with_its_points(planned: Sweep) -> None:
+def test_a_task_that_kills_every_worker_fails_with_its_points(planned: PlannedSweep) -> None:
     first = planned.points[0].steps[0].key
 
     def decide(task: Task, attempt: int) -> Reply:
@@ -169,7 +169,7 @@ def test_a_task_that_kills_every_worker_fails_with_its_points(planned: Sweep) ->
 
 
 def test_a_stage_that_another_sweep_makes_is_tried_again_after_all_others(
-    planned: Sweep, monkeypatch: pytest.MonkeyPatch
+    planned: PlannedSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduler, "BUSY", 0.02)
 
@@ -197,7 +197,7 @@ def test_a_sweep_that_only_waits_says_so_once(
     assert messages == ["simulate: waiting for another gpw process that is making it"]
 
 
-def test_a_point_that_failed_in_the_same_sweep_elsewhere_is_not_run(planned: Sweep) -> None:
+def test_a_point_that_failed_in_the_same_sweep_elsewhere_is_not_run(planned: PlannedSweep) -> None:
     point = planned.points[1]
     write_record(planned.folder, point, failed_record(point, "the loss is not finite", 1))
     pool = Scripted(1, done)
@@ -206,7 +206,7 @@ def test_a_point_that_failed_in_the_same_sweep_elsewhere_is_not_run(planned: Swe
     assert [event.text for event in told if event.kind is Kind.failed] == ["the loss is not finite"]
 
 
-def test_a_misplaced_worker_ends_the_sweep(planned: Sweep) -> None:
+def test_a_misplaced_worker_ends_the_sweep(planned: PlannedSweep) -> None:
     pool = Scripted(1, lambda task, n: Reply(Status.misplaced, "it has another version of gpw"))
     with pytest.raises(UsageError, match="another version"):
         ran(planned, pool)

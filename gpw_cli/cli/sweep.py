@@ -16,7 +16,7 @@ from gpw_cli.stages.names import STAGES
 
 if TYPE_CHECKING:
     from gpw_cli.stages.services import Listener
-    from gpw_cli.sweep.plan import Sweep
+    from gpw_cli.sweep.plan import PlannedSweep
     from gpw_cli.sweep.run import Executor
 
 
@@ -86,7 +86,7 @@ def _print_answer(folder: Path) -> None:
         print("\n".join(table(rows)))
 
 
-def _preflight(planned: Sweep, talk: Listener) -> None:
+def _preflight(planned: PlannedSweep, talk: Listener) -> None:
     from gpw_cli.stages.preflight import Wanted, preflight
     from gpw_cli.stages.services import open_services
 
@@ -132,7 +132,7 @@ def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
 
 
-def _dry_run(planned: Sweep, talk: Listener, json: bool) -> None:
+def _dry_run(planned: PlannedSweep, talk: Listener, json: bool) -> None:
     from gpw_cli.stages.services import open_services
 
     store = open_services(planned.points[0].config, talk).store

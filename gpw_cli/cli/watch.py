@@ -16,11 +16,11 @@ from gpw_cli.cli.console import Lines, Timed, say
 from gpw_cli.sweep.events import Event, Kind, Send
 
 if TYPE_CHECKING:
-    from gpw_cli.sweep.plan import Sweep
+    from gpw_cli.sweep.plan import PlannedSweep
 
 
 @contextmanager
-def watched(sweep: Sweep, *, several: bool) -> Iterator[Send]:
+def watched(sweep: PlannedSweep, *, several: bool) -> Iterator[Send]:
     """The receiver of the events of ``sweep``; several: more than one process runs points."""
     ids = [point.id for point in sweep.points]
     if not sys.stderr.isatty():

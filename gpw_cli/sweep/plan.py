@@ -54,7 +54,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class PlannedSweep:
     """A planned sweep: all points of its grids, in order."""
 
     request: Request
@@ -92,7 +92,9 @@ def _refuse_few_images(config: Config) -> None:
         )
 
 
-def plan_sweep(request: Request, progress: Progress = lambda what, done, total: None) -> Sweep:
+def plan_sweep(
+    request: Request, progress: Progress = lambda what, done, total: None
+) -> PlannedSweep:
     """Expand the grids, compose all points and compute their keys; nothing runs.
 
     progress: called every ``TOLD`` points of a large sweep. Raises UsageError for bad overrides and
@@ -123,7 +125,7 @@ def plan_sweep(request: Request, progress: Progress = lambda what, done, total: 
     network = re.sub(r"[^A-Za-z0-9._+-]+", "-", Path(first.model.name).name)  # FILE.py:NAME
     default = experiment.name or f"{network}-{first.data.name}-{content[:8]}"
     name = _checked(default if request.name is None else request.name)
-    return Sweep(request, name, Path(first.runtime.results) / name, shown, grids, points)
+    return PlannedSweep(request, name, Path(first.runtime.results) / name, shown, grids, points)
 
 
 def _missing_dense(
@@ -174,7 +176,7 @@ def _checked(name: str) -> str:
     return name
 
 
-def claim_folder(sweep: Sweep) -> None:
+def claim_folder(sweep: PlannedSweep) -> None:
     """Write ``sweep.json`` with its checksum; UsageError if the folder holds another sweep.
 
     The same sweep, a sweep with more points, and the same command of a newer gpw may use the folder
@@ -197,7 +199,9 @@ def claim_folder(sweep: Sweep) -> None:
         clear_partials(folder)
 
 
-def _refuse_others(sweep: Sweep, before: dict[str, dict[str, str]], commanded: list[str]) -> None:
+def _refuse_others(
+    sweep: PlannedSweep, before: dict[str, dict[str, str]], commanded: list[str]
+) -> None:
     """Raise UsageError if the points ``before``, run with ``commanded``, are not of ``sweep``."""
     now = _keys(sweep.manifest())
     if lost := before.keys() - now.keys():

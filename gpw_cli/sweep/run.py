@@ -17,7 +17,7 @@ from pathlib import Path
 from gpw_cli.errors import UsageError
 from gpw_cli.store.store import Artifact, Store
 from gpw_cli.sweep.events import Event, Kind, Send
-from gpw_cli.sweep.plan import Point, Sweep, claim_folder
+from gpw_cli.sweep.plan import PlannedSweep, Point, claim_folder
 from gpw_cli.sweep.results import (
     bad_input,
     done_record,
@@ -41,7 +41,7 @@ class Outcome:
     failed: dict[str, str]
 
 
-def run_sweep(sweep: Sweep, send: Send, executor: Executor) -> Outcome:
+def run_sweep(sweep: PlannedSweep, send: Send, executor: Executor) -> Outcome:
     """Run all points that are not in the store; each record is written when its point ends.
 
     A failed point does not stop the others. Raises UsageError if all points fail with the same bad
@@ -55,7 +55,7 @@ def run_sweep(sweep: Sweep, send: Send, executor: Executor) -> Outcome:
         return _run(sweep, store, send, executor)
 
 
-def _run(sweep: Sweep, store: Store, send: Send, executor: Executor) -> Outcome:
+def _run(sweep: PlannedSweep, store: Store, send: Send, executor: Executor) -> Outcome:
     stored = _stored(store, sweep.points)
     missing = [point for point in sweep.points if point.id not in stored]
     if not missing:
@@ -91,7 +91,7 @@ def _stored(store: Store, points: Sequence[Point]) -> dict[str, dict[str, Artifa
     return found
 
 
-def _begin(sweep: Sweep, stored: dict[str, dict[str, Artifact]], send: Send) -> None:
+def _begin(sweep: PlannedSweep, stored: dict[str, dict[str, Artifact]], send: Send) -> None:
     """Claim the folder and record the complete points."""
     claim_folder(sweep)
     grids = "; ".join(_shown(grid) for grid in sweep.grids if grid)
@@ -108,7 +108,7 @@ def _shown(grid: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(f"{key}: {' '.join(found)}" for key, found in grid.items())
 
 
-def _refuse_if_all_the_same(sweep: Sweep, failed: dict[str, str]) -> None:
+def _refuse_if_all_the_same(sweep: PlannedSweep, failed: dict[str, str]) -> None:
     messages = set(failed.values())
     if len(failed) < len(sweep.points) or len(messages) > 1:
         return

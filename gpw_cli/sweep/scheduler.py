@@ -25,7 +25,7 @@ from typing import Protocol
 
 from gpw_cli.errors import UsageError
 from gpw_cli.sweep.events import Event, Kind, Send
-from gpw_cli.sweep.plan import Point, Sweep
+from gpw_cli.sweep.plan import PlannedSweep, Point
 from gpw_cli.sweep.results import failed_record, status, write_record
 from gpw_cli.sweep.task import Reply, Status, Task
 
@@ -124,7 +124,7 @@ class Tasks:
         return points
 
 
-def run_tasks(sweep: Sweep, points: Sequence[Point], pool: WorkerPool, send: Send) -> None:
+def run_tasks(sweep: PlannedSweep, points: Sequence[Point], pool: WorkerPool, send: Send) -> None:
     """Run all ``points`` in ``pool`` and write the record of each as soon as it is decided.
 
     Raises UsageError when a worker cannot work for this sweep at all.
@@ -149,7 +149,7 @@ def run_tasks(sweep: Sweep, points: Sequence[Point], pool: WorkerPool, send: Sen
 class _Progress:
     """How far a sweep is: what waits, and how often each task lost its worker."""
 
-    sweep: Sweep
+    sweep: PlannedSweep
     send: Send
     tasks: Tasks
 

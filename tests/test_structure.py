@@ -180,6 +180,16 @@ def test_a_file_and_a_yaml_add_a_network(tmp_path: Path) -> None:
     assert [layer["cycles"] > 0 for layer in layers] == [True, True]
 
 
+def test_a_class_name_has_one_meaning() -> None:
+    owners: dict[str, set[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                owners.setdefault(node.name, set()).add(file.relative_to(PACKAGE).as_posix())
+    shared = {name: files for name, files in owners.items() if len(files) > 1}
+    assert {*shared} == {"Simulator"}  # of EIE and of VTA: base.Simulates
+
+
 def test_the_tree_of_targets_in_the_readme_is_true() -> None:
     readme = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
     tree = readme.split("gpw_cli/targets/\n", 1)[1].split("```", 1)[0].splitlines()

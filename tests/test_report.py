@@ -429,6 +429,7 @@ def test_every_variant_is_compared_with_its_own_dense_network(tmp_path: Path) ->
     sweep = load_sweep(tmp_path / "s")
     rows = {row[0]: row[4] for row in frontier.frontier_table(sweep).rows}
     assert rows["gpw, scope layer, bus layer"] == "2.00"
+    assert all(faster == "" for name, faster in rows.items() if name.startswith("dense"))
     assert {120_000, 2.00} <= set(numbers(npu.cycles_caption(sweep)))
     compared = frontier.beside_dense(frontier.networks(sweep)).set_index(["scheme", "variant"])
     assert compared["faster"]["gpw", "scope global, bus global"] == pytest.approx(1.6)

@@ -105,7 +105,8 @@ def frontier_table(sweep: Sweep) -> Table:
     for row in found[found["front"]].to_dict("records"):
         name = ", ".join(part for part in (row["scheme"], row["variant"]) if part)
         spread = "" if pd.isna(row["sd"]) else f" ± {row['sd']:.2f}"
-        faster = "" if pd.isna(row["faster"]) else f"{row['faster']:.2f}"
+        itself = row["scheme"] == "dense"
+        faster = "" if itself or pd.isna(row["faster"]) else f"{row['faster']:.2f}"
         above = f"{100 * (row['cycles'] / row['bound_cycles'] - 1):.1f} %"
         cells = [percent(row["sparsity"]), f"{row['accuracy']:.2f}{spread}"]
         rows.append([name, *cells, f"{row['cycles']:,.0f}", faster, above, str(row["n"])])

@@ -3,9 +3,11 @@
     python scripts/stories.py                # all of them: writes docs/stories.md
     python scripts/stories.py e g            # these again, the others stay as they are
 
-Networks and data are small (digits, a folder of drawn shapes, 64 pixels), so that all of it takes
-minutes on one core. What is written is what was printed: stdout and stderr, with the story's own
-folder as ".". A command that does not end as it should stops the script.
+A fresh virtual environment outside the checkout runs them: this checkout is installed there as a
+wheel, the example plug-in by story g. Data is small (digits, a folder of drawn shapes), so that all
+of it takes minutes on one core. What is written is what was printed: stdout and stderr, with the
+story's own folder as ".". A command that does not end as it should stops the script, and so does an
+absolute path in what it prints.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,11 +25,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ROOT / "scripts" / "stories"
 PAGE = ROOT / "docs" / "stories.md"
+SET_UP = (
+    "python3 -m venv .venv",
+    ".venv/bin/pip install -qq './gpw[onnx]' onnxruntime    # gpw: the checkout",
+)
 HEAD = """# Stories
 
 Eleven things that a new user may want, each in an empty folder with an empty store.
 `python scripts/stories.py` runs them and writes this page: the commands and all that they print.
-Networks, images and epochs are few: the accuracies are those of a few seconds of training.
+Images and epochs are few: the accuracies are those of a few seconds of training.
+
+`gpw` and `python` are those of a fresh environment beside the checkout:
+
+```sh
+{set_up}
+. .venv/bin/activate
+```
 """
 
 SMALL = "data=digits pretrain.train.epochs=3 finetune.train.epochs=1"
@@ -79,8 +91,8 @@ STORIES = {
     "d": Story(
         "how fast would it be: ResNet-50 and MobileNet-V2",
         (
-            "gpw cycles model=resnet50 data.size=64 --classes 1000 sparsity=0.7 | tail -n 6",
-            "gpw cycles model=mobilenet_v2 data.size=64 --classes 1000 sparsity=0.7 | tail -n 6",
+            "gpw cycles model=resnet50 data.size=224 --classes 1000 sparsity=0.7 | tail -n 6",
+            "gpw cycles model=mobilenet_v2 data.size=224 --classes 1000 sparsity=0.7 | tail -n 6",
         ),
     ),
     "e": Story("from Python, in 15 lines", ("python api.py",), ("api.py",)),
@@ -97,9 +109,10 @@ STORIES = {
     "g": Story(
         "a criterion of one's own, as a plug-in",
         (
-            "gpw ls | grep plug-in",
+            "pip install -qq ../gpw/tests/plugin_package && gpw ls | grep plug-in",
             "gpw config --describe pruning.criterion | tail -n 2",
             f"gpw run {SMALL} sparsity=0.5 criterion=largest",
+            "pip uninstall -qq -y gpw-example",
         ),
     ),
     "h": Story(
@@ -108,7 +121,7 @@ STORIES = {
             "python -c 'import torch, mynet; torch.save(mynet.MyNet().state_dict(), \"net.pth\")'",
             "gpw run data=digits sparsity=1.2",
             "gpw run data=digits sparsity=0.5:0.7",
-            "gpw run data=digits criterion=largset",
+            "gpw run data=digits criterion=tailor",
             "gpw simulate --checkpoint net.pth model=mynet:MyNet data=digits sparsity=0.8",
             "gpw run model=mobilenet_v3_small data=digits data.size=64 data.channels=3",
         ),
@@ -145,57 +158,53 @@ STORIES = {
 }
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """``gpw`` and ``python`` as a user has them, the example plug-in installed."""
-    place = folder / "bin"
-    place.mkdir()
-    for name, module in (("gpw", "-m gpw_cli"), ("python", "")):
-        file = place / name
-        file.write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
-        file.chmod(0o755)
-    package = ROOT / "tests" / "plugin_package"
-    info = place / "gpw_example-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gpw-example\nVersion: 1.0\n")
-    parts = (package / "pyproject.toml").read_text().split("[project.entry-points.")[1:]
-    points = "".join("[" + part.replace('"', "") for part in parts)
-    (info / "entry_points.txt").write_text(points)
-    path = os.pathsep.join([str(ROOT), str(place), str(package)])
-    own = {"PYTHONPATH": path, "PATH": f"{place}{os.pathsep}{os.environ['PATH']}"}
-    return {**os.environ, **own, "COLUMNS": "118"}
+def environment(outer: Path) -> dict[str, str]:
+    """Set up as the page says, with nothing of the environment that runs this script."""
+    (outer / "gpw").symlink_to(ROOT)
+    own = {name for name in os.environ if name.startswith(("PYTHON", "VIRTUAL_ENV", "GPW_"))}
+    variables = {name: value for name, value in os.environ.items() if name not in own}
+    for command in SET_UP:
+        subprocess.run(["bash", "-c", command], cwd=outer, env=variables, check=True)
+    path = f"{outer / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return {**variables, "PATH": path, "COLUMNS": "118"}
 
 
-def told(letter: str, story: Story) -> Iterator[str]:
+def printed(command: str, folder: Path, variables: dict[str, str], expected: int) -> str:
+    """What ``command`` prints, without colours and without this machine's paths."""
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=folder,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.replace(str(folder), ".")).rstrip()
+    if done.returncode != expected:
+        log = folder / "log"
+        text += log.read_text() if log.is_file() else ""
+        raise SystemExit(f"{command}\n{text}\nexit code {done.returncode}")
+    if found := re.search(r"(?<![\w.])/\w+/.*|\w+://.*", text):
+        raise SystemExit(f"{command}\n{text}\nthis must not be on the page: {found[0]}")
+    return text
+
+
+def told(letter: str, story: Story, outer: Path, variables: dict[str, str]) -> Iterator[str]:
     """The section of a story, as it happens."""
     yield f"## {letter}. {story.title[0].upper()}{story.title[1:]}\n"
     for name in story.files if letter not in "bh" else ():  # those of story a
         yield f"`{name}`:\n\n```python\n{(FILES / name).read_text().rstrip()}\n```\n"
-    with tempfile.TemporaryDirectory() as outer:
-        folder = Path(outer) / "story"
-        folder.mkdir()
-        variables = environment(Path(outer))
-        for name in story.files:
-            shutil.copy(FILES / name, folder)
-        yield "```text"
-        for number, command in enumerate(story.commands):
-            yield f"$ {command}"
-            done = subprocess.run(
-                ["bash", "-o", "pipefail", "-c", command],
-                cwd=folder,
-                env=variables,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            text = done.stdout.replace(str(folder), ".").replace(str(ROOT), "gpw")
-            yield re.sub(r"\x1b\[[0-9;]*m", "", text).rstrip() + "\n"
-            expected = 2 if number >= len(story.commands) - story.refused else 0
-            if done.returncode != expected:
-                log = folder / "log"
-                text += log.read_text() if log.is_file() else ""
-                raise SystemExit(f"{letter}: {command}\n{text}\nexit code {done.returncode}")
-        yield "```\n"
+    folder = outer / letter
+    folder.mkdir()
+    for name in story.files:
+        shutil.copy(FILES / name, folder)
+    yield "```text"
+    for number, command in enumerate(story.commands):
+        yield f"$ {command}"
+        expected = 2 if number >= len(story.commands) - story.refused else 0
+        yield (printed(command, folder, variables, expected) + "\n").lstrip("\n")
+    yield "```\n"
 
 
 def sections(page: str) -> dict[str, str]:
@@ -208,13 +217,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("letters", nargs="*", metavar="LETTER", help="a to k; default: all")
     letters = parser.parse_args().letters or list(STORIES)
-    for letter in letters:
-        section = "\n".join(told(letter, STORIES[letter]))
-        print(section, flush=True)
-        known = sections(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else {}
-        known[letter] = section
-        page = [HEAD, *(known[key].strip() + "\n" for key in STORIES if key in known)]
-        PAGE.write_text("\n".join(page), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as outer:
+        variables = environment(Path(outer))
+        for letter in letters:
+            section = "\n".join(told(letter, STORIES[letter], Path(outer), variables))
+            print(section, flush=True)
+            known = sections(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else {}
+            known[letter] = section
+            head = HEAD.format(set_up="\n".join(SET_UP))
+            page = [head, *(known[key].strip() + "\n" for key in STORIES if key in known)]
+            PAGE.write_text("\n".join(page), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,10 @@ Images and epochs are few: the accuracies are those of a few seconds of training
 """
 
 SMALL = "data=digits pretrain.train.epochs=3 finetune.train.epochs=1"
+SHOWN = (
+    "data.size=224 --classes 1000 sparsity=0.7 > table\n"
+    "  head -n 4 table; echo ...; tail -n 6 table"
+)
 END = "2> log | tail -n"  # of a command whose progress would fill the page
 
 
@@ -64,7 +68,7 @@ STORIES = {
     "a": Story(
         "a network of one's own, with its weights",
         (
-            "python -W ignore train.py",
+            "python -W ignore train.py; ls *.pth *.onnx",
             "gpw run model=./mynet.py:MyNet pretrain.source=mine.pth data=digits sparsity=0.5 \\\n"
             "    finetune.train.epochs=2",
         ),
@@ -73,9 +77,9 @@ STORIES = {
     "b": Story(
         "an ONNX file",
         (
-            "python -W ignore train.py     # that of story a",
+            "python -W ignore train.py     # that of story a: it also writes net.onnx",
             "gpw run model=net.onnx data=digits sparsity=0.5 finetune.train.epochs=3 \\\n"
-            "    finetune.train.lr=0.005     # its batch norms are folded",
+            "    finetune.train.lr=0.005     # no batch norms in the file: a lower rate",
         ),
         ("mynet.py", "train.py"),
     ),
@@ -84,15 +88,15 @@ STORIES = {
         (
             "python shapes.py && ls shapes/train",
             "gpw run data=imagefolder data.root=shapes data.size=32 model=resnet8 sparsity=0.5 \\\n"
-            "    train=digits pretrain.train.epochs=6 finetune.train.epochs=2",
+            "    train=digits pretrain.train.epochs=6 finetune.train.epochs=4",
         ),
         ("shapes.py",),
     ),
     "d": Story(
         "how fast would it be: ResNet-50 and MobileNet-V2",
         (
-            "gpw cycles model=resnet50 data.size=224 --classes 1000 sparsity=0.7 | tail -n 6",
-            "gpw cycles model=mobilenet_v2 data.size=224 --classes 1000 sparsity=0.7 | tail -n 6",
+            f"gpw cycles model=resnet50 {SHOWN}",
+            f"gpw cycles model=mobilenet_v2 {SHOWN}",
         ),
     ),
     "e": Story("from Python, in 15 lines", ("python api.py",), ("api.py",)),
@@ -166,7 +170,7 @@ def environment(outer: Path) -> dict[str, str]:
     for command in SET_UP:
         subprocess.run(["bash", "-c", command], cwd=outer, env=variables, check=True)
     path = f"{outer / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return {**variables, "PATH": path, "COLUMNS": "118"}
+    return {**variables, "PATH": path, "COLUMNS": "118", "PYTHONUNBUFFERED": "1"}
 
 
 def printed(command: str, folder: Path, variables: dict[str, str], expected: int) -> str:

@@ -60,9 +60,15 @@ def export(
 def _config(source: str, given: list[str], config_dir: Path | None) -> Config:
     """A configuration for which nothing has to be trained."""
     from gpw_cli.config.compose import compose
+    from gpw_cli.errors import UsageError
     from gpw_cli.stages.source import checkpoint_overrides, refuse_ignored
     from gpw_cli.sweep.stored import is_run, stored_run
 
+    if more := [text for text in given if is_run(text)]:
+        raise UsageError(
+            f"gpw export writes one network; {1 + len(more)} runs are given, {source} and {more[0]}"
+            f"{' ...' if more[1:] else ''}: name one of them"
+        )
     if is_run(source):
         refuse_ignored(given)
         return stored_run(Path(source)).ready(given, config_dir)

@@ -66,7 +66,7 @@ class Log:
         stored = f"{', '.join(found)} from the store" if found else ""
         if event.point not in self._begun:
             self._begun.add(event.point)
-            yield f"run {event.point}" + (f"  ({stored})" if stored else "")
+            yield _run(event) + (f"  ({stored})" if stored else "")
         elif stored:
             yield self._who(event) + stored
         name = f"{event.point} {event.stage}"
@@ -91,4 +91,9 @@ class Log:
             self._ended.add(event.point)  # several processes may report the same end
             if event.kind is not Kind.stored:
                 what = "done" if event.kind is Kind.done else f"failed: {event.text}"
-                yield f"run {event.point} {what}  ({len(self._ended)} of {self.count})"
+                yield f"{_run(event)} {what}  ({len(self._ended)} of {self.count})"
+
+
+def _run(event: Event) -> str:
+    """``run scheme=gpw,sparsity=0.5``; ``run`` for the run of a sweep without axes."""
+    return "run" if event.point == "run" else f"run {event.point}"

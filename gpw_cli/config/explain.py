@@ -56,7 +56,7 @@ def check_keys(overrides: Sequence[str], short: Sequence[str]) -> None:
             close = difflib.get_close_matches(name[:SHOWN], [*short, *GROUPS, *known], 1, 0.5)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise UsageError(
-                f"unknown key '{name}' in '{override}'{hint} `gpw config` shows all keys"
+                f"unknown key '{name}' in '{override}'{hint}; `gpw config` shows all keys"
             )
 
 

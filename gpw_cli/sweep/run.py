@@ -95,9 +95,10 @@ def _begin(sweep: PlannedSweep, stored: dict[str, dict[str, Artifact]], send: Se
     """Claim the folder and record the complete points."""
     claim_folder(sweep)
     grids = "; ".join(_shown(grid) for grid in sweep.grids if grid)
-    count = f"{len(sweep.points)} runs ({grids})" if grids else "1 run"
+    count = "1 run" if len(sweep.points) == 1 else f"{len(sweep.points)} runs"
     known = f", {len(stored)} of them in the store" if stored else ""
-    send(Event("", Kind.message, text=f"{count} -> {sweep.folder}{known}"))
+    axes = f" ({grids})" if grids else ""
+    send(Event("", Kind.message, text=f"{count}{axes} -> {sweep.folder}{known}"))
     for point in sweep.points:
         if (artifacts := stored.get(point.id)) is not None:
             write_record(sweep.folder, point, done_record(point, artifacts))

@@ -6,10 +6,10 @@ imported at first use, so that the command line starts without PyTorch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing would delay the command line's signal handlers
 if TYPE_CHECKING:
+    from typing import Any
+
     from gpw_cli.api import (
         Compiled,
         EpochRecord,
@@ -49,5 +49,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
+        import importlib
+
         return getattr(importlib.import_module("gpw_cli.api"), name)
     raise AttributeError(f"module 'gpw_cli' has no attribute {name!r}")

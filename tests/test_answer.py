@@ -93,6 +93,9 @@ def test_compare_says_that_other_compilers_counted() -> None:
 def test_accuracies_of_other_arithmetic_are_marked() -> None:
     (dense,) = answers(load_sweep(RESULTS / "quantized"))
     assert (dense.of, cells(dense)[1]) == ("integers", "90.38 % integers")
+    engines = {row.ids[0]: row.of for row in answers(load_sweep(RESULTS / "engines"))}
+    assert engines["scheme=gpw,target=nvdla_large,sparsity=0.9"] == "integer reference"
+    assert engines["scheme=gpw,target=vta,sparsity=0.9"] == ""
     loaded = answers(load_sweep(RESULTS / "removed"))
     assert [cells(row)[2] for row in loaded] == ["-21.83 (fp32)", "-20.91 (fp32)"]
 

@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch import nn
 from gpw_cli.config.compose import compose
 from gpw_cli.data.digits import load_digits_images
 from gpw_cli.data.images import normalise
+from gpw_cli.errors import UsageError
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.floating import run_float
 from gpw_cli.graph.fold import fold
@@ -23,6 +26,7 @@ from gpw_cli.models.registry import build_model
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.reference import quantize_input, run
+from gpw_cli.sweep.stored import stored_run
 from tests.networks import randomise
 
 ONE = ("data=digits", "pretrain.train.epochs=1", "finetune.train.epochs=1", "sparsity=0.5")
@@ -195,3 +199,12 @@ def test_a_dense_run_of_given_weights_needs_no_store(gpw, one_line, tmp_path) ->
 )
 def test_bad_exports_are_one_line(gpw, one_line, arguments, words) -> None:
     assert words in one_line(gpw("export", "nothing", *arguments))
+
+
+def test_weights_alone_do_not_stand_for_a_network_trained_as_integers(tmp_path: Path) -> None:
+    run = stored_run(
+        Path(__file__).parents[1] / "results/quantized/points/scheme=dense,bits=4.json"
+    )
+    (tmp_path / "points").mkdir()
+    with pytest.raises(UsageError, match="trained as integers"):
+        replace(run, file=tmp_path / "points" / "a.json").ready([f"runtime.root={tmp_path}"])

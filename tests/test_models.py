@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from gpw_cli.errors import UsageError
+from gpw_cli.models.catalog import networks_in
+from gpw_cli.models.checkpoint import detect_model
 from gpw_cli.models.digits_cnn import DigitsCnn
 from gpw_cli.models.inputs import TORCHVISION, model_input, model_names
 from gpw_cli.models.registry import build_model
@@ -102,3 +104,20 @@ def test_names_come_without_torch():
         "import sys, gpw_cli.models.inputs, gpw_cli.data.catalog; sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "digits_cnn", "mlp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_checkpoint_says_which_network_it_is_of(name: str, channels: int) -> None:
+    try:
+        state = build_model(name, 7, channels, "A").state_dict()
+    except UsageError:  # CIFAR ResNets take colour only
+        assert (name, channels) == ("resnet8", 1)
+        return
+    assert detect_model(state) == (name, "A")
+
+
+def test_networks_are_declared_with_or_without_a_type() -> None:
+    for text in ("NETWORKS", "NETWORKS: dict[str, tuple[int, int]]"):
+        assert networks_in(f"{text} = {{'a': (1, 16)}}\n") == {"a": (1, 16)}
+    assert networks_in("OTHER = {'a': (1, 16)}\n# NETWORKS = 1\n") == {}

@@ -193,6 +193,8 @@ def test_a_seal_without_a_last_newline_and_a_key_of_its_name() -> None:
     for old in (
         {"a": "9c01"},
         {"a": "a sentence of more than thirty-two characters"},
+        {"commit": "9c01" * 10},
+        {"a": "results/frontier/weights/scheme=dense,model=resnet8,seed=0.safetensors"},
         {},
         {"b": 1},
     ):

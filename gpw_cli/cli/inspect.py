@@ -48,13 +48,14 @@ def ls(overrides: Overrides = None, json: Json = False, config_dir: ConfigDir = 
         print(wrapped(group, names, width))
     for new in added:
         print(f"{new['kind']:16} {new['name']}  (plug-in of {new['package']}{new['note']})")
-    print(f"does not compile for {target}, because of:")
+    given = " ".join(overrides or [f"target={target}"])
+    print(f"does not compile with {given}, because of:")
     for family, why in refused.items():
         if why:
             print(f"  {family:16} {why}")
     unchecked = ", ".join(sorted(set(FAMILIES) - set(refused)))
     print(f"not checked: {unchecked or 'none'}")
-    print(f"any other network: `gpw cycles model=NAME target={target}` says so in seconds")
+    print(f"any other network: `gpw cycles model=NAME {given}` says so in seconds")
 
 
 def _refused(overrides: list[str], config_dir: Path | None) -> tuple[str, dict[str, str]]:

@@ -49,17 +49,20 @@ def declared() -> Mapping[str, Declared]:
     return {
         name: Declared(f"{__package__}.{file.stem}", channels, size)
         for file in sorted(Path(__file__).parent.glob("*.py"))
-        for name, (channels, size) in _networks(file.read_text(encoding="utf-8")).items()
+        for name, (channels, size) in networks_in(file.read_text(encoding="utf-8")).items()
     }
 
 
-def _networks(source: str) -> Mapping[str, tuple[int, int]]:
+def networks_in(source: str) -> Mapping[str, tuple[int, int]]:
     """The literal ``NETWORKS`` of a file; empty if it has none."""
     if re.search(r"^NETWORKS\b", source, re.MULTILINE) is None:
         return {}
     for node in ast.parse(source).body:
         match node:
-            case ast.Assign(targets=[ast.Name(id="NETWORKS")], value=value):
+            case (
+                ast.Assign(targets=[ast.Name(id="NETWORKS")], value=value)
+                | ast.AnnAssign(target=ast.Name(id="NETWORKS"), value=ast.expr() as value)
+            ):
                 found: Mapping[str, tuple[int, int]] = ast.literal_eval(value)
                 return found
     return {}

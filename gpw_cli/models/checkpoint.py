@@ -184,7 +184,8 @@ def detect_model(state: Mapping[str, Tensor]) -> tuple[str, str]:
     kernels = [tensor for tensor in state.values() if tensor.ndim == 4]
     matrices = [tensor for tensor in state.values() if tensor.ndim == 2]
     for name, own in declared().items() if matrices else ():
-        in_channels = kernels[0].shape[1] if kernels else own.channels
+        pixels = own.size**2
+        in_channels = kernels[0].shape[1] if kernels else max(1, matrices[0].shape[1] // pixels)
         for shortcut in "AB":
             with suppress(UsageError), torch.device("meta"):  # shapes only
                 model = build_model(name, matrices[-1].shape[0], in_channels, shortcut)

@@ -95,6 +95,8 @@ def measured_accuracy(frame: pd.DataFrame) -> pd.Series[float]:
 
 def _measured(row: pd.Series) -> str:
     """What ``measured_accuracy`` of ``row`` is of."""
+    if pd.notna(row["npu_accuracy"]) and isinstance(of := row.get("accuracy_of"), str):
+        return of
     return next((of for name, of in MEASURED.items() if pd.notna(row[name])), "")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gpw_cli.config.compose import compose
-from gpw_cli.errors import UnsupportedError
+from gpw_cli.errors import CheckpointError, UnsupportedError, UsageError
 from gpw_cli.models.families import FAMILIES, load_checked
 from gpw_cli.targets.registry import npu_of
 
@@ -44,7 +44,7 @@ def _refused(family: str, overrides: Sequence[str], config_dir: Path | None) -> 
     try:
         model = untrained_network(config, CLASSES)
         npu_of(config.target).compile(integers_untrained(config, model)).time()
-    except UnsupportedError as error:
+    except (UnsupportedError, UsageError, CheckpointError) as error:
         return operators(str(error))
     return ""
 

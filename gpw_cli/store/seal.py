@@ -66,4 +66,6 @@ def opened(data: bytes) -> Opened:
 def _ends_with_a_checksum(content: Mapping[str, Any]) -> bool:
     """Whether the last entry is a checksum, perhaps with another name or of another length."""
     last = list(content.values())[-1] if content else None
-    return NAME in content or (isinstance(last, str) and len(last) >= 32 and " " not in last)
+    if NAME in content or not isinstance(last, str):
+        return NAME in content
+    return abs(len(last) - 64) <= 8 and sum(digit in "0123456789abcdef" for digit in last) >= 48

@@ -19,7 +19,6 @@ from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.own import absolute, is_own
-from gpw_cli.pruning.groups import Scheme
 from gpw_cli.stages.pipeline import Step, plan
 from gpw_cli.store.files import clear_partials, write_text
 from gpw_cli.store.keys import digest
@@ -135,9 +134,7 @@ def _missing_dense(
     request: Request,
     until: str,
 ) -> list[Point]:
-    """The dense networks to compare ``points`` with, unless one is among them; equal ones once."""
-    if any(point.config.pruning.scheme is Scheme.dense for point in points):
-        return []
+    """The dense networks to compare ``points`` with that are not among them; equal ones once."""
     found: dict[str, Point] = {}
     ends = {point.steps[-1].key for point in points}  # up to pretrain all networks are dense
     for axis in dense_beside([point.axes for point in points], trained):

@@ -63,12 +63,18 @@ class StoredRun:
         there = bool(planned) and _there(store, [(s.stage.name, s.key) for s in planned])
         if there and planned[-1].key == self.keys[-1][1]:
             return own
-        if _there(store, self.keys):
+        scaled = own.finetune.quantized or own.finetune.shared.bits  # not weights alone
+        if _there(store, self.keys) and not scaled:
             return _given_weights(own, store.path(*self.keys[-1]) / WEIGHTS)
-        if self.kept.is_file():
+        if self.kept.is_file() and not scaled:
             return _given_weights(own, self.kept)
         if there:  # made again by a gpw whose keys are not the recorded ones
             return own
+        if scaled:
+            raise UsageError(
+                f"{self.file}: it was trained as integers, which its weights alone do not give "
+                f"back; the command that trains it again: {self.command}"
+            )
         raise UsageError(
             f"{self.file}: its weights are neither in the store ({store.root}) nor in {self.kept}; "
             f"the command that trains it again: {self.command}"

@@ -71,4 +71,8 @@ def test_one_setting_is_not_both_fixed_and_swept() -> None:
 def test_an_axis_may_be_a_setting_that_is_required() -> None:
     budgets = ("scheme=gpw", "scope=cycles", "pruning.budget=9000,12000")
     planned = plan_sweep(Request(["data=digits", *budgets]))
-    assert [point.config.pruning.budget for point in planned.points] == [9000, 12000]
+    assert [point.config.pruning.budget for point in planned.points] == [
+        0,
+        9000,
+        12000,
+    ]  # dense first

@@ -57,6 +57,7 @@ MEASURED = {
     "fused_accuracy": "integers",
     "quantized_accuracy": "integers",
     "accuracy": "fp32",
+    "pruned_accuracy": "fp32",
     "dense_accuracy": "fp32",
 }
 

@@ -44,7 +44,7 @@ Images and epochs are few: the accuracies are those of a few seconds of training
 """
 
 SMALL = "data=digits pretrain.train.epochs=3 finetune.train.epochs=1"
-SHOWN = "data.size=224 --classes 1000 sparsity=0.7 | tail -n 6"
+SHOWN = "data.size=224 --classes 1000 sparsity=0.7 | sed -n '1,4p;/random weights/,$p'"
 END = "2> log | tail -n"  # of a command whose progress would fill the page
 
 
@@ -85,7 +85,7 @@ STORIES = {
         (
             "python shapes.py && ls shapes/train",
             "gpw run data=imagefolder data.root=shapes data.size=32 model=resnet8 sparsity=0.5 \\\n"
-            "    train=digits pretrain.train.epochs=6 finetune.train.epochs=2",
+            "    train=digits pretrain.train.epochs=6 finetune.train.epochs=4",
         ),
         ("shapes.py",),
     ),

@@ -144,7 +144,7 @@ def _described(composed: Config, wanted: str) -> Iterator[str]:
     for setting in found:
         if setting.group != shown:
             shown = setting.group
-            yield f"{setting.group}\n"
+            yield setting.group.replace("``", "") + "\n"  # reST is for the documentation
         yield f"{setting.key} = {_yaml(setting.default)}    [{setting.allowed}]"
         if setting.text:
             yield f"    {setting.text}"

@@ -85,7 +85,8 @@ STORIES = {
         (
             "python shapes.py && ls shapes/train",
             "gpw run data=imagefolder data.root=shapes data.size=32 model=resnet8 sparsity=0.5 \\\n"
-            "    train=digits pretrain.train.epochs=6 finetune.train.epochs=4",
+            "    train=digits pretrain.train.epochs=6 finetune.train=digits_restart \\\n"
+            "    finetune.train.epochs=6",
         ),
         ("shapes.py",),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from gpw_cli.arrays import Bools
 from gpw_cli.config.compose import compose
 from gpw_cli.errors import UsageError
-from gpw_cli.pruning.budget import Problem, choose, measure_costs, smallest
+from gpw_cli.pruning.budget import Measured, Problem, choose, measure_costs, smallest
 from gpw_cli.pruning.fill import filled_up, saliency_of
 from gpw_cli.stages.untrained import problem_untrained, untrained_costs, untrained_network
 from tests.test_budget import problem as made
@@ -90,3 +91,21 @@ def test_a_removed_branch_stays_removed() -> None:
 def test_a_sparsity_with_a_budget_is_refused() -> None:
     with pytest.raises(UsageError, match=r"sparsity=0\.8 has no effect with scope=cycles"):
         compose(["scope=cycles", "pruning.budget=9000", "sparsity=0.8"])
+
+
+def test_nothing_is_filled_where_the_reserve_leaves_no_room() -> None:
+    problem = made([20, 20], [5, 5], [10, 10], [], 300)
+    compiled = []
+
+    def measure(kept: Sequence[Bools]) -> Measured:
+        """Fine-tuning may add 20 % to the cycles."""
+        found = problem.measure(kept)
+        compiled.append(found.cycles)
+        return replace(found, most=found.cycles * 6 // 5)
+
+    reserved = replace(problem, measure=measure)
+    kept = choose(reserved)
+    assert problem.measure(kept).cycles == 250  # 300 at most
+    before = len(compiled)
+    assert filled_up(reserved, kept, measure_costs(problem), frozenset())[0].sum() == kept[0].sum()
+    assert len(compiled) == before + 1

@@ -24,25 +24,28 @@ if TYPE_CHECKING:
     from gpw_cli.pruning.budget import Problem
 
 _COMPILATIONS = 80  # at most
-_ENOUGH = 0.99  # share of the room; with more in use nothing is added
+_ENOUGH = 0.01  # share of the room; with less unused nothing is added
 
 Unit = tuple[int, int]  # layer, unit of that layer
 
 
 @dataclass
 class _Filling:
-    """The best choice so far: its ``kept`` units per layer, its live ``groups`` and its cycles."""
+    """The best choice so far: its ``kept`` units per layer, its live ``groups``.
+
+    ``gap``: the cycles that it leaves unused.
+    """
 
     problem: Problem
     kept: list[Bools]
     groups: list[Bools]
-    cycles: int
+    gap: int
     saliency: float
     left: int = _COMPILATIONS
 
     @property
     def open(self) -> bool:
-        return self.left > 0 and self.cycles < _ENOUGH * self.problem.room
+        return self.left > 0 and self.gap > _ENOUGH * self.problem.room
 
     def fits(self, added: Sequence[Unit], removed: Sequence[Unit] = ()) -> bool:
         """Compile with ``added`` and without ``removed``; keep that choice if it is better.
@@ -57,13 +60,14 @@ class _Filling:
         groups = [own[layer.units] for layer, own in zip(layers, trial, strict=True)]
         self.left -= 1
         measured = self.problem.measure(groups)
-        if self.problem.gap(measured) < 0:
+        gap = self.problem.gap(measured)
+        if gap < 0:
             return False
         saliency = saliency_of(self.problem, measured.live)
         if saliency < self.saliency or (removed and saliency == self.saliency):
             return False
         self.kept, self.groups = trial, list(measured.live)
-        self.cycles, self.saliency = measured.cycles, saliency
+        self.gap, self.saliency = gap, saliency
         return True
 
 
@@ -72,9 +76,9 @@ def filled_up(problem: Problem, kept: Sequence[Bools], costs: Costs, gone: Branc
 
     ``gone``: the branches that stay removed.
     """
-    cycles = problem.measure(kept).cycles
+    gap = problem.gap(problem.measure(kept))
     own = [_units(layer.units, groups) for layer, groups in zip(problem.layers, kept, strict=True)]
-    filling = _Filling(problem, own, list(kept), cycles, saliency_of(problem, kept))
+    filling = _Filling(problem, own, list(kept), gap, saliency_of(problem, kept))
     order = _by_worth(problem, costs, gone)
     spare = [(layer, unit) for layer, unit in order if not own[layer][unit]]
     refused = _add(filling, spare)

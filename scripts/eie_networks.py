@@ -32,7 +32,7 @@ from gpw_cli.pruning.candidates import prunable_layers
 from gpw_cli.pruning.masks import apply_masks, prune_masks
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
-from gpw_cli.quantization.reference import quantize_input, run
+from gpw_cli.quantization.reference import quantize_images, run
 from gpw_cli.targets.eie.compiled import CompiledEie
 from gpw_cli.targets.eie.config import EieConfig
 from gpw_cli.targets.eie.network import compile_network
@@ -89,7 +89,7 @@ def integers(model: nn.Module, data: Images) -> IntGraph:
 def rows_of(model: nn.Module, data: Images, images: int, trained: bool) -> Iterator[Row]:
     graph = integers(model, data)
     test = data.test
-    x = quantize_input(graph, normalise(test.images[:images], graph.mean, graph.std))
+    x = quantize_images(graph, test.images[:images])
     labels = test.labels[:images].numpy()
     measured: Row = {"accuracy": None, "int8": None, "images": 0}
     for name in ("eie", "eie_256"):

@@ -49,7 +49,14 @@ from gpw_cli.quantization.matmul import int8_matmul
 from gpw_cli.quantization.observers import squared_error, threshold
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import Ranges, TensorRange, calibrate, merge
-from gpw_cli.quantization.reference import accuracy, quantize_input, run, run_all
+from gpw_cli.quantization.reference import (
+    accuracy,
+    quantize_images,
+    quantize_input,
+    run,
+    run_all,
+    split_logits,
+)
 from gpw_cli.quantization.scales import least_error, log2_ratio, power_of_two, round_half_away
 from gpw_cli.quantization.summary import summarise
 from gpw_cli.quantization.weights import Scales, bias_integers, quantize_layer
@@ -167,6 +174,21 @@ def test_images_are_rounded_half_away_from_zero(scale: float) -> None:
     halves = np.array([0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 0.49, 1000], np.float32) * scale
     codes = quantize_input(graph, halves.reshape(1, 1, 1, 8))
     assert codes.reshape(-1).tolist() == [1, 2, 3, -1, -2, -3, 0, 127]
+
+
+@pytest.mark.parametrize(("size", "count"), [(8, 700), (200, 3)])
+def test_images_in_parts_give_what_each_alone_gives(size: int, count: int) -> None:
+    """Up to 512 images of 8 x 8 at once, and one of 200 x 200."""
+    mean, std = (0.5, 0.4, 0.6), (0.25, 0.2, 0.3)
+    graph = prepare(trace(randomise(ForeignNet()), (3, size, size), mean, std), BEST)
+    pixels = torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8)
+    images = normalise(pixels, mean, std)
+    integers = quantize_graph(graph, calibrate(graph, [images[:3]], BEST), BEST, fused=True)
+    x = quantize_images(integers, pixels)
+    assert np.array_equal(x, quantize_input(integers, images))
+    logits = split_logits(integers, Split(pixels, torch.zeros(count)))
+    assert np.array_equal(logits, run(integers, x))
+    assert np.array_equal(logits[-1:], run(integers, x[-1:]))
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 2)])
@@ -613,7 +635,7 @@ def test_accuracy_and_summary() -> None:
     integers = quantize_graph(graph, ranges, BEST, fused=True)
     labels = torch.from_numpy(run(integers, quantize_input(integers, x)).argmax(1)).long()
     labels[:10] = 5  # no such class
-    assert accuracy(integers, Split(images, labels), batch=16) == 0.75
+    assert accuracy(integers, Split(images, labels)) == 0.75
     rows = summarise(graph, ranges, integers, BEST, fused=True)
     assert [row["name"] for row in rows] == [node.name for node in integers.nodes]
     first = rows[1]

@@ -209,6 +209,27 @@ def test_ranges_over_many_images_and_threads() -> None:
     assert found.centres[-1] == 69.0
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(-300.0, 300.0, width=32), min_size=12, max_size=12),
+    st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    st.sampled_from([0.0, 2.0**-20, -0.25, 1.0, 256.0]),
+)
+def test_a_histogram_is_that_of_pytorch(
+    values: list[float], layout: torch.memory_format, edge: float
+) -> None:
+    """Any order in memory; ``edge``, where it is the largest, belongs to the last bin."""
+    image = torch.tensor([*values[:11], edge]).reshape(1, 3, 2, 2)
+    source = Input("input", (3, 2, 2), (0.0,) * 3, (1.0,) * 3)
+    batch = image.contiguous(memory_format=layout)
+    found = calibrate(Graph((source,), "input"), [batch], BEST).tensors["input"]
+    wanted = torch.histc(image.abs(), BINS, 0.0, found.limit)
+    assert np.array_equal(found.counts, wanted.long().numpy())
+    assert found.counts.sum() == 12
+    assert (found.low, found.high) == (image.min(), image.max())
+    np.testing.assert_allclose(found.mean, image.double().mean((0, 2, 3)), rtol=1e-6, atol=1e-9)
+
+
 def test_merged_ranges_of_any_ratio() -> None:
     counts = np.zeros(BINS, np.int64)
     counts[[0, 1, 4095, 4096, 8191]] = 1, 2, 4, 8, 16

@@ -117,6 +117,12 @@ def _observed(graph: Graph, images: Tensor) -> dict[str, _Histogram]:
     return seen
 
 
+def _flat(tensor: Tensor) -> Tensor:
+    """The values of [N, C, H, W] in the order in which they lie in memory, without a copy."""
+    in_memory = tensor.permute(0, 2, 3, 1)
+    return (in_memory if in_memory.is_contiguous() else tensor).reshape(-1)
+
+
 class _Histogram:
     """Accumulates one tensor's range over batches."""
 
@@ -128,15 +134,18 @@ class _Histogram:
 
     def add(self, name: str, tensor: Tensor) -> None:
         """Add a batch [N, C, H, W]."""
-        low, high = (float(value) for value in torch.aminmax(tensor))
+        values = _flat(tensor)
+        low, high = (float(value) for value in torch.aminmax(values))
         if not np.isfinite([low, high]).all():
             raise DataError(f"calibration: the tensor {name} holds NaN or infinity")
         self.low, self.high = min(self.low, low), max(self.high, high)
         while self.limit < max(-low, high):
             self._double()
-        magnitudes = tensor.abs() if low < 0 else tensor
-        counts = torch.histc(magnitudes, BINS, 0.0, self.limit)
-        self.counts = self.counts + counts.long().numpy()
+        magnitudes = values.abs() if low < 0 else values
+        bins = (magnitudes * (BINS / self.limit)).to(torch.int16)  # exact: both are powers of two
+        counts = torch.bincount(bins, minlength=BINS + 1).numpy()
+        self.counts = self.counts + counts[:BINS]
+        self.counts[-1] += counts[BINS]  # values equal to the limit
         self.total = self.total + tensor.sum((0, 2, 3), dtype=torch.float64).numpy()
         self.pixels = tensor.shape[2] * tensor.shape[3]
 

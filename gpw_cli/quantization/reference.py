@@ -1,8 +1,8 @@
 """The integer reference executor: exact results that the NPU's program must reproduce.
 
-    x = quantize_input(graph, normalise(pixels, graph.mean, graph.std))   # int8 [N, C, H, W]
-    logits = run(graph, x)                                                # int32 [N, classes]
-    logits = split_logits(graph, images.test)                             # of a whole split
+    x = quantize_images(graph, pixels)           # int8 [N, C, H, W] of uint8 [N, H, W, C]
+    logits = run(graph, x)                       # int32 [N, classes]
+    logits = split_logits(graph, images.test)    # of a whole split
 
 Internally, tensors are int8 [N, H, W, C], so that a convolution can gather whole pixels.
 """
@@ -27,7 +27,7 @@ from gpw_cli.quantization.convolution import ConvWeights, conv, conv_weights, ke
 from gpw_cli.quantization.rescaling import finish, holding
 from gpw_cli.threads import each
 
-BATCH = 16  # images per call: more do not fit in the L2 cache, fewer make too many calls
+PIXELS = 32 * 32 * 32  # of a call's images: more do not fit in the L2 cache, fewer cost calls
 INPUT = ""  # name of the quantized input images; no node has it
 
 
@@ -40,15 +40,36 @@ def quantize_input(graph: IntGraph, x: Tensor | NDArray[np.float32]) -> Int8:
     return codes.contiguous().numpy()
 
 
+def quantize_images(graph: IntGraph, pixels: Tensor) -> Int8:
+    """``quantize_input`` of uint8 [N, H, W, C], normalised: int8 [N, C, H, W]."""
+    return np.concatenate(each(partial(_codes, graph), torch.split(pixels, _batch(graph))))
+
+
+def _codes(graph: IntGraph, pixels: Tensor) -> Int8:
+    return quantize_input(graph, normalise(pixels, graph.mean, graph.std))
+
+
 def run(graph: IntGraph, x: Int8) -> Int32:
     """Logits int32 [N, classes] of quantized images int8 [N, C, H, W]."""
+    logits, size = _logits(graph), _batch(graph)
+    return np.concatenate(each(logits, [x[i : i + size] for i in range(0, len(x), size)]))
+
+
+def _batch(graph: IntGraph) -> int:
+    """How many images a call takes."""
+    _, high, wide = graph.input.shape
+    return max(1, PIXELS // (high * wide))
+
+
+def _logits(graph: IntGraph) -> Callable[[Int8], Int32]:
+    """A function from quantized images to logits, for several threads."""
     calls = _calls(graph)
 
-    def logits(batch: Int8) -> Tensor:
-        return _channels_first(_execute(calls, batch)[graph.output]).flatten(1)
+    def logits(x: Int8) -> Int32:
+        found = _channels_first(_execute(calls, x)[graph.output])
+        return found.flatten(1).to(torch.int32).numpy()
 
-    parts = each(logits, [x[i : i + BATCH] for i in range(0, len(x), BATCH)])
-    return torch.cat(parts).to(torch.int32).numpy()
+    return logits
 
 
 def run_all(graph: IntGraph, x: Int8) -> dict[str, NDArray[np.signedinteger]]:
@@ -57,12 +78,14 @@ def run_all(graph: IntGraph, x: Int8) -> dict[str, NDArray[np.signedinteger]]:
     return {name: _channels_first(value).contiguous().numpy() for name, value in tensors.items()}
 
 
-def split_logits(graph: IntGraph, split: Split, batch: int = 512) -> Int32:
+def split_logits(graph: IntGraph, split: Split) -> Int32:
     """Logits int32 [N, classes] of all images, in the order of ``split``."""
-    found = []
-    for pixels in torch.split(split.images, batch):
-        found.append(run(graph, quantize_input(graph, normalise(pixels, graph.mean, graph.std))))
-    return np.concatenate(found)
+    logits = _logits(graph)
+
+    def found(pixels: Tensor) -> Int32:
+        return logits(_codes(graph, pixels))
+
+    return np.concatenate(each(found, torch.split(split.images, _batch(graph))))
 
 
 def share_right(logits: NDArray[np.number], split: Split) -> float:
@@ -70,9 +93,9 @@ def share_right(logits: NDArray[np.number], split: Split) -> float:
     return float((logits.argmax(1) == split.labels.numpy()).mean())
 
 
-def accuracy(graph: IntGraph, split: Split, batch: int = 512) -> float:
+def accuracy(graph: IntGraph, split: Split) -> float:
     """``share_right`` of the logits of ``graph``."""
-    return share_right(split_logits(graph, split, batch), split)
+    return share_right(split_logits(graph, split), split)
 
 
 @dataclass(frozen=True, eq=False)

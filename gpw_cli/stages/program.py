@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpw_cli.config.schema import Config
-from gpw_cli.data.images import normalise
 from gpw_cli.errors import UsageError
 from gpw_cli.graph.integer_io import load
-from gpw_cli.quantization.reference import quantize_input
+from gpw_cli.quantization.reference import quantize_images
 from gpw_cli.stages.services import Services
 from gpw_cli.store.store import Artifact
 from gpw_cli.targets.base import Exports, Traces
@@ -46,7 +45,7 @@ def export_to(
     """
     graph = load(artifacts["fuse"].path)
     first = services.images(config).test.images[:1]
-    image = quantize_input(graph, normalise(first, graph.mean, graph.std))[0]
+    image = quantize_images(graph, first)[0]
     compiled = npu_of(config.target).compile(graph)
     if not isinstance(compiled, Exports):
         raise _not_offered("--export", config)

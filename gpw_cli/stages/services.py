@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gpw_cli.config.schema import Config, Device, RuntimeConfig
 from gpw_cli.errors import UsageError
+from gpw_cli.memory import keep_freed_memory
 from gpw_cli.store.store import Store
 from gpw_cli.tracking.base import Destination
 from gpw_cli.tracking.session import Trackers
@@ -120,6 +121,7 @@ class Services:
             self.threads
         )  # on each call, because OpenMP has a count per calling thread
         if self._device is None:
+            keep_freed_memory()
             wanted = self.runtime.device
             if wanted is Device.cuda and not torch.cuda.is_available():
                 raise UsageError("runtime.device=cuda: no CUDA device here; use runtime.device=cpu")

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from gpw_cli.data.images import Split, normalise
+from gpw_cli.data.images import Split
 from gpw_cli.errors import ProgramError
 from gpw_cli.graph.integer import IntGraph
 from gpw_cli.graph.integer_io import load
-from gpw_cli.quantization.reference import accuracy, quantize_input, run
+from gpw_cli.quantization.reference import accuracy, quantize_images, run
 from gpw_cli.stages.costs import dense_cycles
 from gpw_cli.stages.integers import LAYERS, LOGITS
 from gpw_cli.stages.pipeline import Job
@@ -61,7 +61,7 @@ def _timing(job: Job, graph: IntGraph, compiled: Compiled) -> Timing:
     if not isinstance(compiled, DataDependent):
         return compiled.time()
     images = job.services.images(job.config).test.images[: compiled.timed_images]
-    return compiled.time_on(quantize_input(graph, normalise(images, graph.mean, graph.std)))
+    return compiled.time_on(quantize_images(graph, images))
 
 
 def _accuracy(job: Job, graph: IntGraph, compiled: Compiled) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _simulated(job: Job, graph: IntGraph, compiled: Simulates, test: Split) -> d
     right, started = 0, time.perf_counter()
     for start in range(0, len(test), CHUNK):
         part = slice(start, min(start + CHUNK, len(test)))
-        x = quantize_input(graph, normalise(test.images[part], graph.mean, graph.std))
+        x = quantize_images(graph, test.images[part])
         logits = simulate(x)
         if exact:
             _compare(logits, run(graph, x) if expected is None else expected[part], start)

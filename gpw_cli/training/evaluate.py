@@ -17,6 +17,7 @@ from gpw_cli.threads import each
 from gpw_cli.training.randomness import generator
 
 GRADIENT_BATCH = 128
+CACHED = 40 * 32 * 32  # pixels of a batch whose activations stay in the caches of a core
 SMALL = 64  # pixels; operations on larger images are long enough to be shared among the threads
 
 
@@ -28,7 +29,7 @@ def logits(model: nn.Module, split: Split, images: Images, batch_size: int | Non
     caches. ``model`` keeps its mode.
     """
     on_cpu = next(model.parameters()).device.type == "cpu"
-    chunks = torch.split(split.images, batch_size or (100 if on_cpu else 500))
+    chunks = torch.split(split.images, batch_size or _batch(split.images, on_cpu))
     was_training = model.training
     model.eval()
     try:
@@ -37,6 +38,14 @@ def logits(model: nn.Module, split: Split, images: Images, batch_size: int | Non
         return torch.cat([_logits(model, chunk, images) for chunk in chunks])
     finally:
         model.train(was_training)
+
+
+def _batch(pixels: Tensor, on_cpu: bool) -> int:
+    """How many images of ``pixels`` [N, H, W, C] to evaluate at once."""
+    high, wide = pixels.shape[1:3]
+    if not on_cpu:
+        return 500
+    return 100 if max(high, wide) > SMALL else min(500, CACHED // (high * wide))
 
 
 def _logits(model: nn.Module, pixels: Tensor, images: Images) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 ALLOCATIONS = """
 import resource, sys
 import torch
-from gpw_cli.memory import keep_freed_memory
+from gpw_cli.stages.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

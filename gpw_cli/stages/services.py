@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gpw_cli.config.schema import Config, Device, RuntimeConfig
 from gpw_cli.errors import UsageError
-from gpw_cli.memory import keep_freed_memory
+from gpw_cli.stages.memory import keep_freed_memory
 from gpw_cli.store.store import Store
 from gpw_cli.tracking.base import Destination
 from gpw_cli.tracking.session import Trackers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -26,9 +27,13 @@ print(kept, faults())
 
 
 def faults(how: str) -> tuple[str, int]:
-    """What keep_freed_memory returned, and page faults of 600 MiB of allocations."""
+    """What keep_freed_memory returned, and page faults of 600 MiB of allocations.
+
+    By itself, glibc's threshold depends on what was freed before; here it starts at 128 KiB.
+    """
     command = [sys.executable, "-c", ALLOCATIONS, how]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     kept, count = done.stdout.split()
     return kept, int(count)
 
@@ -39,4 +44,4 @@ def test_freed_memory_is_kept() -> None:
     assert faults("keep") == ("True", pytest.approx(0, abs=pages // 20))
     kept, count = faults("default")
     assert kept == "False"
-    assert count > pages // 4
+    assert count > pages // 2

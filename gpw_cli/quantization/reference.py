@@ -28,6 +28,7 @@ from gpw_cli.quantization.rescaling import finish, holding
 from gpw_cli.threads import each
 
 PIXELS = 32 * 32 * 32  # of a call's images: more do not fit in the L2 cache, fewer cost calls
+MOST = 512  # images of a call, however small
 INPUT = ""  # name of the quantized input images; no node has it
 
 
@@ -58,7 +59,7 @@ def run(graph: IntGraph, x: Int8) -> Int32:
 def _batch(graph: IntGraph) -> int:
     """How many images a call takes."""
     _, high, wide = graph.input.shape
-    return max(1, PIXELS // (high * wide))
+    return max(1, min(MOST, PIXELS // (high * wide)))
 
 
 def _logits(graph: IntGraph) -> Callable[[Int8], Int32]:

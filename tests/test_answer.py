@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -41,6 +42,28 @@ def test_pick_takes_the_best_within_limits() -> None:
     assert pick(rows, max_cycles=99) is rows[2]
     assert pick(rows, min_accuracy=86) is rows[1]
     assert pick(rows, max_cycles=50) is None
+
+
+def test_the_fastest_is_so_in_time_on_whatever_clock() -> None:
+    slow_clock = replace(row("few cycles", 90, 100), milliseconds=2.0)
+    fast_clock = replace(row("little time", 90, 200), milliseconds=1.0)
+    assert pick([slow_clock, fast_clock], min_accuracy=80) is fast_clock
+
+
+def test_a_network_without_a_program_is_trained_not_exported(gpw) -> None:
+    found = gpw("pick", str(RESULTS / "engines"), "--min-accuracy", "90", "--json").json
+    assert found["network"] == "resnet20 on cifar10, simba"
+    assert found["export"] == "gpw run +experiment=engines scheme=gpw target=simba sparsity=0.5"
+
+
+def test_networks_of_the_same_name_are_compared_only_if_they_are_the_same(gpw) -> None:
+    first, other = RESULTS / "paper_fusion", RESULTS / "paper_fusion_resnet56"
+    names = [{row.name for row in answers(load_sweep(folder))} for folder in (first, other)]
+    assert names[0] & names[1]
+    ran = gpw("compare", str(first), str(other))
+    assert ran.code == 0
+    assert "percentage points against" not in ran.out
+    assert "resnet56 on cifar10, vta" in ran.out.splitlines()[-1]
 
 
 def test_the_table_is_aligned() -> None:

@@ -189,3 +189,29 @@ def test_a_closed_pipe_ends_quietly() -> None:
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("run", "data=digits", "scheme=dense", "sparsity=0.7"),
+        ("finetune", "data=digits", "pruning=dense", "rounding=ceil"),
+        ("simulate", "data=digits", "scheme=dense", "pruning.tile_in=8"),
+        ("run", "pretrain.train.epochs=99"),
+        ("simulate", "pretrain.train=paper"),
+        ("run", "data=digits", "scope=cycles", "pruning.budget=9000", "sparsity=0.5"),
+        ("sweep", "data=digits", "scope=cycles", "pruning.budget=9000,8000", "sparsity=0.5"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(
+    gpw: Gpw, one_line: OneLine, given: tuple[str, ...]
+) -> None:
+    assert f"{given[-1]} has no effect" in one_line(gpw(*given, "--dry-run"))
+
+
+def test_what_is_used_is_not_refused(gpw: Gpw) -> None:
+    for given in (
+        ("data=digits", "scheme=dense", "pretrain.train.epochs=2", "train=digits"),
+        ("finetune.rewind=3", "pretrain.train.epochs=40", "data=digits"),
+    ):
+        assert gpw("run", *given, "--dry-run").code == 0

@@ -175,4 +175,31 @@ def test_names_are_not_broken_at_the_edge_of_the_terminal() -> None:
     assert max(map(len, lines)) <= 100
     assert "".join(lines).split() == ["model", *names]
     assert all(line.startswith(" " * 17) for line in lines[1:])
-    assert wrapped("model", names, None).count("\n") == 0
+
+
+def test_a_pipe_gets_lines_of_a_readable_width(gpw: Gpw, monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns, widest in (("", 100), ("60", 60)):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = gpw("ls").out.splitlines()
+        assert max(map(len, lines[:-1])) <= widest
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("data", "fetch"), ("data", "check"), ("data", "ls"), ("data", "fetch", "digits"),
+     ("cache", "ls"), ("cache", "gc")],
+)  # fmt: skip
+def test_runtime_root_is_store_where_no_run_is_configured(gpw: Gpw, one_line, command) -> None:
+    assert "--store FOLDER" in one_line(gpw(*command, "runtime.root=elsewhere"))
+
+
+def test_data_ls_says_what_the_store_has(gpw: Gpw, tmp_path: Path) -> None:
+    (tmp_path / "there/data/cifar10").mkdir(parents=True)
+    stored = {
+        store: {row["name"]: row["stored"] for row in gpw("data", "ls", *given, "--json").json}
+        for store, given in {"none": (), "there": ("--store", "there")}.items()
+    }
+    assert stored["none"]["cifar10"] is None
+    assert stored["there"]["cifar10"] == "there/data/cifar10"
+    assert "there/data/cifar10" in gpw("data", "ls", "--store", "there").out
+    assert gpw("cache", "ls", "--store", "there").out == "no artifacts in there/store\n"

@@ -26,6 +26,12 @@ ASKED = {
     "gpw run pruning.scheme=": ["balanced", "block", "channel", "dense", "fine", "gpw", "vector"],
     "gpw sweep seed=1 +experiment=front": ["frontier", "frontier_ablation"],
     "gpw sweep scheme=gpw,b": ["gpw,balanced", "gpw,block"],
+    "gpw run train": ["train="],
+    'gpw run "pruning.br': ["pruning.branches="],
+    "gpw pick fir": ["first"],
+    "gpw sweep --until fu": ["fuse"],
+    "gpw data fetch ci": ["cifar10"],
+    "gpw config --describe pruning.sco": ["pruning.scope"],
 }
 
 
@@ -33,6 +39,8 @@ def test_a_real_bash_completes_commands_keys_and_values(tmp_path: Path) -> None:
     (tmp_path / "gpw").write_text(f'#!/bin/sh\nexec {sys.executable} -m gpw_cli "$@"\n')
     (tmp_path / "gpw").chmod(0o755)
     (tmp_path / "completion.bash").write_text(SCRIPTS[Shell.bash])
+    (tmp_path / "results/first").mkdir(parents=True)
+    (tmp_path / "results/first/sweep.json").write_text("{}")
     lines = "".join(f"ask '{line}'\n" for line in ASKED)
     done = subprocess.run(
         ["bash", "--norc", "-c", f"PATH=$PWD:$PATH\n{ASK}{lines}"],
@@ -43,6 +51,14 @@ def test_a_real_bash_completes_commands_keys_and_values(tmp_path: Path) -> None:
     )
     found = dict(line.split("|") for line in done.stdout.splitlines())
     assert {line: sorted(words.split()) for line, words in found.items()} == ASKED
+
+
+@pytest.mark.parametrize("start", ["", "t", "train", "pretrain.", "quantizer", "finetune.train"])
+def test_a_key_is_offered_once(start: str) -> None:
+    """Bash leaves out the space after "=" only where one word is offered."""
+    found = list(complete_override(start))
+    assert found
+    assert len(found) == len(set(found))
 
 
 @pytest.mark.parametrize("shell", list(Shell))

@@ -39,7 +39,8 @@ def test_allowed_values() -> None:
     assert allowed(Scope) == "layer, block, global, cycles"
     assert allowed(bool) == "true, false"
     assert allowed(str | None) == "text, null"
-    assert allowed(list[int]) == "list of whole number"
+    assert allowed(list[int]) == "list of whole numbers"
+    assert allowed(dict[str, int]) == "mapping"
 
 
 def test_every_key_is_described_once() -> None:
@@ -83,3 +84,19 @@ def test_gpw_config_is_yaml_with_comments(gpw, one_line) -> None:
     described = gpw("config", "--describe", "pruning.scope").out
     assert "pruning.scope = layer    [layer, block, global, cycles]" in described
     assert "the groups are seed, model" in one_line(gpw("config", "--describe", "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "key"),
+    [("budget", "pruning.budget"), ("observer", "quantizer.observer"), ("scope", "pruning.scope")],
+)
+def test_the_last_part_of_a_key_suffices(gpw, wanted: str, key: str) -> None:
+    assert f"\n{key} = " in gpw("config", "--describe", wanted).out
+
+
+@pytest.mark.parametrize(
+    ("wanted", "meant"),
+    [("pruning.budgt", "pruning.budget "), ("trian", "train"), ("zzz", "groups are seed, model")],
+)
+def test_an_unknown_key_is_answered_with_what_was_meant(gpw, one_line, wanted, meant) -> None:
+    assert meant in one_line(gpw("config", "--describe", wanted)) + " "

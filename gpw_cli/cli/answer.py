@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpw_cli.cli.arguments import Json
+from gpw_cli.cli.completion import complete_sweep
 from gpw_cli.cli.console import emit
 from gpw_cli.errors import UsageError
 
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
     from gpw_cli.report.answer import Answer
     from gpw_cli.report.load import Sweep
 
-Folder = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name or folder.")]
+Folder = Annotated[
+    str,
+    typer.Argument(
+        metavar="SWEEP", help="A sweep's name or folder.", autocompletion=complete_sweep
+    ),
+]
 Results = Annotated[Path, typer.Option(help="The folder that holds the sweeps.")]
 
 
@@ -49,8 +56,9 @@ def pick(
         emit({**asdict(best), "export": command})
         return
     print("\n".join(table([best])))
-    trains = "" if command.startswith("gpw export") else " (trains it, its weights are not here)"
-    print(f"export{trains}: {command}")
+    heads = {"gpw export": "export", "gpw run": "train (its weights are not here)"}
+    start = " ".join(command.split()[:2])
+    print(f"{heads.get(start, 'export (trains it, its weights are not here)')}: {command}")
 
 
 def compare(
@@ -68,12 +76,20 @@ def compare(
     for name, rows in zip(names, found, strict=True):
         print(f"{name}:")
         print("\n".join(f"  {line}" for line in table(rows)))
-    before = {row.name: row for row in found[0]}
-    for row in found[1]:
-        if (other := before.get(row.name)) is not None:
+    before = {(row.name, row.network): row for row in found[0]}
+    both = [(row, before.get((row.name, row.network))) for row in found[1]]
+    for row, other in both:
+        if other is not None:
             print(_difference(row, other, second, first))
-    if note := apart(first, loaded[0], second, loaded[1]):
+    if not any(other for _, other in both):
+        print(f"no network is in both: {_only(found[0], first)}; {_only(found[1], second)}")
+    elif note := apart(first, loaded[0], second, loaded[1]):
         print(note)
+
+
+def _only(rows: Sequence[Answer], sweep: str) -> str:
+    networks = dict.fromkeys(row.network for row in rows)
+    return f"{sweep} has {' and '.join(networks) or 'none that is finished'}"
 
 
 def _difference(row: Answer, other: Answer, here: str, there: str) -> str:
@@ -111,7 +127,8 @@ def _nothing(sweep: Sweep, rows: list[Answer]) -> str:
 def export_command(sweep: Sweep, answer: Answer) -> str:
     """The command line that exports the first network of ``answer`` whose weights are there.
 
-    If there is none, it is the one that trains the first network again.
+    If there is none, it is the one that trains the first network again, and exports the program
+    where the target has one.
     """
     from gpw_cli.stages.program import offers_program
     from gpw_cli.sweep.stored import stored_run
@@ -121,4 +138,6 @@ def export_command(sweep: Sweep, answer: Answer) -> str:
         with suppress(UsageError):
             to = "program/" if offers_program(run.ready()) else "net.pt2"
             return shlex.join(["gpw", "export", str(run.file), "--to", to])
-    return shlex.join(["gpw", "simulate", *runs[0].overrides, "--export", "program/"])
+    if not offers_program(runs[0].config):
+        return runs[0].command
+    return shlex.join(["gpw", "simulate", *runs[0].useful, "--export", "program/"])

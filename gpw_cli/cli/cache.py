@@ -23,13 +23,14 @@ def ls(store: Root = Path(".gpw"), json: Json = False) -> None:
     """List all artifacts: state, size, age, inputs and accuracy."""
     from gpw_cli.store.gc import entries
 
-    found = entries(_root(store))
+    root = _root(store)
+    found = entries(root)
     if json:
         emit([_plain(entry) for entry in found])
         return
     for entry in found:
         print(_line(entry))
-    print(f"{len(found)} artifacts, {_megabytes(found)}")
+    print(f"{_count(found)}, {_megabytes(found)}" if found else f"no artifacts in {root}")
 
 
 @app.command("gc")
@@ -67,7 +68,7 @@ def gc(
     for entry in found.removed:
         print(_line(entry))
     verb = "would free" if dry_run else "freed"
-    freed = f"{verb} {_megabytes(found.removed)} in {len(found.removed)} artifacts"
+    freed = f"{verb} {_megabytes(found.removed)} in {_count(found.removed)}"
     print(freed if found.removed else f"nothing to remove in {root}")
     _print_spared(found, min_age)
 
@@ -98,6 +99,10 @@ def _line(entry: Entry) -> str:
     text = f"{entry.stage:9} {entry.key} {entry.state:10} {entry.bytes / 1e6:9.2f} MB"
     text += f"  {_age(entry.seconds):>6}  {entry.made_with:32}  {entry.summary}"
     return text.rstrip()
+
+
+def _count(found: list[Entry]) -> str:
+    return "1 artifact" if len(found) == 1 else f"{len(found):,} artifacts"
 
 
 def _megabytes(found: list[Entry]) -> str:

@@ -13,9 +13,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from gpw_cli.stages.names import STAGES
 
 _BASH = r"""
 _gpw_completion() {
@@ -23,7 +26,8 @@ _gpw_completion() {
     local -a words
     read -r -a words <<< "$line"
     [[ $line == *[[:space:]] ]] && words+=("")
-    typed="${words[${#words[@]}-1]}"
+    typed="${words[${#words[@]}-1]#[\"\']}"  # an open quote is Readline's
+    words[${#words[@]}-1]="$typed"
     kept="${typed%"${typed##*[=:]}"}"  # what Readline leaves alone
     COMPREPLY=()
     while IFS= read -r word; do
@@ -94,7 +98,7 @@ def complete_override(incomplete: str) -> Iterable[str]:
     """Keys that start with ``incomplete``, or values after ``KEY=``; the last one of a list."""
     key, sign, value = incomplete.partition("=")
     if not sign:
-        return [f"{name}=" for name in _keys(key) if name.startswith(key)]
+        return list(dict.fromkeys(f"{name}=" for name in _keys(key) if name.startswith(key)))
     before, comma, last = value.rpartition(",")
     given = set(before.split(",")) if comma else set[str]()
     return [
@@ -102,6 +106,30 @@ def complete_override(incomplete: str) -> Iterable[str]:
         for found in _values(key)
         if found.startswith(last) and found not in given
     ]
+
+
+def complete_key(incomplete: str) -> Iterable[str]:
+    """Groups, short forms and keys that ``--describe`` explains."""
+    found = [name.rstrip("=").lstrip("+") for name in complete_override(incomplete)]
+    return [name for name in found if "@" not in name]
+
+
+def complete_sweep(incomplete: str) -> Iterable[str]:
+    """The sweeps below results/ whose names start with ``incomplete``."""
+    found = sorted(file.parent.name for file in Path("results").glob("*/sweep.json"))
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def complete_data(incomplete: str) -> Iterable[str]:
+    """Data sets by name."""
+    from gpw_cli.data.catalog import describe
+
+    return [info.name for info in describe() if info.name.startswith(incomplete)]
+
+
+def complete_stage(incomplete: str) -> Iterable[str]:
+    """Stages by name."""
+    return [name for name in STAGES if name.startswith(incomplete)]
 
 
 def _keys(start: str) -> Iterator[str]:

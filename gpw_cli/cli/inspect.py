@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gpw_cli.cli.arguments import ConfigDir, Json, Overrides
+from gpw_cli.cli.completion import complete_key
 from gpw_cli.cli.console import emit, say
 from gpw_cli.errors import UsageError
 
@@ -43,16 +43,16 @@ def ls(overrides: Overrides = None, json: Json = False, config_dir: ConfigDir = 
     if json:
         emit({**found, "plug-ins": added, "target": target})
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = shutil.get_terminal_size((100, 24)).columns
     for group, names in found.items():
-        print(wrapped(group, names, width))
+        print(wrapped(group, names, width))  # also in a pipe: 100 columns, or $COLUMNS
     for new in added:
         print(f"{new['kind']:16} {new['name']}  (plug-in of {new['package']}{new['note']})")
     given = " ".join(overrides or [f"target={target}"])
     print(f"does not compile with {given}, because of:")
     for family, why in refused.items():
         if why:
-            print(f"  {family:16} {why}")
+            print(wrapped(f"  {family:15}", why.split(", "), width, ", "))
     unchecked = ", ".join(sorted(set(FAMILIES) - set(refused)))
     print(f"not checked: {unchecked or 'none'}")
     print(f"any other network: `gpw cycles model=NAME {given}` says so in seconds")
@@ -82,11 +82,11 @@ def _refused(overrides: list[str], config_dir: Path | None) -> tuple[str, dict[s
     return target, found
 
 
-def wrapped(group: str, names: Sequence[str], width: int | None) -> str:
-    """The names beside their group: in lines of at most ``width`` characters, None: in one."""
-    head, text = f"{group:16} ", "  ".join(names)
-    if width is None or not names:
-        return head + text
+def wrapped(group: str, names: Sequence[str], width: int, between: str = "  ") -> str:
+    """The names beside their group, in lines of at most ``width`` characters."""
+    head, text = f"{group:16} ", between.join(names)
+    if not names:
+        return head
     lines = textwrap.TextWrapper(max(width, 40), head, " " * len(head))
     lines.break_long_words = lines.break_on_hyphens = False
     return lines.fill(text)
@@ -114,7 +114,11 @@ def config(
     config_dir: ConfigDir = None,
     describe: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Explain a group or a key: quantizer, pruning.scope."),
+        typer.Option(
+            metavar="KEY",
+            help="Explain a group or a key: quantizer, pruning.scope, scope.",
+            autocompletion=complete_key,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -132,14 +136,17 @@ def config(
 
 def _described(composed: Config, wanted: str) -> Iterator[str]:
     """The settings under the key ``wanted``, a paragraph each."""
+    from gpw_cli.config.compose import SHORT
     from gpw_cli.config.describe import settings
 
+    every = list(settings(composed))
     keys = _full(wanted)
     under = tuple(f"{key}." for key in keys)
-    found = [s for s in settings(composed) if s.key in keys or s.key.startswith(under)]
+    found = [s for s in every if s.key in keys or s.key.startswith(under)]
+    found = found or [s for s in every if s.key.endswith(f".{wanted}")]  # its last part suffices
     if not found:
-        groups = dict.fromkeys(s.key.split(".")[0] for s in settings(composed))
-        raise UsageError(f"--describe {wanted}: no such key; the groups are {', '.join(groups)}")
+        known = [s.key for s in every]
+        raise UsageError(f"--describe {wanted}: no such key; {_alike(wanted, known, list(SHORT))}")
     shown = None
     for setting in found:
         if setting.group != shown:
@@ -148,6 +155,19 @@ def _described(composed: Config, wanted: str) -> Iterator[str]:
         yield f"{setting.key} = {_yaml(setting.default)}    [{setting.allowed}]"
         if setting.text:
             yield f"    {setting.text}"
+
+
+def _alike(wanted: str, known: Sequence[str], short: Sequence[str]) -> str:
+    """What ``--describe`` may have meant: keys of a similar name, else the groups."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(wanted, [*short, *known], n=3)
+    if not close:  # compared by the last part, such as budgets
+        tails = {key.rpartition(".")[2]: key for key in known}
+        close = [tails[name] for name in get_close_matches(wanted.rpartition(".")[2], tails, n=3)]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"the groups are {', '.join(dict.fromkeys(key.split('.')[0] for key in known))}"
 
 
 def _full(name: str) -> tuple[str, ...]:

@@ -155,6 +155,8 @@ def _described(error: Exception) -> int:
         return USAGE
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "gpw"
+    if path.startswith(("gpw data", "gpw cache")) and "runtime.root=" in shown:
+        shown += "; for runtime.root=FOLDER use --store FOLDER"
     return _refused(f"{shown} (`{path} --help` shows what is allowed)", USAGE)
 
 

@@ -43,8 +43,10 @@ def _command(until: str, text: str) -> Callable[..., None]:
         from gpw_cli.stages.pipeline import plan, run
         from gpw_cli.stages.preflight import Wanted, preflight
         from gpw_cli.stages.services import open_services
+        from gpw_cli.stages.source import refuse_idle
 
         config = compose(overrides or [], config_dir)
+        refuse_idle(config, overrides or [])
         services = open_services(config, listener())
         steps = plan(config, until)
         if dry_run:

@@ -92,15 +92,16 @@ def _config(
 ) -> Config:
     """The configuration of the options ``--checkpoint`` and ``--images`` with ``overrides``."""
     from gpw_cli.config.compose import compose
+    from gpw_cli.stages.source import checkpoint_overrides, refuse_idle
 
     given = list(overrides)
     if checkpoint is not None:
-        from gpw_cli.stages.source import checkpoint_overrides
-
         given = [*checkpoint_overrides(checkpoint, given, config_dir), *given]
     if images is not None:
         given += [f"evaluate.images={images}", f"simulate.images={images}"]
-    return compose(given, config_dir)
+    config = compose(given, config_dir)
+    refuse_idle(config, overrides)
+    return config
 
 
 def _extra(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpw_cli.cli.arguments import ConfigDir, DryRun, Json, Overrides
+from gpw_cli.cli.completion import complete_stage, complete_sweep
 from gpw_cli.cli.console import emit, listener, say
 from gpw_cli.cli.pipeline import state_of
 from gpw_cli.errors import UsageError
@@ -26,7 +27,12 @@ def sweep(
         str | None, typer.Option(help="Folder below results/; default: a digest of the sweep.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help=f"The last stage of every run; default: {STAGES[-1]}.")
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help=f"The last stage of every run; default: {STAGES[-1]}.",
+            autocompletion=complete_stage,
+        ),
     ] = None,
     jobs: Annotated[
         str | None,
@@ -150,7 +156,12 @@ def _dry_run(planned: PlannedSweep, talk: Listener, json: bool) -> None:
 
 def report(
     sweep: Annotated[
-        str | None, typer.Argument(help="A sweep's name or folder; default: every sweep found.")
+        str | None,
+        typer.Argument(
+            metavar="[SWEEP]",
+            help="A sweep's name or folder; default: every sweep found.",
+            autocompletion=complete_sweep,
+        ),
     ] = None,
     results: Annotated[Path, typer.Option(help="The folder that holds the sweeps.")] = Path(
         "results"

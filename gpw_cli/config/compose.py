@@ -9,7 +9,7 @@ activations, ``train=`` for both recipes, ``pretrain.train=`` and ``finetune.tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -107,12 +107,15 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
         raise UsageError(f"--config-dir {config_dir}: {in_yaml(error)}") from error
     except LET_THROUGH as error:
         raise UsageError(unconvertible(error, overrides)) from error
-    return validate(config)
+    return validate(config, {override.partition("=")[0] for override in full})
 
 
-def validate(config: Config) -> Config:
-    """Check ranges and combinations; UsageError lists all violations."""
-    wrong = list(limits.problems(config))
+def validate(config: Config, given: Collection[str] = ()) -> Config:
+    """Check ranges and combinations; UsageError lists all violations.
+
+    given: the keys that were overridden, which tell a chosen value from an equal default.
+    """
+    wrong = list(limits.problems(config, given))
     if wrong:
         raise UsageError("; ".join(wrong))
     return config

@@ -21,6 +21,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from gpw_cli.plugins import Open
 
+PLURAL = {"whole number": "whole numbers", "text": "texts", "number": "numbers", "dict": "mappings"}
 _FIELD = re.compile(r"^\s{4}(\w+):")
 
 
@@ -56,10 +57,19 @@ def allowed(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return ", ".join("null" if part is type(None) else allowed(part) for part in inner)
     if origin is list:
-        return f"list of {allowed(inner[0])}"
+        one = allowed(inner[0])
+        return f"list of {PLURAL.get(one, one)}"
+    if origin is dict:
+        return "mapping"
     if isinstance(hint, type) and issubclass(hint, Enum):
         return ", ".join(map(_member, _members(hint)))
-    names = {bool: "true, false", int: "whole number", float: "number", str: "text"}
+    names = {
+        bool: "true, false",
+        int: "whole number",
+        float: "number",
+        str: "text",
+        dict: "mapping",
+    }
     return names.get(hint, getattr(hint, "__name__", "text"))
 
 

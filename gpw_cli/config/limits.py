@@ -8,7 +8,7 @@ Settings without effect are refused too, such as a budget without scope ``cycles
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from gpw_cli.config import recipe
 from gpw_cli.config.schema import (
@@ -30,9 +30,9 @@ MAX_IMAGE_SIZE = 4096  # pixels
 MAX_THREADS = 4096
 
 
-def problems(config: Config) -> Iterator[str]:
-    """Errors in the values of ``config``, a line each."""
-    yield from _pruning(config.pruning)
+def problems(config: Config, given: Collection[str] = ()) -> Iterator[str]:
+    """Errors in the values of ``config``, a line each. ``given``: the keys that were overridden."""
+    yield from _pruning(config.pruning, "pruning.sparsity" in given)
     yield from recipe.problems(config.pretrain.train, "pretrain.train")
     yield from recipe.problems(config.finetune.train, "finetune.train")
     yield from _distillation(config.pretrain.distill, "pretrain.distill")
@@ -52,7 +52,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from registry.problems(config.runtime.trackers, config.runtime.tracking)
 
 
-def _pruning(pruning: PruningConfig) -> Iterator[str]:
+def _pruning(pruning: PruningConfig, sparsity_given: bool) -> Iterator[str]:
     if not 0 <= pruning.sparsity < 1:
         share = f"50 % is 0.5: try sparsity={pruning.sparsity / 100:g}"
         hint = share if 2 <= pruning.sparsity < 100 else "try sparsity=0.7"
@@ -67,7 +67,7 @@ def _pruning(pruning: PruningConfig) -> Iterator[str]:
     cycles = pruning.scope is Scope.cycles and pruning.scheme is not Scheme.dense
     if cycles and budgets != 1:
         yield "scope=cycles needs one of pruning.budget=72000 (cycles) and pruning.budget_ms=0.72"
-    if cycles and pruning.sparsity != PruningConfig().sparsity:
+    if cycles and (sparsity_given or pruning.sparsity != PruningConfig().sparsity):
         yield (
             f"sparsity={pruning.sparsity:g} has no effect with scope=cycles: the sparsity follows "
             "from the budget; leave it out, or use scope=layer"

@@ -75,8 +75,10 @@ class QuantizerConfig:
     # percentile as below, mse the least squared error, kl the least Kullback-Leibler divergence
     observer: Observer = Observer.mse
     percentile: float = 99.99  # observer percentile: share of |x| within the threshold, in %
-    pot_rule: PotRule = PotRule.mse  # activations
-    weight_pot_rule: PotRule = PotRule.mse  # weights, and 8-bit biases
+    # which power of two becomes the scale of an activation: ceil the next larger, nearest by its
+    # log2, mse the one with the least squared error
+    pot_rule: PotRule = PotRule.mse
+    weight_pot_rule: PotRule = PotRule.mse  # the same for weights, and for 8-bit biases
     step_margin: float = 1.0  # scale = T / (2^(b-1) - margin): 1 papers/001, 0.5 NEST-C, 0 TVM
     weight_bits: int = 8  # of the codes of weights, 2 to 8
     act_bits: int = 8  # of the codes of activations, 2 to 8

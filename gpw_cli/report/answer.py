@@ -31,7 +31,7 @@ class Answer:
     ``faster``: times the dense network's speed; None for a dense network, where its cycles are not
     known, and where pruning has ``cut`` the network through: it answers the same for every image.
     ``of``: what ``accuracy`` was measured on (MEASURED), "" for the NPU; ``loss_of``: the same for
-    the dense network that ``loss`` is against.
+    the dense network that ``loss`` is against. ``network``: model, data set and target.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Answer:
     cut: bool = False
     of: str = ""
     loss_of: str = ""
+    network: str = ""
 
 
 # column of the frame -> what that accuracy is of, the last stage first
@@ -123,6 +124,7 @@ def _answer(group: pd.DataFrame, done: pd.DataFrame, name: str) -> Answer:
         cut=cut,
         of=_measured(first),
         loss_of="" if dense else _measured(beside.iloc[0]) if len(beside) else "fp32",
+        network=f"{first['model']} on {first['data']}, {first['target']}",
     )
 
 
@@ -181,7 +183,7 @@ def pick(
         and (min_accuracy is None or row.accuracy >= min_accuracy)
     ]
     if min_accuracy is not None:
-        return min(fit, key=lambda row: row.cycles or 0.0, default=None)
+        return min(fit, key=lambda row: row.milliseconds or 0.0, default=None)
     return max(fit, key=lambda row: row.accuracy, default=None)
 
 

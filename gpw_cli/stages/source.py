@@ -9,11 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gpw_cli.config.compose import compose, to_plain
-from gpw_cli.config.schema import DataConfig
+from gpw_cli.config.compose import SHORT, compose, to_plain
+from gpw_cli.config.schema import Config, DataConfig
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.checkpoint import detect_model, load_state
 from gpw_cli.models.weight_files import require_regular
+from gpw_cli.pruning.groups import Scheme
+from gpw_cli.stages.inputs import weights_file
 from gpw_cli.stages.network import NETWORK, WEIGHTS
 
 SHORT_OF_PRUNING = ("sparsity", "scope", "criterion", "rounding", "scheme", "experiment")
@@ -67,10 +69,47 @@ def refuse_ignored(given: Sequence[str]) -> None:
         if trains or name in (*SHORT_OF_PRUNING, "seed"):
             if override == "scheme=dense":
                 continue
+            own = "" if name == "pretrain.source" else f" {override}"
             raise UsageError(
                 f"'{override}' has no effect on --checkpoint: its weights are taken as they are; "
-                f"to prune and fine-tune them use gpw run {override} pretrain.source=FILE"
+                f"to prune and fine-tune them use gpw run{own} pretrain.source=FILE"
             )
+
+
+def refuse_idle(config: Config, given: Sequence[str]) -> None:
+    """Raise UsageError for overrides that change nothing in the one run of ``config``.
+
+    These are settings of pruning for a dense network, and settings of pre-training where the
+    weights are read. ``train=NAME`` is let through: it is for both trainings.
+    """
+    for reason in _idle(config, given).values():
+        raise UsageError(reason)
+
+
+def without_idle(config: Config, given: Sequence[str]) -> list[str]:
+    """``given`` without the overrides that ``refuse_idle`` refuses."""
+    idle = _idle(config, given)
+    return [override for override in given if override not in idle]
+
+
+def _idle(config: Config, given: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    dense = config.pruning.scheme is Scheme.dense
+    read = weights_file(config) is not None and not config.finetune.rewind
+    for override in given:
+        name = override.partition("=")[0].lstrip("+~")
+        full = SHORT.get(name, (name,))[0]
+        if dense and full.startswith("pruning.") and full != "pruning.scheme":
+            found[override] = (
+                f"{override} has no effect with scheme=dense, which prunes nothing; leave it out, "
+                "or use scheme=gpw"
+            )
+        if read and name.startswith(("pretrain.train", "pretrain.distill")):
+            found[override] = (
+                f"{override} has no effect: the weights are read, not trained "
+                f"(pretrain.source={config.pretrain.source}); pretrain.source=scratch trains them"
+            )
+    return found
 
 
 def _names(given: Sequence[str], *keys: str) -> bool:

@@ -22,6 +22,7 @@ from gpw_cli.pruning.groups import Scheme
 from gpw_cli.stages.inputs import trains
 from gpw_cli.stages.network import WEIGHTS
 from gpw_cli.stages.pipeline import Step, plan
+from gpw_cli.stages.source import without_idle
 from gpw_cli.store.records import BadRecord, read_point, read_sweep
 from gpw_cli.store.store import Store
 
@@ -46,7 +47,17 @@ class StoredRun:
     @property
     def command(self) -> str:
         """The command that runs it again."""
-        return shlex.join(["gpw", "run", *self.overrides])
+        return shlex.join(["gpw", "run", *self.useful])
+
+    @property
+    def config(self) -> Config:
+        """Its configuration, whether or not its weights are there."""
+        return compose(in_order([*self.overrides]))
+
+    @property
+    def useful(self) -> list[str]:
+        """Its overrides without those that only other runs of the sweep use."""
+        return without_idle(self.config, self.overrides)
 
     def ready(self, given: Sequence[str] = (), config_dir: Path | None = None) -> Config:
         """Its configuration with ``given``, such that its trained network is there or is read.

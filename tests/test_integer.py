@@ -25,6 +25,7 @@ from gpw_cli.graph.integer import (
     IntNode,
     IntPad,
     IntRelu,
+    IntUpsample,
     Rescale,
     apply_rescale,
     shift_right,
@@ -224,6 +225,15 @@ def test_every_node_against_numpy() -> None:
     assert isinstance(last, IntConv)
     logits = t["avg"][:, :, 0, 0] @ last.weight[:, :, 0, 0].T.astype(np.int64) + last.bias
     np.testing.assert_array_equal(run(graph, x), logits)
+
+
+def test_pixels_are_repeated_along_rows_and_columns() -> None:
+    nodes = (IntInput("input", (2, 2, 3), 1.0), IntUpsample("u", "input", (2, 3), (2, 4, 9)))
+    graph = IntGraph(nodes, "u", {"input": 1.0, "u": 1.0}, (0.0,) * 2, (1.0,) * 2)
+    x = np.arange(-12, 12, dtype=np.int8).reshape(2, 2, 2, 3)
+    found = run_all(graph, x)
+    np.testing.assert_array_equal(found["u"], x.repeat(2, 2).repeat(3, 3))
+    assert set(found) == {"input", "u"}
 
 
 def test_threads_share_the_batches_and_keep_their_order() -> None:

@@ -194,6 +194,30 @@ def test_onnx_files_that_cannot_be_used(tmp_path: Path) -> None:
         build_model(str(odd), 10, 3, "A")
 
 
+def test_weights_beside_an_onnx_file_are_part_of_the_key(tmp_path: Path) -> None:
+    # torch.onnx.export writes net.onnx and net.onnx.data
+    keys = []
+    for number, scale in enumerate((1.0, 1.0, 2.0)):
+        torch.manual_seed(0)
+        model = build_model("digits_cnn", 10, 1, "A").eval()
+        with torch.no_grad():
+            next(model.parameters()).mul_(scale)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        whole = onnx.load(str(exported(model, folder / "whole.onnx", 16, 1)))
+        one_file = {"all_tensors_to_one_file": True, "size_threshold": 0}
+        named = {"save_as_external_data": True, "location": "net.onnx.data"}
+        onnx.save_model(whole, str(folder / "net.onnx"), **named, **one_file)
+        keys.append(key(f"model={folder / 'net.onnx'}", "data=digits"))
+    assert keys[0] == keys[1] != keys[2]
+    assert (tmp_path / "0/net.onnx").read_bytes() == (tmp_path / "2/net.onnx").read_bytes()
+
+
+def test_an_onnx_file_is_no_source_of_weights_for_another_network(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"write model=net\.onnx"):
+        key("model=digits_cnn", "data=digits", "pretrain.source=net.onnx")
+
+
 def compose_input(file: Path) -> None:
     plan(compose([f"model={file}", "data=digits"]))
 

@@ -72,8 +72,23 @@ def onnx_input(name: str) -> tuple[int, int]:
 
 @cache
 def onnx_identity(name: str) -> dict[str, str]:
-    """Name and content hash of the file; UsageError if it does not exist."""
+    """Name and content hash of the file; UsageError if it does not exist.
+
+    The hash includes the files with external data that the model names, where PyTorch's exporter
+    puts the weights.
+    """
     file = Path(name)
     if not file.is_file():
         raise UsageError(f"model={name}: no such file")
-    return {"onnx": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    content = hashlib.sha256(file.read_bytes())
+    for data in _external_data(file):
+        content.update(hashlib.sha256(data.read_bytes()).digest())
+    return {"onnx": file.name, "sha256": content.hexdigest()}
+
+
+def _external_data(file: Path) -> list[Path]:
+    """The files beside ``file`` that hold weights of its model, by name."""
+    load_onnx(file)  # refuses locations outside of the folder
+    graph = import_onnx().load(str(file), load_external_data=False).graph
+    stored = [entry for tensor in graph.initializer for entry in tensor.external_data]
+    return [file.parent / name for name in sorted({e.value for e in stored if e.key == "location"})]

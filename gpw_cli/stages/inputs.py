@@ -139,6 +139,11 @@ def weights_file(config: Config) -> Path | None:
                 "use pretrain.source=scratch"
             )
         return shipped
+    if is_onnx(source) and source != config.model.name:
+        raise UsageError(
+            f"pretrain.source={source}: an ONNX file is a network with its weights; write "
+            f"model={source}"
+        )
     return Path(source)
 
 

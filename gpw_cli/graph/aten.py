@@ -143,7 +143,7 @@ def _affine(context: Context, op: fx.Node) -> Node:
     name = operator_name(op).removesuffix("_")
     first, second = op.args[0], op.args[1]
     if _computed(context, first) and _computed(context, second):
-        context.refuse(op, f"is not supported: {NEEDS['mul']}")
+        context.refuse(op, f"is not supported: {NEEDS['sub' if 'sub' in name else 'mul']}")
     turned = not _computed(context, first)
     source = context.image(second if turned else first, op)
     stored = _channels(context, op, first if turned else second, source)
@@ -213,10 +213,15 @@ _TABLE = (
     "it is no piecewise linear function; it would take a table of 256 entries behind an int8 "
     "result, which VTA's ALU does not have: train with ReLU or ReLU6 in its place"
 )
+_LAST = f"{_TABLE}; at the end leave it out: the largest logit is the same class"
+_SLOPE = "VTA's ALU has no multiplication by a slope: train with ReLU or ReLU6 in its place"
 # Why an operator is refused, where there is more to say.
 NEEDS = {
     **dict.fromkeys(("hardswish", "silu", "mul"), _PRODUCT),
-    **dict.fromkeys(("sigmoid", "gelu", "tanh", "softmax", "elu"), _TABLE),
+    **dict.fromkeys(("sigmoid", "gelu", "tanh", "elu"), _TABLE),
+    **dict.fromkeys(("softmax", "log_softmax"), _LAST),
+    **dict.fromkeys(("leaky_relu", "prelu"), _SLOPE),
+    "sub": "it takes one computed tensor from another: add them, behind a layer that is negated",
     "hardsigmoid": "it would be a diagonal convolution and a clip, but only ever feeds a product",
     "layer_norm": "its statistics depend on the image; batch norm's are stored and fold away",
 }

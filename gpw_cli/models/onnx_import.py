@@ -18,37 +18,48 @@ import numpy as np
 from torch import Tensor, nn
 
 from gpw_cli.errors import UnsupportedError
+from gpw_cli.models.onnx_constants import constants_of, plain
 from gpw_cli.models.onnx_file import import_onnx, load_onnx
-from gpw_cli.models.onnx_layers import LAYERS, Attributes
-from gpw_cli.models.onnx_operators import OPERATORS, Value
+from gpw_cli.models.onnx_layers import LAYERS, Attributes, Value
+from gpw_cli.models.onnx_operators import OPERATORS
 
+OWN = ("steps", "constants", "image", "output", "training")  # attributes of OnnxNetwork
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")
 
 
-class OnnxStep:
-    """One node: names of its inputs and outputs, its attributes, and its layer, if any."""
+class OnnxOperator(nn.Module):
+    """An operator without weights."""
 
-    def __init__(self, node: Any, attributes: Attributes, layer: str | None) -> None:
-        self.kind: str = node.op_type
-        self.inputs: list[str] = list(node.input)
-        self.outputs: list[str] = list(node.output)
-        self.attributes, self.layer = attributes, layer
+    def __init__(self, kind: str, attributes: Attributes) -> None:
+        super().__init__()
+        self.kind, self.attributes = kind, attributes
+
+    def forward(self, *values: Value) -> Any:
+        """Its results. Raises UnsupportedError for attributes that are not supported."""
+        return OPERATORS[self.kind](self.attributes, *values)
+
+
+class OnnxStep:
+    """One node: the name of its module, and of the tensors that it reads and makes."""
+
+    def __init__(self, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        self.name, self.inputs, self.outputs = name, list(inputs), list(outputs)
 
 
 class OnnxNetwork(nn.Module):
-    """Runs the steps in the order of the file."""
+    """Runs the steps in the order of the file. Its modules are named after the nodes."""
 
     def __init__(
         self,
         steps: Sequence[OnnxStep],
-        layers: dict[str, nn.Module],
+        modules: dict[str, nn.Module],
         constants: dict[str, np.ndarray[Any, Any]],
         image: str,
         output: str,
     ) -> None:
         super().__init__()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
+        for name, module in modules.items():
+            self.add_module(name, module)
         self.steps, self.constants = list(steps), constants
         self.image, self.output = image, output
 
@@ -56,11 +67,10 @@ class OnnxNetwork(nn.Module):
         """[N, C, H, W] -> logits [N, classes]."""
         values: dict[str, Value] = {"": None, **self.constants, self.image: x}
         for step in self.steps:
-            if step.layer is not None:
-                results: Any = self.get_submodule(step.layer)(values[step.inputs[0]])
-            else:
-                given = [values[name] for name in step.inputs]
-                results = OPERATORS[step.kind](step.attributes, *given)
+            try:
+                results = self.get_submodule(step.name)(*(values[name] for name in step.inputs))
+            except UnsupportedError as error:
+                raise UnsupportedError(f"{error} (at {step.name})") from error
             several = results if isinstance(results, list | tuple) else [results]
             values.update(zip(step.outputs, several, strict=False))
         result = values[self.output]
@@ -74,68 +84,84 @@ def read_onnx(file: Path) -> OnnxNetwork:
     Raises UsageError for an invalid ONNX model or several inputs, and UnsupportedError for a
     quantized model, several outputs, or unsupported operators, all of which it names.
     """
-    graph, onnx = load_onnx(file).graph, import_onnx()
-    _refuse(file, graph)
-    constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    image = next(entry.name for entry in graph.input if entry.name not in constants)
+    model, onnx = load_onnx(file), import_onnx()
+    _refuse_quantized(file, model.graph)
+    constants = constants_of(model)
+    image = next(entry.name for entry in model.graph.input if entry.name not in constants)
+    nodes = [node for node in model.graph.node if node.output[0] not in constants]
+    _refuse(file, nodes, model.graph, constants)
+    (batch,) = (e.type.tensor_type.shape.dim[0] for e in model.graph.input if e.name == image)
     steps: list[OnnxStep] = []
-    layers: dict[str, nn.Module] = {}
-    for node in graph.node:
+    modules: dict[str, nn.Module] = {}
+    for node in nodes:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        if node.op_type == "Constant":
-            constants[node.output[0]] = onnx.numpy_helper.to_array(attributes["value"])
-        elif node.op_type == "Identity" and node.input[0] in constants:
-            constants[node.output[0]] = constants[node.input[0]]
-        else:
-            steps.append(_step(node, attributes, constants, layers))
-    used = {name for step in steps if step.layer is None for name in step.inputs}
-    kept = {name: _plain(array) for name, array in constants.items() if name in used}
-    return OnnxNetwork(steps, layers, kept, image, graph.output[0].name).eval()
+        attributes |= {"outputs": len(node.output), "batch": batch.dim_value}
+        name = _name(node, modules)
+        stored = _stored(node, constants)
+        try:
+            modules[name] = (
+                OnnxOperator(node.op_type, attributes)
+                if stored is None
+                else LAYERS[node.op_type](attributes, stored)
+            )
+        except UnsupportedError as error:
+            raise UnsupportedError(f"model={file}: {error} (at {name})") from error
+        steps.append(OnnxStep(name, node.input if stored is None else node.input[:1], node.output))
+    used = {name for step in steps for name in step.inputs}
+    kept = {name: plain(array) for name, array in constants.items() if name in used}
+    return OnnxNetwork(steps, modules, kept, image, model.graph.output[0].name).eval()
 
 
-def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.array(array, array.dtype.newbyteorder("="))
+def _stored(
+    node: Any, constants: dict[str, np.ndarray[Any, Any]]
+) -> list[np.ndarray[Any, Any]] | None:
+    """The weights of a layer; None for an operator without weights."""
+    if node.op_type not in LAYERS:
+        return None
+    return [plain(constants[name]) for name in node.input[1:] if name]
 
 
-def _step(
-    node: Any,
-    attributes: Attributes,
-    constants: dict[str, np.ndarray[Any, Any]],
-    layers: dict[str, nn.Module],
-) -> OnnxStep:
-    stored = [constants.get(name) for name in node.input[1:]]
-    make = LAYERS.get(node.op_type)
-    if make is None or not stored or any(array is None for array in stored):
-        return OnnxStep(node, attributes, None)
-    name = _name(node, layers)
-    layers[name] = make(attributes, [_plain(array) for array in stored if array is not None])
-    return OnnxStep(node, attributes, name)
-
-
-def _name(node: Any, layers: dict[str, nn.Module]) -> str:
+def _name(node: Any, modules: dict[str, nn.Module]) -> str:
     """A module name from the name of the node: letters, digits and underscores."""
     text = re.sub(r"\W+", "_", node.name or node.output[0]).strip("_")
     base = text if text[:1].isalpha() else f"{node.op_type.lower()}_{text}"
     name, count = base, 0
-    while name in layers or hasattr(nn.Module, name):
+    while name in modules or hasattr(OnnxNetwork, name) or name in OWN:
         count += 1
         name = f"{base}_{count}"
     return name
 
 
-def _refuse(file: Path, graph: Any) -> None:
-    kinds = list(dict.fromkeys(node.op_type for node in graph.node))
+def _refuse_quantized(file: Path, graph: Any) -> None:
+    kinds = dict.fromkeys(node.op_type for node in graph.node)
     quantized = [kind for kind in kinds if kind in QUANTIZED]
     if quantized:
         raise UnsupportedError(
             f"model={file}: is quantized ({', '.join(quantized)}); export the float32 network, gpw "
             "quantizes it by itself"
         )
-    odd = [kind for kind in kinds if kind not in {*OPERATORS, *LAYERS, "Constant"}]
+
+
+def _refuse(
+    file: Path, nodes: Sequence[Any], graph: Any, constants: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    known = {*OPERATORS, *LAYERS}
+    odd: dict[str, list[str]] = {}
+    for node in nodes:
+        where = node.name or node.output[0]
+        if node.op_type not in known or node.domain not in ("", "ai.onnx"):
+            kind = f"{node.domain}.{node.op_type}".removeprefix(".")
+            odd.setdefault(kind, []).append(where)
+        elif node.op_type in LAYERS and (
+            node.input[0] in constants
+            or not {name for name in node.input[1:] if name} <= {*constants}
+        ):
+            odd.setdefault(f"{node.op_type} by weights that are computed", []).append(where)
     if odd:
+        what = "; ".join(f"{kind} (at {', '.join(places)})" for kind, places in odd.items())
         raise UnsupportedError(
-            f"model={file}: operators that are not supported: {', '.join(odd)} "
-            f"(supported: {', '.join(sorted({*OPERATORS, *LAYERS, 'Constant'}))})"
+            f"model={file}: operators that are not supported: {what}; supported are "
+            f"{', '.join(sorted(known))}"
         )
     if len(graph.output) != 1:
         raise UnsupportedError(f"model={file}: has {len(graph.output)} outputs; one is needed")

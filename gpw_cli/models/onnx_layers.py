@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from gpw_cli.errors import UnsupportedError
 
 Attributes = dict[str, Any]
 Arrays = list[NDArray[Any]]
+Value = Tensor | NDArray[Any] | None  # of a tensor of the file
 
 
 def convolution(attributes: Attributes, stored: Arrays) -> nn.Module:
@@ -70,12 +71,11 @@ def _two(attributes: Attributes, name: str) -> tuple[int, int]:
 
 def linear(attributes: Attributes, stored: Arrays) -> nn.Module:
     """``Gemm``."""
-    usual = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-    odd = {key for key, value in usual.items() if attributes.get(key, value) != value}
-    if odd:
-        raise UnsupportedError(f"ONNX Gemm with {', '.join(sorted(odd))}; only x @ W + b runs")
+    if attributes.get("transA", 0):
+        raise UnsupportedError("ONNX Gemm with transA; only x @ W + b runs")
     weight = stored[0] if attributes.get("transB", 0) else stored[0].T
-    return _linear(weight, stored[1:])
+    bias = [array.reshape(-1) * attributes.get("beta", 1.0) for array in stored[1:]]
+    return _linear(weight * attributes.get("alpha", 1.0), bias)
 
 
 def matmul(attributes: Attributes, stored: Arrays) -> nn.Module:
@@ -91,11 +91,19 @@ def _linear(weight: NDArray[Any], bias: Arrays) -> nn.Linear:
     return layer
 
 
+class _BatchNorm(nn.BatchNorm2d):
+    """Of images and, behind a linear layer, of vectors: ONNX has one operator for both."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim not in (2, 4):
+            raise ValueError(f"batch norm of a tensor of {input.ndim} dimensions")
+
+
 def batch_norm(attributes: Attributes, stored: Arrays) -> nn.Module:
     """``BatchNormalization``: scale, bias, mean, variance."""
     scale, bias, mean, variance = stored
     momentum = 1.0 - float(attributes.get("momentum", 0.9))
-    layer = nn.BatchNorm2d(len(scale), float(attributes.get("epsilon", 1e-5)), momentum)
+    layer = _BatchNorm(len(scale), float(attributes.get("epsilon", 1e-5)), momentum)
     _fill(layer, [scale, bias])
     assert layer.running_mean is not None
     assert layer.running_var is not None

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from gpw_cli.errors import UnsupportedError
 from gpw_cli.models.onnx_file import import_onnx
-from gpw_cli.models.onnx_layers import Attributes, padding
+from gpw_cli.models.onnx_layers import Attributes, Value, padding
+from gpw_cli.models.onnx_resize import resize
 
-Value = Tensor | NDArray[Any] | None
+FLOATS, INTEGERS = (1, 10, 11, 16), (6, 7)  # TensorProto: float32, 16, 64, bfloat16; int32, int64
 
 
 def _rank(value: Value) -> int:
@@ -85,13 +86,36 @@ def _binary(run: Callable[..., Any]) -> Callable[..., Value]:
     return compute
 
 
+def _sum(attributes: Attributes, *parts: Tensor) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = OPERATORS["Add"](attributes, total, part)
+    return total
+
+
+def _limit(run: Callable[[Tensor, float], Tensor], kind: str) -> Callable[..., Tensor]:
+    """``Min`` or ``Max`` of a tensor and numbers."""
+
+    def compute(attributes: Attributes, *parts: Value) -> Tensor:
+        images = [part for part in parts if isinstance(part, Tensor)]
+        numbers = [np.asarray(part) for part in parts if not isinstance(part, Tensor)]
+        if len(images) != 1 or any(number.size != 1 for number in numbers):
+            raise UnsupportedError(f"ONNX {kind} of several tensors; only of one and a number")
+        x = images[0]
+        for number in numbers:
+            x = run(x, float(number.reshape(-1)[0]))
+        return x
+
+    return compute
+
+
 def _reshape(attributes: Attributes, x: Value, shape: Value = None) -> Value:
     if not isinstance(x, Tensor):
         return np.asarray(x).reshape(_numbers(shape))
     sizes = _given(attributes, "shape", shape) or []
-    # A batch of one in the export must not fix the batch size.
     full = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
-    if full and full[0] == 1 and x.shape[0] != 1:
+    # The batch of the export must not fix the batch size.
+    if full and full[0] in (1, attributes.get("batch")) and x.shape[0] != full[0]:
         full[0] = x.shape[0]
     return x.reshape(full)
 
@@ -124,26 +148,38 @@ def _slice(attributes: Attributes, x: Value, *given: Value) -> Value:
     )
     assert starts is not None
     assert ends is not None
-    rank = _rank(x)
-    where = [slice(None)] * rank
     axes = axes if axes is not None else list(range(len(starts)))
     for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(starts), strict=True):
-        where[axis] = slice(start, end if abs(end) < 2**31 - 1 else None, step)
-    return x[tuple(where)] if isinstance(x, Tensor) else np.asarray(x)[tuple(where)]
+        size = int(x.shape[axis] if isinstance(x, Tensor) else np.asarray(x).shape[axis])
+        first = start + size if start < 0 else start
+        last = end + size if end < 0 else end
+        low, high = (0, size) if step > 0 else (-1, size - 1)
+        x = _taken(x, axis, range(min(max(first, low), high), min(max(last, low), high), step))
+    return x
+
+
+def _taken(x: Value, axis: int, where: range) -> Value:
+    if not isinstance(x, Tensor):
+        return np.take(np.asarray(x), list(where), axis)
+    if where.step > 0:
+        return x[(slice(None),) * (axis % x.ndim) + (slice(where.start, where.stop, where.step),)]
+    return torch.index_select(x, axis, torch.tensor(list(where)))
 
 
 def _split(attributes: Attributes, x: Tensor, sizes: Value = None) -> list[Tensor]:
     axis = int(attributes.get("axis", 0))
     found = _given(attributes, "split", sizes)
-    if found is None:
-        found = [x.shape[axis] // int(attributes["num_outputs"])] * int(attributes["num_outputs"])
+    if found is None:  # the last part may be smaller
+        size, parts = x.shape[axis], int(attributes["outputs"])
+        part = -(-size // parts)
+        found = [max(0, min(part, size - n * part)) for n in range(parts)]
     return list(torch.split(x, found, axis))
 
 
 def _gather(attributes: Attributes, x: Value, index: Value) -> Value:
     axis = int(attributes.get("axis", 0))
     if isinstance(x, Tensor):
-        chosen = torch.from_numpy(np.asarray(index, np.int64)).reshape(-1)
+        chosen = torch.from_numpy(np.asarray(index, np.int64) % x.shape[axis]).reshape(-1)
         picked = torch.index_select(x, axis, chosen)
         return picked if _rank(index) else picked.squeeze(axis)
     return np.take(np.asarray(x), np.asarray(index, np.int64), axis)
@@ -156,10 +192,18 @@ def _concat(attributes: Attributes, *parts: Value) -> Value:
     return np.concatenate([np.asarray(part) for part in parts], axis)
 
 
-def _pad(attributes: Attributes, x: Tensor, pads: Value = None, value: Value = None) -> Tensor:
+def _pad(
+    attributes: Attributes,
+    x: Tensor,
+    pads: Value = None,
+    value: Value = None,
+    axes: Value = None,
+) -> Tensor:
     found = _given(attributes, "pads", pads) or []
-    before, after = found[: x.ndim], found[x.ndim :]
-    order = [side for axis in reversed(range(x.ndim)) for side in (before[axis], after[axis])]
+    given = range(x.ndim) if axes is None else [axis % x.ndim for axis in _numbers(axes)]
+    half = len(found) // 2
+    sides = dict(zip(given, zip(found[:half], found[half:], strict=True), strict=True))
+    order = [side for axis in reversed(range(x.ndim)) for side in sides.get(axis, (0, 0))]
     mode = attributes.get("mode", b"constant").decode()
     fill = 0.0 if value is None else float(np.asarray(value).reshape(-1)[0])
     return F.pad(x, order, mode, fill) if mode == "constant" else F.pad(x, order, mode)
@@ -170,21 +214,13 @@ def _mean(attributes: Attributes, x: Tensor, axes: Value = None) -> Tensor:
     return x.mean(dims, keepdim=bool(attributes.get("keepdims", 1)))
 
 
-def _resize(attributes: Attributes, x: Tensor, *given: Value) -> Tensor:
-    if attributes.get("mode", b"nearest") != b"nearest":
-        raise UnsupportedError(f"ONNX Resize by {attributes['mode'].decode()}; only nearest runs")
-    factors = [value for value in given if value is not None and np.size(np.asarray(value)) == 4]
-    if not factors:
-        raise UnsupportedError("ONNX Resize without four factors or sizes")
-    sizes = np.asarray(factors[-1], np.float64)[2:]
-    scale = sizes if len(given) < 3 else sizes / np.array(x.shape[2:])
-    down, right = (round(float(factor)) for factor in scale)
-    return x.repeat_interleave(down, 2).repeat_interleave(right, 3)
-
-
 def _cast(attributes: Attributes, x: Value) -> Value:
-    whole = int(attributes["to"]) in (6, 7)  # int32, int64
-    return x if isinstance(x, Tensor) else np.asarray(x).astype(np.int64 if whole else np.float32)
+    to = int(attributes["to"])
+    if not isinstance(x, Tensor):
+        return np.asarray(x).astype(np.int64 if to in INTEGERS else np.float32)
+    if to not in FLOATS:
+        raise UnsupportedError(f"ONNX Cast of a computed tensor to type {to}, no float")
+    return x
 
 
 def _transpose(attributes: Attributes, x: Value) -> Value:
@@ -208,6 +244,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Sub": _binary(lambda a, b: a - b),
     "Mul": _binary(lambda a, b: a * b),
     "Div": _binary(lambda a, b: a / b),
+    "Sum": _sum,
+    "Neg": lambda attributes, x: x * -1.0,
+    "Min": _limit(lambda x, number: torch.clamp(x, max=number), "Min"),
+    "Max": _limit(lambda x, number: torch.clamp(x, min=number), "Max"),
+    "Softmax": lambda attributes, x: torch.softmax(x, int(attributes.get("axis", -1))),
     "Relu": lambda attributes, x: F.relu(x),
     "Clip": _clip,
     "Sigmoid": lambda attributes, x: torch.sigmoid(x),
@@ -231,8 +272,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Split": _split,
     "Gather": _gather,
     "Pad": _pad,
-    "Resize": _resize,
-    "Upsample": _resize,
+    "Resize": resize,
+    "Upsample": resize,
     "Cast": _cast,
     "ConstantOfShape": _constant_of_shape,
     "Shape": lambda attributes, x: np.array(x.shape, np.int64),

@@ -32,7 +32,8 @@ GROUPS: Mapping[str, str] = {
     "target family": "gpw.targets",
 }
 T = TypeVar("T")
-_loaded: dict[str, Plugin] = {}  # top-level package -> its plug-in
+# top-level package -> its plug-in, or what else to call code of the user's own
+_loaded: dict[str, Plugin | str] = {}
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,15 @@ def _read(kind: str, path: tuple[str, ...]) -> tuple[Plugin, ...]:
     return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution)))
 
 
-def blamed(error: BaseException) -> str | None:
-    """One line for an error raised in the code of a plug-in; None for other errors.
+def remember(package: str, name: str) -> None:
+    """Let ``blamed`` call errors in the code of the top-level ``package`` by ``name``."""
+    _loaded.setdefault(package, name)
 
-    The plug-in is that of the innermost frame in the package of a plug-in.
+
+def blamed(error: BaseException) -> str | None:
+    """One line for an error raised in the code of a plug-in or of the user; None for other errors.
+
+    The code is that of the innermost frame in a package of such code.
     """
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -47,6 +47,50 @@ def wrong():
 
 def broken(classes):
     raise ValueError("no such luck")
+
+CODES = 3
+
+def leave():
+    raise SystemExit(3)
+
+def needs(depth, classes):
+    return MyNet(classes, 1, depth)
+
+class Shared(MyNet):
+    # two layers with one weight, one of them used twice
+    def __init__(self, num_classes, in_channels):
+        super().__init__(num_classes, in_channels, 0)
+        self.a, self.b = nn.Conv2d(24, 24, 3, 1, 1), nn.Conv2d(24, 24, 3, 1, 1)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        x = self.features(x)
+        for layer in (self.a, self.b, self.a):
+            x = torch.relu(layer(x))
+        return self.head(x.mean([2, 3]))
+
+class Double(MyNet):
+    def __init__(self, num_classes, in_channels):
+        super().__init__(num_classes, in_channels)
+        self.double()
+
+class Answers(MyNet):
+    def forward(self, x):
+        print("some talk")
+        return {"logits": super().forward(x)}
+
+class Auxiliary(MyNet):
+    def forward(self, x):
+        logits = super().forward(x)
+        return (logits, logits) if self.training else logits
+
+class Chooses(MyNet):
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+class Late(MyNet):
+    def forward(self, x):
+        return super().forward(x) if len(x) < 5 else {}["late"]
 """
 SHORT = (*TINY[:1], "pretrain.train.epochs=1", "finetune.train.epochs=1")
 
@@ -87,7 +131,10 @@ def test_code_gets_the_classes_and_channels_that_it_takes(mynet: Path) -> None:
     ("name", "words"),
     [
         ("./none.py:MyNet", "no file ./none.py"),
-        ("./mynet.py:Other", "AttributeError"),
+        ("./mynet.py:MyNett", "mynet.py has no MyNett; did you mean MyNet"),
+        ("./mynet.py:CODES", "no class or function"),
+        ("./mynet.py:leave", r"SystemExit: 3 \(mynet.py, line 28\)"),
+        ("./mynet.py:needs", r"missing a required argument: 'depth'.* model.args="),
         ("./mynet.py:wrong", "makes a int, not a torch.nn.Module"),
         ("./mynet.py:broken", r"ValueError: no such luck \(mynet.py, line 23\)"),
         ("./mynet.py:", "no name of a class"),
@@ -132,10 +179,57 @@ def test_own_code_runs_through_the_pipeline_and_in_worker_processes(
     assert "never names code" in refused.err
 
 
+def test_layers_may_share_a_weight(gpw: Gpw, mynet: Path) -> None:
+    ran = gpw("run", *SHORT, "model=./mynet.py:Shared", "sparsity=0.5", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["simulate"]["metrics"]["logits_equal_reference"]
+    # all three convolutions are pruned, in the estimate too
+    estimated = gpw("cycles", "data=digits", "model=./mynet.py:Shared", "sparsity=0.5", "--json")
+    layers = {layer["name"]: layer for layer in estimated.json["layers"]}
+    for name in ("a", "b", "a_1"):
+        assert layers[name]["pruned_dram_bytes"] < layers[name]["dram_bytes"], name
+
+
+def test_a_network_of_doubles_is_trained_as_float32(mynet: Path) -> None:
+    own = build_own(f"{mynet}:Double", {}, 10, 1)
+    assert own(torch.zeros(1, 1, 8, 8)).dtype is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Answers", "gives dict for 1 images"),
+        ("Auxiliary", "gives tuple for 2 images in training"),
+        ("Chooses", "decides by the values of the image"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_training(
+    gpw: Gpw, mynet: Path, name: str, words: str
+) -> None:
+    ran = gpw("run", *SHORT, f"model=./mynet.py:{name}", "--dry-run", "--json")
+    assert ran.code == 2
+    assert words in ran.err
+    assert "talk" not in ran.out
+    assert ran.err.replace("some talk\n", "").count("\n") == 1
+
+
+def test_an_error_of_own_code_at_work_is_one_line(gpw: Gpw, mynet: Path) -> None:
+    ran = gpw("run", *SHORT, "model=./mynet.py:Late")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith("gpw: model=./mynet.py:Late: KeyError: 'late' (my")
+
+
+def test_settings_that_have_no_effect_on_own_code_are_refused(mynet: Path) -> None:
+    with pytest.raises(UsageError, match="only CIFAR ResNets take it"):
+        compose([f"model={mynet}:MyNet", "model.shortcut=B"])
+    with pytest.raises(UsageError, match="which class or function"):
+        compose([f"model={mynet}"])
+
+
 def test_a_network_with_another_number_of_outputs_is_refused(gpw: Gpw, mynet: Path) -> None:
     ran = gpw("pretrain", *SHORT, "model=./mynet.py:MyNet", "model.args={num_classes:3}")
     assert ran.code == 2
-    assert "must give [1, 10]" in ran.err
+    assert "must give one tensor [1, 10]" in ran.err
 
 
 onnx = pytest.importorskip("onnx")

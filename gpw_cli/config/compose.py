@@ -29,7 +29,7 @@ from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION, cifar_depth
 from gpw_cli.models.onnx_file import is_onnx
-from gpw_cli.models.own import is_own
+from gpw_cli.models.own import HOW, is_own
 
 # Errors of Hydra and OmegaConf for invalid values, besides their own error types.
 LET_THROUGH = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -59,6 +59,8 @@ PLUGGED: Mapping[str, tuple[str, ...]] = {
 def expanded(override: str, config_dir: Path | None = None) -> list[str]:
     """``override`` with an expanded short form."""
     name, sign, value = override.partition("=")
+    if name == "model" and value.strip("'\"").endswith(".py"):
+        raise UsageError(f"{override}: which class or function of the file? {HOW}")
     if name == "model" and (is_own(value) or is_onnx(value)):
         quoted = value.strip("'\"").replace("\\", "\\\\").replace("'", "\\'")
         return ["model=own", f"model.name='{quoted}'"]

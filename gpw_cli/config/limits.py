@@ -19,7 +19,7 @@ from gpw_cli.config.schema import (
     RuntimeConfig,
 )
 from gpw_cli.errors import UsageError
-from gpw_cli.models.inputs import check_widths, model_input
+from gpw_cli.models.inputs import check_widths, cifar_depth, model_input
 from gpw_cli.models.own import check_args
 from gpw_cli.pruning.allocation import Scope
 from gpw_cli.pruning.groups import Scheme
@@ -193,6 +193,11 @@ def _runtime(runtime: RuntimeConfig) -> Iterator[str]:
 def _model(config: Config) -> Iterator[str]:
     if config.model.shortcut not in ("A", "B"):
         yield f"model.shortcut={config.model.shortcut}: expected A or B"
+    elif config.model.shortcut != "A" and cifar_depth(config.model.name) is None:
+        yield (
+            f"model.shortcut={config.model.shortcut}: only CIFAR ResNets take it, not "
+            f"{config.model.name}"
+        )
     try:
         check_args(config.model.name, config.model.args)
         check_widths(config.model.name, config.model.widths)

@@ -15,13 +15,18 @@ of its module.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import numpy as np
 import torch
 from torch import fx, nn
 
-from gpw_cli.errors import UnsupportedError
+from gpw_cli.errors import UnsupportedError, UsageError
 from gpw_cli.graph.aten import BATCH, FOLLOWERS, HANDLERS, NEEDS, SUPPORTED
 from gpw_cli.graph.context import Context, operator_name, refused, result_shape
 from gpw_cli.graph.frame import Shape
@@ -52,16 +57,39 @@ def _export(model: nn.Module, input_shape: Shape) -> torch.export.ExportedProgra
     still = copy.deepcopy(model).cpu().float().eval()
     images = torch.zeros(BATCH, *input_shape)
     try:
-        with torch.no_grad():
-            still(images)
+        with torch.no_grad(), redirect_stdout(sys.stderr):  # stdout is for results
+            result = still(images)
+        if not isinstance(result, torch.Tensor | tuple | list):
+            raise UnsupportedError(
+                f"{type(model).__name__} returns a {type(result).__name__}; one tensor is needed"
+            )
+        with torch.no_grad(), _quiet():
             exported = torch.export.export(still, (images,))
-    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except UsageError:
+        raise
+    except Exception as error:  # code of the user's own
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        if "data-dependent" in reason:
+            reason = "it decides by the values of the image, which no fixed program can"
         raise UnsupportedError(
-            f"{type(model).__name__} cannot be traced on images of shape {input_shape}: {reason}"
+            f"{type(model).__name__} cannot be traced on images of shape {input_shape}: "
+            f"{type(error).__name__}: {reason}"
         ) from error
     exported.graph.eliminate_dead_code()
     return exported
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing is printed, warned or logged: torch.export prints its graph when it fails."""
+    nowhere, level = io.StringIO(), logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(nowhere), redirect_stderr(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 class _Tracer:

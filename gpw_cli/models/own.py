@@ -17,7 +17,8 @@ import inspect
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from difflib import get_close_matches
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import is_built_in
-from gpw_cli.plugins import Plugin, find
+from gpw_cli.plugins import Plugin, find, remember
 
 if TYPE_CHECKING:
     from torch import nn
@@ -105,20 +106,36 @@ def build_own(name: str, args: Mapping[str, Any], classes: int, channels: int) -
     """The network that the class or function returns for ``args``.
 
     If they are parameters and not in ``args``, ``num_classes`` or ``classes`` gets the number of
-    classes, and ``in_channels`` or ``channels`` the number of image channels. Raises UsageError if
-    the code does not exist, raises an exception, or returns no ``torch.nn.Module``.
+    classes, and ``in_channels`` or ``channels`` the number of image channels. Its parameters become
+    float32. Raises UsageError if the code does not exist, takes other arguments, raises an
+    exception, or returns no ``torch.nn.Module``.
     """
     from torch import nn
 
-    attribute = name.rpartition(":")[2]
     plugin = _plugin(name)
-    with _blamed(name):
-        made = plugin.load() if plugin is not None else getattr(_module(name), attribute)
+    with blamed_on(name):
+        made = plugin.load() if plugin is not None else _named(name)
         if not isinstance(made, nn.Module):
-            made = made(**_arguments(made, args, classes, channels))
+            made = made(**_arguments(name, made, args, classes, channels))
     if not isinstance(made, nn.Module):
         raise UsageError(f"model={name}: makes a {type(made).__name__}, not a torch.nn.Module")
-    return made
+    return made.float()
+
+
+def _named(name: str) -> Any:
+    """The class, function or module of ``name``."""
+    place, _, attribute = name.rpartition(":")
+    module = _module(name)
+    if not hasattr(module, attribute):
+        own = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
+        ]
+        close = get_close_matches(attribute, own, 1)
+        hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(own) or 'none'}"
+        raise UsageError(f"model={name}: {place} has no {attribute}; {hint}")
+    return getattr(module, attribute)
 
 
 def _module(name: str) -> ModuleType:
@@ -129,10 +146,13 @@ def _module(name: str) -> ModuleType:
         import_torchvision()
     file = _file(name).resolve()
     if not place.endswith(".py"):
+        if (package := place.partition(".")[0]) not in ("torch", "torchvision"):
+            remember(package, f"model={name}")
         with _in_path(Path.cwd()):
             return importlib.import_module(place)
     # A unique name, so that the file cannot hide an installed package of its name.
     own = f"gpw_own_{hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()[:16]}"
+    remember(own, f"model={name}")
     if own not in sys.modules:
         spec = importlib.util.spec_from_file_location(own, file)
         assert spec is not None
@@ -159,24 +179,42 @@ def _in_path(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _blamed(name: str) -> Iterator[None]:
-    """Turn exceptions of the user's code into a UsageError with their position."""
+def blamed_on(name: str) -> Iterator[None]:
+    """Turn exceptions of the user's code into a UsageError with their position.
+
+    What the code prints goes to stderr: stdout is for results.
+    """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         reason = (str(error).strip() or "no message").splitlines()[0]
         where = f"{Path(frame.filename).name}, line {frame.lineno}"
         raise UsageError(f"model={name}: {type(error).__name__}: {reason} ({where})") from error
 
 
-def _arguments(made: Any, args: Mapping[str, Any], classes: int, channels: int) -> dict[str, Any]:
-    taken = inspect.signature(made).parameters
+def _arguments(
+    whole: str, made: Any, args: Mapping[str, Any], classes: int, channels: int
+) -> dict[str, Any]:
+    if not callable(made):
+        raise UsageError(
+            f"model={whole}: is of type {type(made).__name__}, no class or function; {HOW}"
+        )
+    signature = inspect.signature(made)
+    taken = signature.parameters
     found = dict(args)
     for names, value in ((CLASSES, classes), (CHANNELS, channels)):
         name = next((name for name in names if name in taken), None)
         if name is not None and not found.keys() & set(names):
             found[name] = value
+    try:
+        signature.bind(**found)
+    except TypeError as error:
+        raise UsageError(
+            f"model={whole}: {error}: it takes {signature}; give the others as "
+            "model.args={NAME:VALUE}"
+        ) from None
     return found

@@ -85,8 +85,10 @@ def candidates(
 def _check_names(weights: Mapping[str, Tensor], names: Sequence[str]) -> None:
     if not names:
         raise UsageError(
-            "the network has no layer to prune: expected an ungrouped convolution or linear layer "
-            "besides the first and last; try pruning.include_last=true"
+            "the network has no layer to prune: expected an nn.Conv2d without groups or an "
+            "nn.Linear, with a weight of its own (no parametrization), besides the first and last; "
+            "for those pruning.include_first=true and pruning.include_last=true, to prune nothing "
+            "scheme=dense"
         )
     unknown = [name for name in names if name not in weights]
     repeated = sorted({name for name in names if names.count(name) > 1})

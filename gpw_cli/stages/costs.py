@@ -230,8 +230,13 @@ def masked(graph: Graph, masks: Mapping[str, Bools], keep_shift: bool) -> Graph:
     """
     gone: dict[str, Bools] = {}
     nodes: list[Node] = []
+    shared = {  # layers that share their weight share the array
+        id(node.weight): masks[f"{node.name}.weight"]
+        for node in graph.nodes
+        if isinstance(node, Conv) and f"{node.name}.weight" in masks
+    }
     for node in graph.nodes:
-        mask = masks.get(f"{node.name}.weight")
+        mask = shared.get(id(node.weight)) if isinstance(node, Conv) else None
         if isinstance(node, Conv) and mask is not None:
             node = replace(node, weight=node.weight * mask.reshape(node.weight.shape))
             if not keep_shift:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.parameter import is_lazy
 
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.checkpoint import import_checkpoint
 from gpw_cli.models.onnx_file import is_onnx
-from gpw_cli.models.own import is_own
+from gpw_cli.models.own import blamed_on, is_own
 from gpw_cli.models.registry import build_model
 from gpw_cli.models.torchvision_weights import is_named, require_weights
 from gpw_cli.stages.inputs import image_shape, model_identity, weights_file
+from gpw_cli.training.resume import apart
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,9 +49,12 @@ def fresh_network(
     }
     if config.model.widths:
         described["widths"] = config.model.widths
-    if is_own(config.model.name) or is_onnx(config.model.name):
+    if is_users(config):
         described |= {"own": model_identity(config)["name"], "args": config.model.args}
-    return build_described(described), described
+    model = build_described(described)
+    if any(map(is_lazy, model.parameters())):  # they get their shapes from an image
+        _answer(config, model)
+    return model, described
 
 
 def build_described(described: Mapping[str, Any]) -> nn.Module:
@@ -73,33 +79,53 @@ def give_weights(config: Config, model: nn.Module) -> Path | None:
     return source
 
 
+def is_users(config: Config) -> bool:
+    """Whether the network is the user's own code or an ONNX file."""
+    return is_own(config.model.name) or is_onnx(config.model.name)
+
+
 def require_outputs(config: Config, model: nn.Module, classes: int) -> None:
-    """Raise UsageError unless the user's own network gives one logit per class."""
+    """Raise UsageError unless the user's own network gives one logit per class, also in training.
+
+    The network is not changed and no random numbers are used up.
+    """
+    for images, training in ((1, False), (2, True)):
+        own = copy.deepcopy(model) if training else model
+        with torch.random.fork_rng(devices=[]):
+            result = _answer(config, own, images, training)
+        given = list(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+        if given != [images, classes]:
+            raise UsageError(
+                f"model={config.model.name}: gives {given} for {images} images"
+                f"{' in training' if training else ''}, but data={config.data.name} has {classes} "
+                f"classes: it must give one tensor [{images}, {classes}]"
+            )
+
+
+def _answer(config: Config, model: nn.Module, images: int = 1, training: bool = False) -> object:
+    """What the network returns for black images."""
     channels, size = image_shape(config)
     try:
-        with torch.no_grad():
-            shape = tuple(model.eval()(torch.zeros(1, channels, size, size)).shape)
-    except (RuntimeError, TypeError, ValueError) as error:
+        with torch.no_grad(), blamed_on(config.model.name):
+            return model.train(training)(torch.zeros(images, channels, size, size))
+    except UsageError as error:
         raise UsageError(
-            f"model={config.model.name}: does not take an image of {channels}x{size}x{size}: "
-            f"{str(error).splitlines()[0]}; say which with data.size and data.channels"
+            f"model={config.model.name}: does not take {images} images of {channels}x{size}x{size}"
+            f"{' in training' if training else ''}: "
+            f"{str(error).removeprefix(f'model={config.model.name}: ')}; data.size and "
+            "data.channels set their shape"
         ) from error
-    if shape != (1, classes):
-        raise UsageError(
-            f"model={config.model.name}: gives {list(shape)} for an image, but "
-            f"data={config.data.name} has {classes} classes: it must give [1, {classes}]"
-        )
 
 
 def save_network(work: Path, model: nn.Module, described: Mapping[str, object]) -> None:
-    """Write the weights and the description."""
+    """Write the weights and the description. A tensor that modules share is written for each."""
     save_weights(work / WEIGHTS, model.state_dict())
     (work / NETWORK).write_text(json.dumps(described, indent=1))
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write contiguous CPU tensors to a safetensors file; channels_last is not kept."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    save_file(apart({name: tensor.cpu() for name, tensor in tensors.items()}), path)
 
 
 def load_network(artifact: Artifact, config: Config) -> tuple[nn.Module, dict[str, object]]:

@@ -97,10 +97,18 @@ def preflight(wanted: Iterable[Wanted], store: Store) -> None:
 
 def _check(one: Wanted) -> None:
     from gpw_cli.pruning.budget import refusal, smallest
-    from gpw_cli.stages.untrained import problem_untrained, untrained_costs, untrained_network
+    from gpw_cli.stages.network import is_users, require_outputs
+    from gpw_cli.stages.untrained import (
+        class_count,
+        problem_untrained,
+        untrained_costs,
+        untrained_network,
+    )
 
     config = one.config
     model = untrained_network(config)
+    if is_users(config):
+        require_outputs(config, model, class_count(config))
     costs = untrained_costs(config, model)
     until = one.steps[-1].stage.name
     if until in INTEGER:

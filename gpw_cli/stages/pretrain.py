@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpw_cli.models.onnx_file import is_onnx
-from gpw_cli.models.own import is_own
 from gpw_cli.models.weight_files import SHOWN, bundled_manifest
 from gpw_cli.stages.inputs import trains
 from gpw_cli.stages.network import (
     evaluate,
     fresh_network,
     give_weights,
+    is_users,
     require_outputs,
     save_network,
 )
@@ -35,7 +34,7 @@ def build(job: Job) -> dict[str, Any]:
     # epoch -1 is the initialisation
     torch.manual_seed(derived_seed(config.seed, "pretrain", -1))
     model, described = fresh_network(config, len(images.classes), images.shape[0])
-    if is_onnx(config.model.name) or is_own(config.model.name):
+    if is_users(config):
         require_outputs(config, model, len(images.classes))
     source = give_weights(config, model)
     if source is None:

@@ -31,7 +31,7 @@ def save(
 
     besides: further tensors by name.
     """
-    tensors = {f"model/{k}": v.detach().contiguous() for k, v in model.state_dict().items()}
+    tensors = {f"model/{k}": v for k, v in apart(model.state_dict()).items()}
     for name, parameter in model.named_parameters():
         momentum = optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
@@ -40,6 +40,21 @@ def save(
     partial = path.with_suffix(".tmp")
     save_file(tensors, partial, metadata={"history": json.dumps(history)})
     os.replace(partial, path)
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors without gradients; a copy of each that shares its memory with another.
+
+    safetensors refuses shared memory, which modules with the same parameter have.
+    """
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if place in seen else plain
+        seen.add(place)
+    return found
 
 
 def load(

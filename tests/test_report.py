@@ -153,7 +153,7 @@ def test_only_the_papers_own_setting_is_compared_with_the_paper(tmp_path: Path) 
     assert numbers(caption)[:2] == [2.25, 7.29]
     table = difference_table(load_sweep(folder))
     assert "paper's range" not in table.head
-    assert table.rows[0] == ["gpw - block", "50 %", "2.25", "1"]
+    assert table.rows[0] == ["gpw - block", "50 %", "+2.25", "1"]
     build_report(folder)
     assert "paper" not in (folder / "report.html").read_text()
 
@@ -173,7 +173,7 @@ def test_seeds_are_aggregated_and_paired(tmp_path: Path) -> None:
     caption = accuracy.accuracy_caption(sweep)
     assert overlap(sweep.done, "accuracy", "block", "gpw") == [0.5]
     assert numbers(caption)[-4:] == [10_000, 3, 10, 45]  # images, seeds, epochs
-    assert difference_table(sweep).rows == [["gpw - block", "50 %", "2.25 ± 0.00", "3", "below"]]
+    assert difference_table(sweep).rows == [["gpw - block", "50 %", "+2.25 ± 0.00", "3", "below"]]
 
 
 def test_a_swept_scope_makes_its_own_curves(tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_the_frontier_averages_seeds_and_names_what_is_worth_it(tmp_path: Path) 
     assert half["bound_cycles"] == pytest.approx(0.9 * half["cycles"], abs=1)
     rows = frontier.frontier_table(sweep).rows
     assert [float(row[3].replace(",", "")) for row in rows] == sorted(found[found.front].cycles)
-    assert "11.1 %" in {row[5] for row in rows}
+    assert "11.1 %" in {row[6] for row in rows}
 
 
 def test_every_variant_is_compared_with_its_own_dense_network(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_every_variant_is_compared_with_its_own_dense_network(tmp_path: Path) ->
         axes |= {"scheme": "dense", "sparsity": 0.0} if axes["scheme"] == "block" else {}
         file.write_text(json.dumps(point))
     sweep = load_sweep(tmp_path / "s")
-    rows = {row[0]: row[4] for row in frontier.frontier_table(sweep).rows}
+    rows = {row[0]: row[5] for row in frontier.frontier_table(sweep).rows}
     assert rows["gpw, scope layer, bus layer"] == "2.00"
     assert all(faster == "" for name, faster in rows.items() if name.startswith("dense"))
     assert {120_000, 2.00} <= set(numbers(npu.cycles_caption(sweep)))

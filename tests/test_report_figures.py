@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from gpw_cli.report.frontier import networks
 from gpw_cli.report.load import load_sweep
 from gpw_cli.report.looks import LOOKS, ROLES, look
 from gpw_cli.report.summary import dense_of, main_variant
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 SPARSITIES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -291,3 +294,11 @@ def test_a_page_with_everything_is_written_twice_alike(tmp_path: Path) -> None:
     assert first == {path.name: path.read_bytes() for path in build_report(folder)}
     tips = first["cycles_by_pass.svg"].decode().count("<title>")
     assert tips == 2 * sum(n > 0 for n in PASSES.values())
+
+
+def test_the_numbers_of_near_roofs_do_not_touch() -> None:
+    figure = roofline.draw_roofline(load_sweep(RESULTS / "engines"))
+    figure.draw_without_rendering()
+    texts = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(texts) == 6  # one a target
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(texts, 2))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
-from synthetic_sweep import write_sweep
+from synthetic_sweep import numbers, write_sweep
 
 from gpw_cli.report import accuracy, frontier, layers, npu, overlay
 from gpw_cli.report.answer import answers, cells, pick
@@ -17,6 +19,7 @@ from gpw_cli.report.load import load_sweep
 from gpw_cli.report.page import dirty_note
 from gpw_cli.report.runs import provenance_table, runs_table
 from gpw_cli.report.tables import accuracy_table
+from gpw_cli.report.words import signed_span, times_faster
 
 
 def edit_stage(folder: Path, point: str, stage: str, **changes: object) -> None:
@@ -212,3 +215,77 @@ def test_a_network_that_is_cut_through_has_no_speed_up(tmp_path: Path) -> None:
     assert "cut through" in cells(found["block 90 %"])
     assert "cut through" not in cells(found["block 50 %"])
     assert pick(list(found.values()), max_cycles=185) is None
+
+
+def lede(folder: Path) -> str:
+    build_report(folder)
+    found = re.search(r'<p class="lede">(.*?)</p>', (folder / "report.html").read_text(), re.DOTALL)
+    assert found is not None
+    return html.unescape(found[1]).replace("\xa0", " ")
+
+
+def test_the_page_begins_with_how_much_faster_for_how_much_accuracy(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_with_dense(folder)
+    found = {row.name: row for row in answers(load_sweep(folder))}["gpw 50 %"]
+    said = numbers(lede(folder).split("Within")[1])
+    assert said == [3, 50, round(found.faster or 0, 2), round(-(found.loss or 0), 2)]
+
+
+def test_hypothetical_hardware_is_not_the_answer_where_there_is_another(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    cycles = {"gpw": 100, "block": 50}  # block is the faster, on hardware that does not exist
+    ids = write_sweep(folder, ("gpw", "block"), (0.0, 0.5), npu=True)
+    for point in ids:
+        record = json.loads((folder / "points" / f"{point}.json").read_text())
+        scheme, dense = record["axes"]["scheme"], float(record["axes"]["sparsity"]) == 0
+        metrics = record["stages"]["simulate"]["metrics"]
+        metrics |= {"cycles": 200 if dense else cycles[scheme], "test_accuracy": 91.0}
+        record["axes"] |= {"scheme": "dense"} if dense else {}
+        (folder / "points" / f"{point}.json").write_text(json.dumps(record))
+    assert "block at" in frontier.answer_sentence(load_sweep(folder))
+    for point, said in ((ids[3], "gpw at"), (ids[1], "(hypothetical)")):
+        metrics = json.loads((folder / "points" / f"{point}.json").read_text())
+        metrics = metrics["stages"]["simulate"]["metrics"] | {"hypothetical": "skips zero tiles"}
+        edit_stage(folder, point, "simulate", metrics=metrics)
+        assert said in frontier.answer_sentence(load_sweep(folder))
+
+
+def test_networks_of_several_clocks_are_compared_in_time(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    write_sweep(folder, ("gpw", "block"), (0.5,), npu=True)
+    for file in (folder / "points").iterdir():
+        record = json.loads(file.read_text())
+        metrics = record["stages"]["simulate"]["metrics"]
+        fast = record["axes"]["scheme"] == "gpw"  # more cycles in less time, and more accurate
+        metrics |= {"cycles": 200 if fast else 100, "milliseconds": 1.0 if fast else 2.0}
+        file.write_text(json.dumps(record))
+    found = frontier.networks(load_sweep(folder))
+    assert list(found[found["front"]]["scheme"]) == ["gpw"]
+    table = frontier.frontier_table(load_sweep(folder))
+    assert [row[table.head.index("ms")] for row in table.rows] == ["1.000"]
+
+
+def test_the_words_of_a_difference_have_no_second_sign() -> None:
+    say = partial(signed_span, low="above", high="below")
+    assert say([-0.05, 0.25]) == "0.05 percentage points above to 0.25 below"
+    assert say([0.0, 0.25]) == "0.00 to 0.25 percentage points below"
+    assert say([-0.2, -0.1]) == "0.10 to 0.20 percentage points above"
+    assert say([-0.001]) == "0.00 percentage points below"
+    assert [times_faster(x) for x in (1.0, 1.004, 2.5)] == [
+        "not faster", "not faster", "2.50 times faster"
+    ]  # fmt: skip
+
+
+def test_under_a_budget_no_sparsity_is_requested(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for point in write_sweep(folder, ("gpw",), (0.0, 0.5), npu=True):
+        file = folder / "points" / f"{point}.json"
+        record = json.loads(file.read_text())
+        if float(record["axes"]["sparsity"]) > 0:
+            record["config"]["pruning"]["scope"] = "cycles"
+        file.write_text(json.dumps(record))
+    table = runs_table(load_sweep(folder))
+    asked, reached = (table.head.index(name) for name in ("sparsity", "reached"))
+    assert [row[asked] for row in table.rows] == ["0 %", ""]
+    assert table.rows[1][reached] != ""

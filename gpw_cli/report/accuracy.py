@@ -84,7 +84,7 @@ def accuracy_caption(sweep: Sweep) -> str:
 
 def _curve_sentence(curve: Curve) -> str:
     first, last = curve.points[0], curve.points[-1]
-    start = f"{curve.label}: {first.mean:.2f} % at {percent(first.x)}"
+    start = f"{curve.label}: {first.mean:.2f} % at sparsity {percent(first.x)}"
     return f"{start}." if first == last else f"{start}, {last.mean:.2f} % at {percent(last.x)}."
 
 

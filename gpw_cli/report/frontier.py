@@ -15,15 +15,19 @@ import pandas as pd
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.summary import dense_of, pareto, scheme_rank
 from gpw_cli.report.tables import Table
-from gpw_cli.report.words import basis, cut_note, listed, npu_name, percent
+from gpw_cli.report.words import basis, cut_note, listed, npu_name, percent, times_faster
+
+ONE_CLOCK = 1.0001  # milliseconds over cycles may differ so much by rounding
 
 
 def networks(sweep: Sweep) -> pd.DataFrame:
     """One row per (scheme, variant, sparsity): mean ``cycles``, ``bound_cycles``, ``milliseconds``,
     ``dram_bytes`` and ``accuracy`` (%) over seeds, its ``sd``, the number ``n`` of seeds, and
-    whether it is on the ``front`` of accuracy against cycles. Without those that are cut through.
+    whether it is on the ``front`` of accuracy against cycles, or against milliseconds where clocks
+    differ. Without those that are cut through.
     """
     rows = sweep.uncut().done.dropna(subset=["cycles", "npu_accuracy"])
+    rows = rows.assign(hypothetical=rows["hypothetical"].notna())
     found = (
         rows.groupby(["scheme", "variant", "sparsity"], sort=False)
         .agg(
@@ -34,14 +38,29 @@ def networks(sweep: Sweep) -> pd.DataFrame:
             accuracy=("npu_accuracy", "mean"),
             sd=("npu_accuracy", "std"),
             n=("npu_accuracy", "size"),
+            hypothetical=("hypothetical", "any"),
         )
         .reset_index()
     )
-    pairs = list(zip(found["cycles"].tolist(), found["accuracy"].tolist(), strict=True))
+    cost = found["milliseconds" if clocks_differ(found) else "cycles"]
+    pairs = list(zip(cost.tolist(), found["accuracy"].tolist(), strict=True))
     chosen = pareto(pairs)
     front = found.iloc[chosen].assign(front=True)
     rest = found.drop(found.index[chosen]).assign(front=False)
     return pd.concat([front, rest], ignore_index=True)
+
+
+def clock_ratio(found: pd.DataFrame) -> float | None:
+    """Milliseconds per cycle; None if they are not known or the networks' clocks differ."""
+    ratios = (found["milliseconds"] / found["cycles"]).dropna()
+    if ratios.empty or ratios.max() > ONE_CLOCK * ratios.min():
+        return None
+    return float(ratios.mean())
+
+
+def clocks_differ(found: pd.DataFrame) -> bool:
+    """Whether cycles cannot be compared, but milliseconds can."""
+    return not found["milliseconds"].isna().any() and clock_ratio(found) is None
 
 
 def network_name(row: Mapping[Any, Any]) -> str:
@@ -61,27 +80,51 @@ def frontier_caption(sweep: Sweep) -> str:
     held += [f"{dense} dense" if dense > 1 else "the dense network"] if dense else []
     text = f"{len(front)} of {len(found)} networks are on the Pareto front ({listed(held)})"
     first = front.iloc[0]
-    fastest = f"{first['cycles']:,.0f} cycles at {first['accuracy']:.2f} %"
+    time = f"{first['cycles']:,.0f} cycles"
+    if clocks_differ(found):
+        text += ", by milliseconds, because the clocks differ"
+        time = f"{first['milliseconds']:.3f} ms"
+    fastest = f"{time} at {first['accuracy']:.2f} %"
     parts = [f"{text}; the fastest takes {fastest} ({first['scheme']})."]
     return " ".join([*parts, _within(found), cut_note(sweep), basis(sweep)]).replace("  ", " ")
 
 
+def answer_sentence(sweep: Sweep) -> str:
+    """How much faster for how much accuracy; empty where no pruned network was simulated."""
+    return _within(networks(sweep)) if sweep.has("cycles") and sweep.has("npu_accuracy") else ""
+
+
 def _within(found: pd.DataFrame, points: float = 3.0) -> str:
-    """The fastest pruned network that loses at most ``points`` percentage points against dense."""
+    """The fastest pruned network that loses at most ``points`` percentage points against dense.
+
+    Hypothetical hardware counts only where there is no other.
+    """
     compared = beside_dense(found)
     compared = compared[compared["scheme"] != "dense"].dropna(subset=["faster"])
     if compared.empty:
         return ""
+    real = compared[~compared["hypothetical"]]
+    compared, supposed = (compared, " (hypothetical)") if real.empty else (real, "")
     near = compared[compared["loss"] <= points]
     if near.empty:
         return f"No pruned network is within {points:g} percentage points of dense."
     best = near.sort_values("faster", kind="stable").iloc[-1]
     name = ", ".join(part for part in (best["scheme"], best["variant"]) if part)
+    faster = f"{times_faster(best['faster'])}{supposed}"
     return (
-        f"Within {points:g} percentage points of dense the fastest is {name} at "
-        f"{percent(best['sparsity'])}: {best['faster']:.2f} times faster for "
-        f"{best['loss']:.2f} percentage points."
+        f"Within {points:g} percentage points of dense the fastest is {name} at sparsity "
+        f"{percent(best['sparsity'])}: {faster} {_for(best['loss'])}."
     )
+
+
+def _for(loss: float) -> str:
+    if round(loss, 2) <= 0:
+        return (
+            "without loss"
+            if round(loss, 2) == 0
+            else f"and {-loss:.2f} percentage points more accurate"
+        )
+    return f"for {loss:.2f} percentage points"
 
 
 def beside_dense(found: pd.DataFrame) -> pd.DataFrame:
@@ -108,12 +151,14 @@ def frontier_table(sweep: Sweep) -> Table:
         itself = row["scheme"] == "dense"
         faster = "" if itself or pd.isna(row["faster"]) else f"{row['faster']:.2f}"
         above = f"{100 * (row['cycles'] / row['bound_cycles'] - 1):.1f} %"
+        time = "" if pd.isna(row["milliseconds"]) else f"{row['milliseconds']:.3f}"
         cells = [percent(row["sparsity"]), f"{row['accuracy']:.2f}{spread}"]
-        rows.append([name, *cells, f"{row['cycles']:,.0f}", faster, above, str(row["n"])])
+        rows.append([name, *cells, f"{row['cycles']:,.0f}", time, faster, above, str(row["n"])])
     accuracy = f"on {npu_name(sweep)} (%)"
-    head = ["scheme", "sparsity", accuracy, "cycles", "times faster", "above the bound"]
+    head = ["scheme", "sparsity", accuracy, "cycles", "ms", "times faster", "above the bound"]
+    by = "milliseconds" if clocks_differ(found) else "cycles"
     note = (
-        "Networks that no other beats on both accuracy and cycles; means over seeds. Each is "
+        f"Networks that no other beats on both accuracy and {by}; means over seeds. Each is "
         "compared with the dense network of its own settings."
     )
     return Table("frontier", "The Pareto front", note, [*head, "seeds"], rows)

@@ -32,7 +32,18 @@ from gpw_cli.report.summary import (
     main_variant,
     scheme_rank,
 )
-from gpw_cli.report.words import basis, cut_note, cycle_unit, listed, npu_name, percent, span
+from gpw_cli.report.words import (
+    basis,
+    cut_note,
+    cycle_unit,
+    listed,
+    npu_name,
+    percent,
+    plural,
+    signed_span,
+    span,
+    times_faster,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,9 +87,12 @@ def npu_accuracy_caption(sweep: Sweep) -> str:
     whose = f"{_counted_only(sweep)}{basis(sweep)}"
     if losses.empty:
         return f"Accuracy of the integers that the NPU computes. {whose}"
-    below = f"{span(losses.tolist())} percentage points below fp32"
-    mean = f"over {len(losses)} runs, mean {losses.mean():.2f}"
-    return f"The integers that the NPU computes are {below} {mean}. {whose}"
+    where = signed_span(losses.tolist(), "above", "below")
+    mean = signed_span([losses.mean()], "above", "below")
+    return (
+        f"The integers that the NPU computes are {where} fp32 over {plural(len(losses), 'run')}, "
+        f"on average {mean}. {whose}"
+    )
 
 
 def _counted_only(sweep: Sweep) -> str:
@@ -144,7 +158,7 @@ def cycles_caption(sweep: Sweep) -> str:
     parts = [f"Shown{only.replace(', ', ': ', 1)}"] if only else []
     for curve in curves(shown.done, "cycles"):
         at = curve.points[-1]
-        faster = f", {dense / at.mean:.2f} times faster than dense" if dense else ""
+        faster = f", {times_faster(dense / at.mean)} than dense" if dense else ""
         parts.append(f"{curve.label} at {percent(at.x)} takes {at.mean:,.0f} cycles{faster}")
     ratios = (whole.done["cycles"] / whole.done["bound_cycles"]).dropna().tolist()
     bound = f" Cycles are {span(ratios)} times the hardware's bound." if ratios else ""

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gpw_cli.report.draw import EndLabel, name_points
-from gpw_cli.report.frontier import network_name, networks
+from gpw_cli.report.frontier import clock_ratio, clocks_differ, network_name, networks
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.looks import DASHES, light, look
 from gpw_cli.report.style import add_tips, panels
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 FILLS = ("full", "none", "left", "right", "bottom", "top")  # of markers, one a variant
-ONE_CLOCK = 1.0001  # milliseconds over cycles may differ so much by rounding
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Cost:
 def costs(found: pd.DataFrame) -> list[Cost]:
     """The costs to draw: cycles, and others that are known and differ."""
     shown = [_scaled(found, "cycles", "cycles")]
-    if not found["milliseconds"].isna().any() and clock_ratio(found) is None:
+    if clocks_differ(found):
         shown.append(Cost("milliseconds", "ms per image"))
     if found["dram_bytes"].nunique() > 1:
         shown.append(_scaled(found, "dram_bytes", "DRAM bytes"))
@@ -54,14 +53,6 @@ def _scaled(found: pd.DataFrame, column: str, noun: str) -> Cost:
     large = found[column].max() >= 1e6
     unit = "Million" if large else "Thousand"
     return Cost(column, f"{unit} {noun} per image", 1e-6 if large else 1e-3)
-
-
-def clock_ratio(found: pd.DataFrame) -> float | None:
-    """Milliseconds per cycle; None if they are not known or the networks' clocks differ."""
-    ratios = (found["milliseconds"] / found["cycles"]).dropna()
-    if ratios.empty or ratios.max() > ONE_CLOCK * ratios.min():
-        return None
-    return float(ratios.mean())
 
 
 def draw_overlay(sweep: Sweep) -> Figure:

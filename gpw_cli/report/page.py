@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from gpw_cli.report.figures import Drawn
+from gpw_cli.report.frontier import answer_sentence
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.looks import css_variables
 from gpw_cli.report.style import inline_svg
@@ -34,7 +35,7 @@ def build_page(
     return environment.get_template("page.html.j2").render(
         name=sweep.name,
         progress=progress(sweep),
-        first=_first_sentence(drawn),
+        first=" ".join([_first_sentence(drawn), answer_sentence(sweep)]).strip(),
         described=_described(sweep.manifest),
         dirty=dirty_note(sweep),
         files=files,

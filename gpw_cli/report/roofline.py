@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TICKS = [m * 10.0**n for n in range(-3, 8) for m in (1, 2, 5)]
 MORE_TICKS = sorted([*TICKS, *(m * 10.0**n for n in range(-3, 8) for m in (1.5, 3, 7))])
+CROWDED = 1.4  # of two roofs: their numbers would touch
 WIDE = 12.0  # last over first value of an axis from which the fewer ticks fill it
 
 
@@ -138,7 +139,8 @@ def draw_roofline(sweep: Sweep) -> Figure:
     high = 1.8 * max(found["intensity"].max(), *(roof.ridge for roof in made.values()))
     for name, roof in made.items():
         colour = look("target", name).colour if len(made) > 1 else light("ink")
-        _draw_roof(axes, roof, (low, high), colour)
+        near = any(1 < other.peak / roof.peak < CROWDED for other in made.values())
+        _draw_roof(axes, roof, (low, high), colour, below=near)
     drawn = sorted({str(name) for name in found[what]}, key=lambda name: rank(what, name))
     for name in drawn:
         _draw_places(axes, found[found[what] == name], what, name)
@@ -148,11 +150,15 @@ def draw_roofline(sweep: Sweep) -> Figure:
     axes.set_xlabel("Operations per DRAM byte")
     legend: Any = {"loc": "outside lower center", "frameon": False, "fontsize": 7.5}
     figure.legend(ncols=4, **legend)
-    _name_ends(axes, found, what)
+    if len(made) == 1:  # else the legend names the targets, the pointer the networks
+        _name_ends(axes, found, what)
     return figure
 
 
-def _draw_roof(axes: Axes, roof: Roof, ends: tuple[float, float], colour: str) -> None:
+def _draw_roof(
+    axes: Axes, roof: Roof, ends: tuple[float, float], colour: str, *, below: bool
+) -> None:
+    """``below``: its numbers stand under the line, because another roof is just above."""
     x = [ends[0], roof.ridge, ends[1]]
     y = [roof.bandwidth * ends[0], roof.peak, roof.peak]
     axes.plot(x, [rate / 1e9 for rate in y], color=colour, linewidth=1.2)
@@ -161,9 +167,10 @@ def _draw_roof(axes: Axes, roof: Roof, ends: tuple[float, float], colour: str) -
     axes.annotate(
         text,
         place,
-        xytext=(-2, 3),
+        xytext=(-2, -3 if below else 3),
         textcoords="offset points",
         ha="right",
+        va="top" if below else "baseline",
         fontsize=7.5,
         color=colour,
     )

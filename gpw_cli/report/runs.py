@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from gpw_cli.report.answer import dense_beside, measured_accuracy
-from gpw_cli.report.frame import PIPELINE
+from gpw_cli.report.frame import PIPELINE, dig
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.summary import in_order
 from gpw_cli.report.tables import Table
@@ -40,6 +40,8 @@ _TEXTS = (
 def runs_table(sweep: Sweep) -> Table:
     """Accuracy by stage, difference from dense, cost and commits of every finished run."""
     frame = _beside_dense(in_order(sweep.done))
+    budgets = [dig(sweep.records[run], "config.pruning.scope") == "cycles" for run in frame["id"]]
+    frame = frame.assign(sparsity=frame["sparsity"].mask(pd.Series(budgets, frame.index)))
     numbers = [entry for entry in _FORMATS if frame[entry[0]].notna().any()]
     texts = [entry for entry in _TEXTS if (frame[entry[0]].notna() & frame[entry[0]].ne("")).any()]
     head = [title or f"on {npu_name(sweep)} (%)" for _, title, _ in numbers]
@@ -53,8 +55,8 @@ def runs_table(sweep: Sweep) -> Table:
     ]
     note = (
         "Minus dense: the last measured accuracy in percentage points against the dense network "
-        "(its fp32 weights if that was not run). Sparsity of the prunable weights, requested and "
-        "reached."
+        "(its fp32 weights if that was not run). Sparsity of the prunable weights, requested (not "
+        "under a budget) and reached."
     )
     return Table(
         "runs", "Runs", note, ["run", *head, *(t for _, t in texts)], rows, right=len(texts)

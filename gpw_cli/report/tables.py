@@ -108,7 +108,8 @@ def difference_table(sweep: Sweep) -> Table:
         for at in gap.points:
             place = "within" if PAPER[0] <= at.mean <= PAPER[1] else "below"
             place = "above" if at.mean > PAPER[1] else place
-            cells = [gap.variant or "gpw - block", percent(at.x), _mean(at), str(at.n)]
+            mean = _mean(at) if at.mean < 0 else f"+{_mean(at)}"
+            cells = [gap.variant or "gpw - block", percent(at.x), mean, str(at.n)]
             rows.append([*cells, place] if papers else cells)
     note = "Percentage points, paired by seed."
     head = ["setting", "sparsity", "difference", "seeds"]

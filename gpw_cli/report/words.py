@@ -35,6 +35,25 @@ def span(values: Sequence[float], digits: int = 2) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def signed_span(values: Sequence[float], low: str, high: str) -> str:
+    """``0.05 percentage points above to 0.25 below``: ``span`` of values with two directions.
+
+    ``low``: the word for negative values, ``high``: for the others.
+    """
+    points = "percentage points"
+    least, most = round(min(values), 2), round(max(values), 2)
+    if least >= 0:
+        return f"{span([max(v, 0.0) for v in values])} {points} {high}"
+    if most <= 0:
+        return f"{span([max(-v, 0.0) for v in values])} {points} {low}"
+    return f"{-least:.2f} {points} {low} to {most:.2f} {high}"
+
+
+def times_faster(ratio: float) -> str:
+    """``3.32 times faster``, or that it is not."""
+    return f"{ratio:.2f} times faster" if ratio >= 1.005 else "not faster"
+
+
 def cycle_unit(most: float) -> tuple[float, str]:
     """Factor and name of the unit in which ``most`` cycles are drawn."""
     return (1e-6, "Million") if most >= 1e6 else (1e-3, "Thousand")

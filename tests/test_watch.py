@@ -216,6 +216,27 @@ def test_what_begins_is_a_line_and_is_never_left_out(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
+    ("what", "left"),
+    [
+        ("bytes", "about 30 s left"),  # 300 of 400 more, 100 in 10 s
+        ("finetune  epoch 8/10: images", "about 2 min left"),  # and two epochs of 500 more
+        ("finetune  epoch 10/10: images", "about 30 s left"),
+    ],
+)
+def test_a_count_says_how_long_it_will_take(
+    capsys: pytest.CaptureFixture[str], what: str, left: str
+) -> None:
+    clock = Clock()
+    lines = Lines(clock)
+    for done in (100, 200, 500):
+        lines.progress(what, done, 500)
+        clock.now += 10
+    counts = [f"{what}  {done} of 500" for done in (100, 200, 500)]
+    counts[1] += f"  {left}"
+    assert capsys.readouterr().err.splitlines() == counts
+
+
+@pytest.mark.parametrize(
     ("overrides", "stage", "said"),
     [
         (["data=digits"], "pretrain", "digits_cnn on digits: 20 epochs, recipe digits"),

@@ -5,6 +5,7 @@ stdout.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+_EPOCH = re.compile(r"epoch (\d+)/(\d+)")  # in what is counted: this epoch, the last
+
+
 class Timed:
     """The times of stages, since the first of them was reported; ``clock`` in seconds."""
 
@@ -72,8 +76,10 @@ class Timed:
 class Lines:
     """For logs: a line per stage, epoch and message, and every few seconds of a download."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._next = 0.0
+        self._clock = clock
+        self._first: dict[str, tuple[float, int]] = {}  # of each count: its time and number
         self._finished: set[str] = set()  # downloads may report their end more than once
         self._timed = Timed()
 
@@ -100,12 +106,27 @@ class Lines:
         if not done and total is None:
             say(what)
             return
-        if (time.monotonic() < self._next and done != total) or what in self._finished:
+        now = self._clock()
+        if (now < self._next and done != total) or what in self._finished:
             return
         if done == total:
             self._finished.add(what)
-        self._next = time.monotonic() + 5
-        say(f"{what}  {done:,}" + (f" of {total:,}" if total else ""))
+        self._next = now + 5
+        of = f" of {total:,}{self._left(what, done, total, now)}" if total else ""
+        say(f"{what}  {done:,}{of}")
+
+    def _left(self, what: str, done: int, total: int, now: float) -> str:
+        """``  about 6 min left``, from the pace since the first report of ``what``.
+
+        Within an epoch, it is the time to the end of the last epoch.
+        """
+        began, before = self._first.setdefault(what, (now, done))
+        if done >= total or done <= before or now <= began:
+            return ""
+        epoch = _EPOCH.search(what)
+        further = (int(epoch[2]) - int(epoch[1])) * total if epoch else 0
+        left = (total - done + further) * (now - began) / (done - before)
+        return f"  about {duration(left)} left"
 
 
 class Bars:

@@ -111,7 +111,7 @@ def test_a_quantized_graph_has_the_codes_of_onnxruntime(network, written, fused,
     assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
 
 
-def test_export_writes_every_format_and_they_agree(gpw, tmp_path) -> None:
+def test_export_writes_every_format_and_they_agree(gpw, one_line, tmp_path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     ran = gpw("run", "--json", *ONE)
     keys = {stage: found["key"] for stage, found in ran.json.items()}
@@ -133,6 +133,11 @@ def test_export_writes_every_format_and_they_agree(gpw, tmp_path) -> None:
     assert right == pytest.approx(accuracy)
     assert (tmp_path / "program" / "insn.bin").is_file()
     assert (tmp_path / "net.safetensors").stat().st_size > 1000
+    assert "holds no weights" in one_line(gpw("export", keys["simulate"], "--to", "net.onnx"))
+    again = gpw("export", "net.onnx", "data=digits", "--to", "again.onnx")  # an ONNX file itself
+    assert again.code == 0, again.err
+    (same,) = onnxruntime.InferenceSession("again.onnx").run(None, {"input": x.numpy()})
+    assert np.abs(same - logits).max() < 1e-3
 
 
 def test_a_run_of_a_sweep_is_exported_from_stored_weights(gpw, one_line, tmp_path) -> None:
@@ -198,7 +203,9 @@ def test_a_dense_run_of_given_weights_needs_no_store(gpw, one_line, tmp_path) ->
         (["--to", "net.tflite"], ".onnx with --int8"),
         (["--to", "net.pt2", "--int8"], "expected a file that ends in"),
         (["--to", "program", "--int8"], "always int8"),
-        (["--to", "net.onnx"], "no such file"),
+        (["--to", "net.onnx"], "gpw export nothing: no such file"),
+        (["--to", "nowhere/net.pt2"], "no folder nowhere"),
+        (["--to", ".onnx"], "expected a file that ends in"),
     ],
 )
 def test_bad_exports_are_one_line(gpw, one_line, arguments, words) -> None:

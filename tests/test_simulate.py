@@ -187,7 +187,7 @@ def test_refusals(gpw: Gpw, one_line: OneLine, dense: Path) -> None:
     base = ("simulate", "data=digits", "--checkpoint", str(dense), "--images", "4")
     refused = gpw(*base, "--export", "taken")
     assert refused.code == 2
-    assert refused.err.strip().splitlines()[-1].startswith("gpw: --export taken")
+    assert refused.err.strip().splitlines()[-1].startswith("gpw: taken: exists")
     assert Path("taken/notes.txt").read_text() == "mine"
     small = gpw(*base, "target.vta.LOG_WGT_BUFF_SIZE=7")
     assert small.code == 2

@@ -46,10 +46,13 @@ def export(
     """Write the pruned network to a file, with masks applied and dead channels removed."""
     from gpw_cli.stages.deliver import check_format, deliver
     from gpw_cli.stages.pipeline import run
+    from gpw_cli.stages.program import check_offered
     from gpw_cli.stages.services import open_services
 
     check_format(to, int8)
     config = _config(source, overrides or [], config_dir)
+    if not to.suffix:
+        check_offered(config, export=True, trace=False, option="--to")
     services = open_services(config, listener())
     until = "finetune" if to.suffix and not int8 else "fuse"
     artifacts = run(config, services, until)
@@ -70,6 +73,7 @@ def _config(source: str, given: list[str], config_dir: Path | None) -> Config:
             f"{' ...' if more[1:] else ''}: name one of them"
         )
     if is_run(source):
-        refuse_ignored(given)
+        refuse_ignored(given, "gpw export")
         return stored_run(Path(source)).ready(given, config_dir)
-    return compose([*checkpoint_overrides(source, given, config_dir), *given], config_dir)
+    found = checkpoint_overrides(source, given, config_dir, "gpw export")
+    return compose([*found, *given], config_dir)

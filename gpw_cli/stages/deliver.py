@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from gpw_cli.config.schema import Config
@@ -53,12 +54,13 @@ def _torch_program(source: FusedRun, file: Path) -> None:
     module = GraphModule(source.graph()).eval()
     batch = {0: torch.export.Dim("batch", min=1)}
     exported = torch.export.export(module, (source.images,), dynamic_shapes=(batch,))
-    torch.export.save(exported, file)
+    with file.open("wb") as stream:
+        torch.export.save(exported, stream)
 
 
 def _weights(source: FusedRun, file: Path) -> None:
     state = GraphModule(source.graph()).state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
+    file.write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))
 
 
 def _onnx(source: FusedRun, file: Path) -> None:
@@ -87,8 +89,12 @@ FORMATS: Mapping[tuple[str, bool], Callable[[FusedRun, Path], None]] = {
 
 
 def check_format(to: Path, int8: bool) -> None:
-    """Raise UsageError for a name that has no known format."""
-    if to.suffix and (to.suffix, int8) not in FORMATS:
+    """Raise UsageError for a name that has no known format or lies in no folder."""
+    if to.suffix and not to.parent.is_dir():
+        raise UsageError(f"--to {to}: no folder {to.parent}; make it first")
+    if to.suffix and to.is_dir():
+        raise UsageError(f"--to {to}: is a folder; give the name of a file")
+    if (to.suffix and (to.suffix, int8) not in FORMATS) or to.name.startswith("."):
         known = ", ".join(suffix + (" with --int8" if q else "") for suffix, q in FORMATS)
         raise UsageError(
             f"--to {to}{' --int8' if int8 else ''}: expected a file that ends in {known}, or a "
@@ -127,5 +133,7 @@ def deliver(
         FORMATS[to.suffix, int8](FusedRun(config, services, artifacts, two), partial)
         os.replace(partial, to)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UsageError(f"--to {to}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

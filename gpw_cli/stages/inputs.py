@@ -139,7 +139,7 @@ def weights_file(config: Config) -> Path | None:
                 "use pretrain.source=scratch"
             )
         return shipped
-    if is_onnx(source) and source != config.model.name:
+    if is_onnx(source) and Path(source).resolve() != Path(config.model.name).resolve():
         raise UsageError(
             f"pretrain.source={source}: an ONNX file is a network with its weights; write "
             f"model={source}"

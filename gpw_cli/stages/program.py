@@ -16,10 +16,13 @@ from gpw_cli.targets.base import Exports, Traces
 from gpw_cli.targets.registry import npu_of
 
 
-def check_offered(config: Config, *, export: bool, trace: bool) -> None:
-    """Raise UsageError, before anything runs, for output that the target does not offer."""
+def check_offered(config: Config, *, export: bool, trace: bool, option: str = "--export") -> None:
+    """Raise UsageError, before anything runs, for output that the target does not offer.
+
+    ``option``: that of the exported program.
+    """
     if export and not offers_program(config):
-        raise _not_offered("--export", config)
+        raise _not_offered(option, config)
     if trace and not issubclass(npu_of(config.target).program, Traces):
         raise _not_offered("--trace", config)
 
@@ -31,8 +34,8 @@ def offers_program(config: Config) -> bool:
 
 def _not_offered(option: str, config: Config) -> UsageError:
     return UsageError(
-        f"{option}: target {config.target.name} does not offer it, it has no program of "
-        "instructions; leave the option out"
+        f"{option}: target {config.target.name} has no program of instructions; "
+        + ("name a file such as net.onnx" if option == "--to" else "leave the option out")
     )
 
 

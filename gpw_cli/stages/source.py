@@ -13,6 +13,7 @@ from gpw_cli.config.compose import SHORT, compose, to_plain
 from gpw_cli.config.schema import Config, DataConfig
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.models.checkpoint import detect_model, load_state
+from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.weight_files import require_regular
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.stages.inputs import weights_file
@@ -23,17 +24,25 @@ KEY = re.compile(r"[0-9a-f]{1,64}")  # or a prefix of one
 
 
 def checkpoint_overrides(
-    checkpoint: str, given: Sequence[str], config_dir: Path | None = None
+    checkpoint: str,
+    given: Sequence[str],
+    config_dir: Path | None = None,
+    command: str = "--checkpoint",
 ) -> list[str]:
     """Overrides that run the weights as a dense network; zero tiles stay zero.
+
+    An ONNX file is a network with its weights. ``command``: what the errors call it.
 
     The network is the one that ``given`` names, else that of the artifact's description, else it is
     detected from the weights; the data set is the one that ``given`` names, else that of the
     artifact's manifest. Raises CheckpointError for an invalid checkpoint, and UsageError for
     overrides without effect.
     """
-    refuse_ignored(given)
-    file = _file(checkpoint, compose([*given, "scheme=dense"], config_dir).runtime.root)
+    refuse_ignored(given, command)
+    if is_onnx(checkpoint) and not _names(given, "model", "model.name"):
+        return [f"model={checkpoint}", "scheme=dense"]
+    root = compose([*given, "scheme=dense"], config_dir).runtime.root
+    file = _file(checkpoint, root, command)
     quoted = str(file.resolve()).replace("\\", "\\\\").replace("'", "\\'")
     found = [f"pretrain.source='{quoted}'"]
     if not _names(given, "pruning", "scheme", "pruning.scheme"):
@@ -61,7 +70,7 @@ def _data(file: Path, given: Sequence[str]) -> list[str]:
     return found
 
 
-def refuse_ignored(given: Sequence[str]) -> None:
+def refuse_ignored(given: Sequence[str], command: str = "--checkpoint") -> None:
     """Raise UsageError for overrides of pruning and training, which would have no effect."""
     for override in given:
         name = override.partition("=")[0].lstrip("+~")
@@ -71,7 +80,7 @@ def refuse_ignored(given: Sequence[str]) -> None:
                 continue
             own = "" if name == "pretrain.source" else f" {override}"
             raise UsageError(
-                f"'{override}' has no effect on --checkpoint: its weights are taken as they are; "
+                f"'{override}' has no effect on {command}: its weights are taken as they are; "
                 f"to prune and fine-tune them use gpw run{own} pretrain.source=FILE"
             )
 
@@ -116,25 +125,29 @@ def _names(given: Sequence[str], *keys: str) -> bool:
     return any(override.partition("=")[0] in keys for override in given)
 
 
-def _file(checkpoint: str, root: str) -> Path:
+def _file(checkpoint: str, root: str, command: str) -> Path:
     path = Path(checkpoint)
     with suppress(OSError, ValueError):  # a name that is too long or contains NUL
         if (path / WEIGHTS).is_file():
             return path / WEIGHTS
         if path.exists() and not path.is_dir():
-            require_regular(path, f"--checkpoint {checkpoint}")
+            require_regular(path, f"{command} {checkpoint}")
             return path
-    found = []
-    if KEY.fullmatch(checkpoint):
-        found = [file.parent for file in Path(root).glob(f"store/*/{checkpoint}*/{WEIGHTS}")]
-    found = [folder for folder in found if "." not in folder.name]  # only complete artifacts
+    known = Path(root).glob(f"store/*/{checkpoint}*") if KEY.fullmatch(checkpoint) else ()
+    complete = [folder for folder in known if "." not in folder.name]
+    found = [folder for folder in complete if (folder / WEIGHTS).is_file()]
     if len(found) == 1:
         return found[0] / WEIGHTS
     if found:
         keys = ", ".join(sorted(folder.name for folder in found)[:4])
-        raise CheckpointError(f"--checkpoint {checkpoint} begins several keys: {keys}; write more")
+        raise CheckpointError(f"{command} {checkpoint} begins several keys: {keys}; write more")
+    if complete:
+        raise CheckpointError(
+            f"{command} {checkpoint}: is an artifact of {complete[0].parent.name}, which holds no "
+            "weights of its own; give the key of its finetune or pretrain"
+        )
     raise CheckpointError(
-        f"--checkpoint {checkpoint}: no such file, folder of an artifact, or key "
+        f"{command} {checkpoint}: no such file, folder of an artifact, or key "
         "(`gpw cache ls` lists the keys)"
     )
 
@@ -154,9 +167,11 @@ def _network(file: Path) -> list[str]:
 def _as_described(content: dict[str, Any]) -> list[str]:
     """Overrides for a described network; CheckpointError if it is the user's own code."""
     if "own" in content:
+        args = ",".join(f"{key}:{value}" for key, value in (content.get("args") or {}).items())
+        more = f" model.args={{{args}}}" if args else ""
         raise CheckpointError(
             f"weights of a network of your own; a checkpoint never names code to run: say "
-            f"model={content['name']} as well"
+            f"model={content['name']}{more} as well"
         )
     widths = ",".join(map(str, content.get("widths", ())))
     own = [f"model={content['name']}", f"model.shortcut={content['shortcut']}"]

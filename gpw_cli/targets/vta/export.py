@@ -65,7 +65,7 @@ def export_program(program: Program, image: NDArray[np.int8], folder: str | Path
     try:
         write_folder(folder, dict(zip(_FILES, contents, strict=True)))
     except OSError as error:
-        raise UsageError(f"--export {folder}: {error}") from error
+        raise UsageError(f"{folder}: {error.strerror or error}") from error
 
 
 def load_exported(folder: str | Path) -> Exported:
@@ -100,12 +100,12 @@ def load_exported(folder: str | Path) -> Exported:
 
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--export {folder}: is a file, give a folder")
+        raise UsageError(f"{folder}: is a file, give a folder")
     left = set(_FILES[:-1]) | set(map(partial_of, _FILES))  # after a full disk
     others = folder.is_dir() and any(item.name not in left for item in folder.iterdir())
     if others and _read_manifest(folder) is None:
         raise UsageError(
-            f"--export {folder}: exists and holds no exported program; give a new or empty folder"
+            f"{folder}: exists and holds no exported program; give a new or empty folder"
         )
 
 

@@ -24,6 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gpw_cli.api_checks import (
+    logits_of,
+    require_data,
+    require_device,
+    require_images,
+    require_labels,
+    require_masks,
+    require_overrides,
+)
 from gpw_cli.config.compose import compose
 from gpw_cli.data.images import Images as Images
 from gpw_cli.data.images import normalise as normalise
@@ -35,9 +44,10 @@ from gpw_cli.graph.trace import trace
 from gpw_cli.pruning.budget import choose
 from gpw_cli.pruning.candidates import candidates, prunable_layers
 from gpw_cli.pruning.criteria import Criterion
+from gpw_cli.pruning.groups import Scheme
 from gpw_cli.pruning.masks import PruneResult as PruneResult
 from gpw_cli.pruning.masks import apply_masks, masks_of, prune_masks
-from gpw_cli.pruning.norms import shift_masks
+from gpw_cli.pruning.norms import evaluating, shift_masks
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.reference import quantize_input
@@ -77,9 +87,18 @@ def prune(
     used with a budget (calibration) and by gradient criteria, which also need ``labels`` int64 [N].
     sparsity: share of the groups to remove (None: 0.5), spread over the layers as ``scope`` says
     (None: ``layer``).
-    budget: cycles on ``target``, instead of a sparsity and a scope (UsageError with either).
+    budget: cycles on ``target``, instead of a sparsity and a scope.
+    overrides: settings of ``pruning`` and ``target``, with a budget also of ``quantizer``.
     Returns the masks (parameter name -> bool, True: kept) and exact counts.
+
+    Raises UsageError for arguments that do not fit, a budget together with a sparsity or another
+    scope, a budget that cannot be met, scheme ``dense``, and a model without prunable layers;
+    UnsupportedError for a model that cannot be traced.
     """
+    within = budget or any("budget" in override for override in overrides)
+    require_overrides(overrides, "pruning", "target", *(["quantizer"] if within else []))
+    require_images(images)
+    classes = logits_of(model, images).shape[1]
     options = [f"scheme={scheme}", f"criterion={criterion}", f"target={target}"]
     if budget and sparsity is not None:
         raise UsageError(f"budget={budget} and sparsity={sparsity}: give one of them")
@@ -88,6 +107,10 @@ def prune(
     if budget:
         options += [*(["scope=cycles"] if scope is None else []), f"pruning.budget={budget}"]
     config = compose([*options, *overrides])
+    if config.pruning.scheme is Scheme.dense:
+        raise UsageError("scheme=dense prunes nothing: leave prune out, or use scheme=gpw")
+    if labels is not None:
+        require_labels(labels, images, classes)
     names = prunable_layers(model, config.pruning.include_first, config.pruning.include_last)
     products = _products(model, names, images, labels, config.pruning.criterion)
     if budget:
@@ -124,14 +147,12 @@ def _products(
         raise UsageError(f"criterion={criterion.value} takes gradients: give labels int64 [N]")
     own = dict(model.named_parameters())
     found: dict[str, list[Tensor]] = {name: [] for name in names}
-    was_training = model.training
-    model.eval()
-    for x, y in zip(torch.split(images, 128), torch.split(labels, 128), strict=True):
-        loss = nn.functional.cross_entropy(model(x), y)
-        gradients = torch.autograd.grad(loss, [own[name] for name in names])
-        for name, gradient in zip(names, gradients, strict=True):
-            found[name].append(gradient * own[name].detach())
-    model.train(was_training)
+    with evaluating(model):
+        for x, y in zip(torch.split(images, 128), torch.split(labels, 128), strict=True):
+            loss = nn.functional.cross_entropy(model(x), y)
+            gradients = torch.autograd.grad(loss, [own[name] for name in names])
+            for name, gradient in zip(names, gradients, strict=True):
+                found[name].append(gradient * own[name].detach())
     return found
 
 
@@ -170,13 +191,20 @@ def finetune(
 ) -> list[EpochRecord]:
     """Train ``model`` in place under fixed ``masks``; returns one record per epoch.
 
-    data: uint8 images, labels and their normalisation (gpw_cli.data.images.Images), for example
-    from gpw_cli.data.registry.load_images. recipe: an option of ``conf/train``. Raises
-    DivergedError when the loss is not finite.
+    masks: parameter name -> bool of its shape, True: kept, as in ``PruneResult.masks``; {}: none.
+    data: uint8 images, labels and their normalisation, for example from ``load_images``.
+    recipe: an option of ``conf/train``. seed: of the order and augmentation of the images.
+    overrides: settings of ``finetune.train``, such as ``finetune.train.lr=0.01``.
+
+    Raises UsageError for masks of another model, data that do not fit, an unknown recipe and a
+    device that is not there; DivergedError when the loss is not finite.
     """
+    require_overrides(overrides, "finetune.train")
+    require_data(model, data)
+    require_masks(model, masks)
     options = [f"finetune.train={recipe}", f"finetune.train.epochs={epochs}", *overrides]
     train = compose(options).finetune.train
-    where = FitOptions("finetune", seed, torch.device(device))
+    where = FitOptions("finetune", seed, require_device(device))
     return fit(model, data, train, where, masks=dict(masks))
 
 
@@ -189,10 +217,17 @@ def quantize(
     fused: bool = True,
     overrides: Sequence[str] = (),
 ) -> IntGraph:
-    """The integer network, calibrated on ``images`` float32 [N, C, H, W].
+    """The integer network, calibrated on normalised ``images`` float32 [N, C, H, W].
 
-    Raises UnsupportedError for an operator that the graph cannot express.
+    ``model`` is not changed, and is taken in evaluation mode. bits: of weights and activations.
+    fused: rounding after an addition or ReLU, not before. overrides: settings of ``quantizer``.
+
+    Raises UsageError for arguments that do not fit, and UnsupportedError for operators that the
+    graph cannot express, all of them at once.
     """
+    require_overrides(overrides, "quantizer")
+    require_images(images)
+    logits_of(model, images)
     cfg = compose([f"quantizer={quantizer}", f"bits={bits}", *overrides]).quantizer
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
     graph = prepare(trace(model, shape), cfg)
@@ -202,13 +237,18 @@ def quantize(
 def compile(graph: IntGraph, target: str = "vta", overrides: Sequence[str] = ()) -> Compiled:
     """Compile the network for an NPU, an option of ``conf/target``.
 
-    Raises UnsupportedError for operators that the NPU does not support.
+    overrides: settings of ``target``. Raises UsageError for what ``quantize`` did not make and for
+    an unknown target, and UnsupportedError for operators that the NPU does not support.
     """
+    require_overrides(overrides, "target")
+    if not isinstance(graph, IntGraph):
+        raise UsageError(f"compile takes what quantize returns, not a {type(graph).__name__}")
     return npu_of(compose([f"target={target}", *overrides]).target).compile(graph)
 
 
 def cycles(compiled: Compiled) -> Timing:
-    """Cycles, milliseconds, lower bound and DRAM bytes, in total and by layer."""
+    """Cycles, milliseconds, lower bound and DRAM bytes of one image, in total and by layer."""
+    _require_compiled(compiled)
     return compiled.time()
 
 
@@ -217,19 +257,34 @@ def simulate(
 ) -> NDArray[np.int32]:
     """Logits int32 [N, classes] for normalised ``images`` float32 [N, C, H, W].
 
-    They come from the compiled program if the NPU has a functional simulator, else from the integer
-    reference executor. Raises ProgramError for a program that breaks a rule of the hardware.
+    graph: what was compiled; its scales quantize the images. The logits come from the compiled
+    program if the NPU has a functional simulator (on VTA equal to the reference, on EIE in its own
+    arithmetic), else from the integer reference executor.
+
+    Raises UsageError for images of another shape or that are not finite, and ProgramError for a
+    program that breaks a rule of the hardware.
     """
+    _require_compiled(compiled)
+    if not isinstance(graph, IntGraph):
+        raise UsageError(f"graph is a {type(graph).__name__}: give the one that was compiled")
+    shape, given = tuple(graph.input.shape), tuple(images.shape)
+    if given[1:] != shape or not bool(torch.isfinite(torch.as_tensor(images)).all()):
+        raise UsageError(f"images are {list(given)}: expected finite [N, {str(list(shape))[1:]}")
     x = quantize_input(graph, images)
     if isinstance(compiled, Simulates):
-        return compiled.simulator()(x)
+        return np.asarray(compiled.simulator()(x), np.int32)
     return run_reference(graph, x)
+
+
+def _require_compiled(compiled: object) -> None:
+    if not hasattr(compiled, "time"):
+        raise UsageError(f"compiled is a {type(compiled).__name__}: give what compile returns")
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
     """The results of a sweep folder, one row per point: as results.csv, but not rounded.
 
-    Raises UsageError if the folder is not a sweep.
+    Accuracies are in percent, DRAM traffic in bytes. Raises UsageError if the folder is no sweep.
     """
     from gpw_cli.report.load import load_sweep
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import gpw_cli as gpw
 from gpw_cli.data.digits import load_digits_images
 from gpw_cli.data.images import normalise
 from gpw_cli.errors import UsageError
+from gpw_cli.graph.trace import trace
 from gpw_cli.models.registry import build_model
 from gpw_cli.quantization.reference import quantize_input, run
 
@@ -49,6 +51,68 @@ def test_a_budget_and_gradients() -> None:
     gpw.prune(model, images, budget=9000, criterion="taylor", labels=labels)
     cycles = gpw.cycles(gpw.compile(gpw.quantize(model, images))).cycles
     assert 0.97 * 9000 <= cycles <= 9000
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[torch.nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    model = build_model("digits_cnn", 10, 1, "A")
+    return model, torch.randn(4, 1, 16, 16)
+
+
+MASK = torch.ones(64, 16, 3, 3, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m, x: gpw.prune("net", x), "model is a str"),
+        (lambda m, x: gpw.prune(m, x.numpy()), "images are ndarray"),
+        (lambda m, x: gpw.prune(m, x[0]), r"images are float32 \[1, 16, 16\]"),
+        (lambda m, x: gpw.prune(m, x.byte()), "images are uint8"),
+        (lambda m, x: gpw.prune(m, x.repeat(1, 3, 1, 1)), r"does not take an image \[3, 16, 16\]"),
+        (lambda m, x: gpw.prune(m, x, scheme="dense"), "scheme=dense prunes nothing"),
+        (lambda m, x: gpw.prune(m, x, labels=torch.tensor([1, 2])), r"labels \[2\] for 4 images"),
+        (lambda m, x: gpw.prune(m, x, labels=torch.full((4,), 10)), "the model has 10 outputs"),
+        (lambda m, x: gpw.prune(m, x, overrides=["bits=6"]), "bits=6' has no effect here"),
+        (lambda m, x: gpw.prune(m, x, overrides="scope=global"), "expected a list"),
+        (lambda m, x: gpw.finetune(m, {}, x), "data are Tensor"),
+        (lambda m, x: gpw.quantize(m, x[:0]), r"images are float32 \[0, 1, 16, 16\]"),
+        (lambda m, x: gpw.quantize(m, x, overrides=["seed=1"]), "no effect here"),
+        (lambda m, x: gpw.compile(m), "what quantize returns, not a DigitsCnn"),
+        (lambda m, x: gpw.compile(trace(m, (1, 16, 16))), "not a Graph"),
+        (lambda m, x: gpw.cycles(m), "what compile returns"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_line(small, call, words) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=words) as caught:
+        call(*small)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("masks", "words"),
+    [
+        ({"other.weight": MASK}, "has no other.weight"),
+        ({"features.3.weight": MASK[:, :8]}, r"is \[64, 8, 3, 3\]"),
+        ({"features.3.weight": MASK.float()}, "no tensor of bools"),
+        (namedtuple("Result", "masks")({}), "masks are a Result"),
+    ],
+)
+def test_masks_of_another_model_are_refused(small, masks, words) -> None:  # type: ignore[no-untyped-def]
+    model, _ = small
+    with pytest.raises(UsageError, match=words):
+        gpw.finetune(model, masks, load_digits_images(16, 1), recipe="digits", epochs=1)
+
+
+def test_modules_keep_their_modes(small) -> None:  # type: ignore[no-untyped-def]
+    model, images = small
+    model.train()
+    frozen = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    frozen.eval()
+    gpw.prune(model, images, criterion="taylor", labels=torch.arange(4))
+    assert model.training
+    assert not frozen.training
 
 
 def test_results_as_a_table() -> None:

@@ -9,12 +9,25 @@ convolution is masked too, except in the classifier, where a bias belongs to a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 Layer = nn.Conv2d | nn.Linear
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """``model`` in evaluation mode; each of its modules then gets its own mode back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def shift_masks(
@@ -77,13 +90,11 @@ def _followed(
         for m in model.modules()
         if isinstance(m, nn.modules.batchnorm._BatchNorm)
     ]
-    was_training = model.training
     first = next(model.parameters())
     try:
-        with torch.no_grad():
-            out = model.eval()(torch.zeros(1, *image, dtype=first.dtype, device=first.device))
+        with torch.no_grad(), evaluating(model):
+            out = model(torch.zeros(1, *image, dtype=first.dtype, device=first.device))
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     return norms, made.get(id(out), (None,))[0]

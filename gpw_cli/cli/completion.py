@@ -151,14 +151,14 @@ def _values(key: str) -> list[str]:
     """Options of a group, members of an enumeration, or true and false; [] for other types."""
     from gpw_cli.config.compose import SHORT
     from gpw_cli.config.composed import GROUPS
-    from gpw_cli.config.paths import offered
+    from gpw_cli.config.paths import MODEL_KINDS, offered
     from gpw_cli.models.inputs import model_names
 
     full = SHORT.get(key, (key,))[0].lstrip("+")
     group = full.split("@")[0]
     if group in GROUPS:
         names = [*offered(group), *(model_names() if group == "model" else ())]
-        return sorted(set(names) - {"own", "torchvision", "cifar_resnet"})
+        return sorted(set(names) - MODEL_KINDS)
     if full in ("model.name", "data.name"):
         from gpw_cli.data.catalog import describe
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpw_cli.config.composed import GROUPS, is_value, keys
-from gpw_cli.config.paths import offered
+from gpw_cli.config.paths import MODEL_KINDS, offered
 from gpw_cli.errors import UsageError
 from gpw_cli.models.inputs import TORCHVISION
 
@@ -105,8 +105,9 @@ def _no_option(group: str, value: str, found: Sequence[str]) -> str:
     also = TORCHVISION if group == "model" else ()
     close = difflib.get_close_matches(value[:SHOWN], [*found, *also], 1, 0.4)
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    more = " or a torchvision network" if also else ""
-    return f"no {group} '{value}': expected one of {', '.join(found)}{more}{hint}"
+    more = ", a torchvision network, FILE.py:NAME or FILE.onnx" if also else ""
+    known = [name for name in found if not (group == "model" and name in MODEL_KINDS)]
+    return f"no {group} '{value}': expected one of {', '.join(known)}{more}{hint}"
 
 
 def in_yaml(error: Exception) -> str:

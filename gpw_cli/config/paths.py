@@ -19,6 +19,9 @@ PLUGGED: Mapping[str, str] = {
     "target": "target family",
 }
 
+# option files that other names stand for: a file, a network of torchvision, a CIFAR ResNet
+MODEL_KINDS = frozenset({"own", "torchvision", "cifar_resnet"})
+
 
 def conf_dir() -> Path:
     """Absolute path of the configuration tree."""

@@ -63,7 +63,7 @@ class Plugin:
             return EntryPoint(self.name, self.value, GROUPS[self.kind]).load()
         except GpwError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {_first_line(error)}"
             raise UsageError(
                 f"{self} ({self.value}) cannot be loaded: {reason}; `pip uninstall "

@@ -333,7 +333,9 @@ def one_node(kind: str, inputs: list[str], folder: Path, stored: list[tuple[str,
     return file
 
 
-def test_torchvision_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_weights_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = weights_path(tmp_path, "squeezenet1_1", "IMAGENET1K_V1")
     assert file == tmp_path / "weights" / "squeezenet1_1-IMAGENET1K_V1.pth"
 
@@ -345,7 +347,10 @@ def test_torchvision_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
         require_weights(file, "squeezenet1_1", "IMAGENET1K_V1")
     assert str(file) in str(caught.value)
     assert "squeezenet1_1-b8a52dc0.pth" in str(caught.value)
-    with pytest.raises(UsageError, match="torchvision has for squeezenet1_1: IMAGENET1K_V1"):
+    assert "downloads https://" in capsys.readouterr().err
+    assert not require_weights(file, "squeezenet1_1", "IMAGENET1K_V1", download=False)
+    assert not capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"for squeezenet1_1: IMAGENET1K_V1$"):
         require_weights(file, "squeezenet1_1", "IMAGENET1K_V7")
     with pytest.raises(UsageError, match="has no resnet20"):
         weights_path(tmp_path, "resnet20", "IMAGENET1K_V1")

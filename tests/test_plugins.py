@@ -163,8 +163,9 @@ def test_unknown_names_are_answered_with_those_of_plug_ins(
         ("criteria", None, "criterion=x", "criterion 'x' of other 2.0 (other_code:x) cannot be"),
         ("criteria", "1 / 0", "criterion=x", "ZeroDivisionError: division by zero"),
         ("criteria", "x = 5", "criterion=x", "is a int, not a gpw_cli.pruning.criteria.Scoring"),
+        ("schemes", "import sys; sys.exit(3)", "scheme=x", "SystemExit: 3"),
         ("schemes", "x = 5", "scheme=x", "is a int, not a gpw_cli.pruning.groups.Grouping"),
-        ("networks", "x = 5", "model=x", "TypeError"),
+        ("networks", "x = 5", "model=x", "is of type int, no class or function"),
         ("datasets", "x = 5", "data=x", "is a int, not a gpw_cli.data.catalog.DataSet"),
         ("targets", "x = 5", "target=x", "is a int, not a gpw_cli.targets.registry.Family"),
         (
@@ -233,6 +234,8 @@ def test_built_in_names_stay_and_two_packages_with_one_name_are_refused(
         ("l1", "; not used: the name is built in"),
         ("x", "; several packages bring it"),
     }
+    other("gpw.datasets", "x = 5", name="third", digits="other_code:x")
+    assert [row["name"] for row in gpw("data", "ls", "--json").json].count("digits") == 1
 
 
 def test_metadata_is_not_read_for_built_in_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ def ls(store: Root = Path(".gpw"), json: Json = False) -> None:
     from gpw_cli.data.cifar10 import stored_folder
     from gpw_cli.plugins import plugins
 
-    added = [{"name": p.name, "origin": p.origin} for p in plugins(KIND)]
+    own = {info.name for info in describe()}  # built-in names win
+    added = [{"name": p.name, "origin": p.origin} for p in plugins(KIND) if p.name not in own]
     cifar10 = stored_folder(store / "data")
     there = {"cifar10": str(cifar10)} if cifar10.is_dir() else {}
     if json:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from gpw_cli.errors import UsageError
@@ -31,23 +32,26 @@ def weights_path(root: Path, model: str, source: str) -> Path:
     return root / "weights" / f"{model}-{source}.pth"
 
 
-def require_weights(path: Path, model: str, source: str) -> None:
-    """Download the weights unless the file exists.
+def require_weights(path: Path, model: str, source: str, download: bool = True) -> bool:
+    """Download the weights unless the file exists, and say so; returns whether the file is there.
 
-    Raises UsageError for unknown weights, listing the known ones, and without network access,
-    saying which file to put where.
+    Without ``download`` only the name is checked. Raises UsageError for unknown weights, listing
+    the known ones, and without network access, saying which file to put where.
     """
     if path.is_file():
-        return
+        return True
     import torch
 
     from gpw_cli.models.vision import import_torchvision
 
     known = import_torchvision().models.get_model_weights(model)
     if source not in known.__members__:
-        names = ", ".join(known.__members__) or "none"
+        names = ", ".join(filter(is_named, known.__members__)) or "none"
         raise UsageError(f"pretrain.source={source}: torchvision has for {model}: {names}")
+    if not download:
+        return False
     url = str(known[source].url)
+    print(f"{model}: downloads {url} to {path}", file=sys.stderr)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +64,7 @@ def require_weights(path: Path, model: str, source: str) -> None:
             f"pretrain.source={source}: cannot download ({reason}); put {url.rsplit('/', 1)[-1]} "
             f"from {url} at {path}"
         ) from error
+    return True
 
 
 def _hash(url: str) -> str | None:

@@ -69,12 +69,15 @@ def build_described(described: Mapping[str, Any]) -> nn.Module:
     )
 
 
-def give_weights(config: Config, model: nn.Module) -> Path | None:
-    """Load the weights of ``pretrain.source`` into ``model``; returns their file, if any."""
-    source = weights_file(config)
+def give_weights(config: Config, model: nn.Module, download: bool = True) -> Path | None:
+    """Load the weights of ``pretrain.source`` into ``model``; returns their file, if any.
+
+    Without ``download`` torchvision's weights are loaded only if their file is there already.
+    """
+    source, name = weights_file(config), config.pretrain.source
     if source is not None:
-        if is_named(config.pretrain.source):
-            require_weights(source, config.model.name, config.pretrain.source)
+        if is_named(name) and not require_weights(source, config.model.name, name, download):
+            return None
         import_checkpoint(source, model)
     return source
 

@@ -106,7 +106,7 @@ def _check(one: Wanted) -> None:
     )
 
     config = one.config
-    model = untrained_network(config)
+    model = untrained_network(config, download=False)
     if is_users(config):
         require_outputs(config, model, class_count(config))
     costs = untrained_costs(config, model)

@@ -49,12 +49,17 @@ def class_count(config: Config) -> int:
     return len(listed(Path(config.data.root) if config.data.root else None)[1])
 
 
-def untrained_network(config: Config, classes: int | None = None) -> nn.Module:
-    """The network with the weights of ``pretrain.source``, else newly initialised."""
+def untrained_network(
+    config: Config, classes: int | None = None, download: bool = True
+) -> nn.Module:
+    """The network with the weights of ``pretrain.source``, else newly initialised.
+
+    download: torchvision's weights, if they are not there.
+    """
     channels, _ = image_shape(config)
     torch.manual_seed(derived_seed(config.seed, "pretrain", -1))
     model, _ = fresh_network(config, classes or class_count(config), channels)
-    give_weights(config, model)
+    give_weights(config, model, download)
     return model.eval()
 
 

@@ -19,7 +19,10 @@ from gpw_cli.report.load import load_sweep
 from gpw_cli.report.page import dirty_note
 from gpw_cli.report.runs import provenance_table, runs_table
 from gpw_cli.report.tables import accuracy_table
+from gpw_cli.report.verdict import answer_sentence, answer_table
 from gpw_cli.report.words import signed_span, times_faster
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def edit_stage(folder: Path, point: str, stage: str, **changes: object) -> None:
@@ -241,14 +244,15 @@ def test_hypothetical_hardware_is_not_the_answer_where_there_is_another(tmp_path
         scheme, dense = record["axes"]["scheme"], float(record["axes"]["sparsity"]) == 0
         metrics = record["stages"]["simulate"]["metrics"]
         metrics |= {"cycles": 200 if dense else cycles[scheme], "test_accuracy": 91.0}
+        record["config"]["quantizer"] = {"name": "best"}
         record["axes"] |= {"scheme": "dense"} if dense else {}
         (folder / "points" / f"{point}.json").write_text(json.dumps(record))
-    assert "block at" in frontier.answer_sentence(load_sweep(folder))
-    for point, said in ((ids[3], "gpw at"), (ids[1], "(hypothetical)")):
+    assert "block 50 %" in answer_sentence(load_sweep(folder))
+    for point, said in ((ids[3], "gpw 50 %"), (ids[1], "(hypothetical)")):
         metrics = json.loads((folder / "points" / f"{point}.json").read_text())
         metrics = metrics["stages"]["simulate"]["metrics"] | {"hypothetical": "skips zero tiles"}
         edit_stage(folder, point, "simulate", metrics=metrics)
-        assert said in frontier.answer_sentence(load_sweep(folder))
+        assert said in answer_sentence(load_sweep(folder))
 
 
 def test_networks_of_several_clocks_are_compared_in_time(tmp_path: Path) -> None:
@@ -289,3 +293,14 @@ def test_under_a_budget_no_sparsity_is_requested(tmp_path: Path) -> None:
     asked, reached = (table.head.index(name) for name in ("sparsity", "reached"))
     assert [row[asked] for row in table.rows] == ["0 %", ""]
     assert table.rows[1][reached] != ""
+
+
+def test_page_and_terminal_call_networks_by_the_same_names() -> None:
+    sweep = load_sweep(RESULTS / "frontier")
+    rows = answer_table(sweep).rows
+    assert [row[0] for row in rows] == [row.name for row in answers(sweep)]
+    assert "the fastest is gpw at 60,000 cycles: 3.91 times faster for 2.40" in answer_sentence(
+        sweep
+    )
+    paper = load_sweep(RESULTS / "engines")
+    assert "gpw 50 % (target vta): 1.54 times faster for 1.52" in answer_sentence(paper)

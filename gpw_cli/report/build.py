@@ -29,6 +29,7 @@ from gpw_cli.report.tables import (
     per_layer_csv,
     results_csv,
 )
+from gpw_cli.report.verdict import answer_table
 from gpw_cli.store.files import storage_errors, write_bytes
 
 ReportFiles = list[Path]
@@ -36,6 +37,7 @@ ReportFiles = list[Path]
 # builder, columns that must have a value for the table to be made
 TABLES = (
     (failures_table, ()),
+    (answer_table, ("cycles", "npu_accuracy")),
     (accuracy_table, ("accuracy", "sparsity")),
     (difference_table, ("accuracy", "sparsity")),
     (frontier_table, ("cycles", "npu_accuracy")),

@@ -15,7 +15,8 @@ import pandas as pd
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.summary import dense_of, pareto, scheme_rank
 from gpw_cli.report.tables import Table
-from gpw_cli.report.words import basis, cut_note, listed, npu_name, percent, times_faster
+from gpw_cli.report.verdict import answer_sentence
+from gpw_cli.report.words import basis, cut_note, listed, npu_name, percent
 
 ONE_CLOCK = 1.0001  # milliseconds over cycles may differ so much by rounding
 
@@ -27,7 +28,6 @@ def networks(sweep: Sweep) -> pd.DataFrame:
     differ. Without those that are cut through.
     """
     rows = sweep.uncut().done.dropna(subset=["cycles", "npu_accuracy"])
-    rows = rows.assign(hypothetical=rows["hypothetical"].notna())
     found = (
         rows.groupby(["scheme", "variant", "sparsity"], sort=False)
         .agg(
@@ -38,7 +38,6 @@ def networks(sweep: Sweep) -> pd.DataFrame:
             accuracy=("npu_accuracy", "mean"),
             sd=("npu_accuracy", "std"),
             n=("npu_accuracy", "size"),
-            hypothetical=("hypothetical", "any"),
         )
         .reset_index()
     )
@@ -86,45 +85,9 @@ def frontier_caption(sweep: Sweep) -> str:
         time = f"{first['milliseconds']:.3f} ms"
     fastest = f"{time} at {first['accuracy']:.2f} %"
     parts = [f"{text}; the fastest takes {fastest} ({first['scheme']})."]
-    return " ".join([*parts, _within(found), cut_note(sweep), basis(sweep)]).replace("  ", " ")
-
-
-def answer_sentence(sweep: Sweep) -> str:
-    """How much faster for how much accuracy; empty where no pruned network was simulated."""
-    return _within(networks(sweep)) if sweep.has("cycles") and sweep.has("npu_accuracy") else ""
-
-
-def _within(found: pd.DataFrame, points: float = 3.0) -> str:
-    """The fastest pruned network that loses at most ``points`` percentage points against dense.
-
-    Hypothetical hardware counts only where there is no other.
-    """
-    compared = beside_dense(found)
-    compared = compared[compared["scheme"] != "dense"].dropna(subset=["faster"])
-    if compared.empty:
-        return ""
-    real = compared[~compared["hypothetical"]]
-    compared, supposed = (compared, " (hypothetical)") if real.empty else (real, "")
-    near = compared[compared["loss"] <= points]
-    if near.empty:
-        return f"No pruned network is within {points:g} percentage points of dense."
-    best = near.sort_values("faster", kind="stable").iloc[-1]
-    name = ", ".join(part for part in (best["scheme"], best["variant"]) if part)
-    faster = f"{times_faster(best['faster'])}{supposed}"
-    return (
-        f"Within {points:g} percentage points of dense the fastest is {name} at sparsity "
-        f"{percent(best['sparsity'])}: {faster} {_for(best['loss'])}."
+    return " ".join([*parts, answer_sentence(sweep), cut_note(sweep), basis(sweep)]).replace(
+        "  ", " "
     )
-
-
-def _for(loss: float) -> str:
-    if round(loss, 2) <= 0:
-        return (
-            "without loss"
-            if round(loss, 2) == 0
-            else f"and {-loss:.2f} percentage points more accurate"
-        )
-    return f"for {loss:.2f} percentage points"
 
 
 def beside_dense(found: pd.DataFrame) -> pd.DataFrame:

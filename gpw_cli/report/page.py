@@ -15,11 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from gpw_cli.report.figures import Drawn
-from gpw_cli.report.frontier import answer_sentence
 from gpw_cli.report.load import Sweep
 from gpw_cli.report.looks import css_variables
 from gpw_cli.report.style import inline_svg
 from gpw_cli.report.tables import Table
+from gpw_cli.report.verdict import answer_sentence
 from gpw_cli.report.words import plural
 
 

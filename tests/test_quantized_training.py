@@ -244,3 +244,46 @@ def test_multipliers_are_refused(gpw: Gpw, one_line: Callable[[Ran], str]) -> No
     line = one_line(gpw("run", "data=digits", "quantizer=sdp", "finetune.quantized=true"))
     assert "multiplier_bits=16" in line
     assert "quantizer=best" in line
+
+
+HOMELESS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, kind):
+        super().__init__()
+        self.first, self.a = nn.Conv2d(1, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, 1, 1)
+        self.b = {
+            "pool": lambda: nn.AvgPool2d(3, 1, 1),
+            "tied": lambda: nn.Conv2d(16, 16, 3, 1, 1),
+            "dilated": lambda: nn.Conv2d(16, 16, 3, 1, 2, 2),
+        }[kind]()
+        if kind == "tied":
+            self.b.weight = self.a.weight
+        self.last = nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        x = torch.relu(self.b(torch.relu(self.a(torch.relu(self.first(x)))))) + 1.0
+        return self.last(x.mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("pool", "b (AvgPool2d) becomes a convolution"),
+        ("tied", "b shares its weight"),
+        ("dilated", "b is dilated"),
+    ],
+)
+def test_weights_that_no_layer_can_hold_are_refused_before_training(
+    gpw: Gpw, tmp_path: Path, kind: str, words: str
+) -> None:
+    (tmp_path / "net.py").write_text(HOMELESS)
+    options = ("train=digits", "pretrain.train.epochs=0", "finetune.quantized=true")
+    own = ("model=./net.py:Net", f"model.args={{kind:{kind}}}", "--json")
+    ran = gpw("finetune", "data=digits", *own, *options)
+    last = ran.err.strip().splitlines()[-1]
+    assert ran.code == 2, ran.err
+    assert f"gpw: finetune.quantized=true: {words}" in last

@@ -69,17 +69,35 @@ def share_values(
 def folded(job: Job, model: nn.Module, option: str) -> Graph:
     """``model`` as a graph whose weights train on their own, batch norms folded, equalised.
 
-    Raises UnsupportedError, naming ``option``, for a convolution that runs more than once.
+    Raises UnsupportedError, naming ``option``, for a convolution whose weights cannot be put back
+    into a layer of its own.
     """
     graph = prepared(job, model, equalise=True)
-    modules = dict(model.named_modules())
+    modules, seen = dict(model.named_modules()), set[int]()
     for node in graph.nodes:
-        if isinstance(node, Conv) and node.name not in modules:
-            raise UnsupportedError(
-                f"{option}: {node.name} is a layer that runs twice, and its weights would part; "
-                "leave the option out"
-            )
+        if isinstance(node, Conv) and (why := _homeless(node, modules.get(node.name), seen)):
+            raise UnsupportedError(f"{option}: {node.name} {why}; leave the option out")
     return graph
+
+
+def _homeless(node: Conv, module: nn.Module | None, seen: set[int]) -> str | None:
+    """Why the weights of ``node`` cannot be those of ``module``; None if they can.
+
+    seen: the weights of earlier layers.
+    """
+    if module is None:
+        return "runs twice or is no nn.Conv2d or nn.Linear, so that its weights would part"
+    if isinstance(module, nn.BatchNorm2d):
+        return None
+    if not isinstance(module, nn.Conv2d | nn.Linear):
+        return f"({type(module).__name__}) becomes a convolution that its module has no weights for"
+    if id(module.weight) in seen:
+        return "shares its weight with another layer, and they would part"
+    seen.add(id(module.weight))
+    groups = module.groups if isinstance(module, nn.Conv2d) else 1
+    if node.weight.any() and node.weight.size != groups * module.weight.numel():
+        return "is dilated, or pooling in front of it became part of its weights"
+    return None
 
 
 def keep(job: Job, model: nn.Module, graph: Graph) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from gpw_cli.config.compose import compose
@@ -195,6 +196,21 @@ def test_a_dense_run_of_given_weights_needs_no_store(gpw, one_line, tmp_path) ->
     other = tmp_path / "results" / "d" / "points" / "other.json"
     shutil.copy(tmp_path / "results" / "d" / "points" / "run.json", other)
     assert "says nothing of" in one_line(gpw("export", str(other), "--to", "net.pt2"))
+
+
+def test_channels_without_weights_are_not_exported(gpw, tmp_path) -> None:
+    untrained = ("train=digits", "pretrain.train.epochs=0", "--json")
+    ran = gpw("prune", "data=digits", "scheme=channel", "sparsity=0.5", *untrained)
+    assert ran.code == 0, ran.err
+    for file in ("net.safetensors", "net.pt2"):
+        exported = gpw("export", ran.json["prune"]["key"], "--to", file)
+        assert exported.code == 0
+        assert "Warning" not in exported.err
+    stored = load_file(tmp_path / "net.safetensors")
+    assert stored["features_3_weight"].shape == (32, 16, 3, 3)  # of 64, 16
+    assert stored["features_6_weight"].shape == (32, 32, 3, 3)
+    program = torch.export.load(tmp_path / "net.pt2")
+    assert program.state_dict["features_6_weight"].shape == (32, 32, 3, 3)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class GraphModule(nn.Module):
         for node in graph.nodes:
             if isinstance(node, Conv):
                 for leaf, value in (("weight", node.weight), ("bias", node.bias)):
-                    tensor = torch.from_numpy(value).float()
+                    tensor = torch.from_numpy(value).float().contiguous()
                     self.register_parameter(parameter_name(node, leaf), nn.Parameter(tensor))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -188,7 +188,9 @@ def _stored(
     """
     rescale, name, scale = node.rescale, node.name, graph.scales[node.name]
     if rescale.multiplies:
-        raise UnsupportedError(f"{name}: a rescale with a multiplier is not written as QDQ")
+        raise UnsupportedError(
+            f"{name}: a rescale with a multiplier is not written as QDQ; use quantizer=best"
+        )
     if relu:
         source = writer.op("Relu", [source], f"{name}.relu")
     if bits != 8:  # logits keep the accumulator's width

@@ -2,8 +2,8 @@
 
     deliver(Path("net.onnx"), config, services, artifacts)
 
-Masks are applied and dead nodes removed. The suffix selects the format, an entry of ``FORMATS``; a
-name without suffix is a folder for the program of the target.
+Masks are applied, dead nodes and channels removed. The suffix selects the format, an entry of
+``FORMATS``; a name without suffix is a folder for the program of the target.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from gpw_cli.config.schema import Config
 from gpw_cli.data.images import normalise
 from gpw_cli.errors import UsageError
+from gpw_cli.graph.compact import compact
 from gpw_cli.graph.dead import remove_dead
 from gpw_cli.graph.fold import fold
 from gpw_cli.graph.integer_io import load
@@ -43,11 +44,11 @@ class FusedRun:
     images: Tensor
 
     def graph(self) -> Graph:
-        """The float network without dead nodes, with folded batch norms."""
+        """The float network without dead nodes and zero channels, with folded batch norms."""
         trained = self.artifacts.get("finetune", self.artifacts["pretrain"])
         model, _ = load_network(trained, self.config)
         images = self.services.images(self.config)
-        return remove_dead(fold(trace(model, images.shape, images.mean, images.std)))
+        return compact(remove_dead(fold(trace(model, images.shape, images.mean, images.std))))
 
 
 def _torch_program(source: FusedRun, file: Path) -> None:

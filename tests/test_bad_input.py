@@ -204,6 +204,8 @@ def test_a_closed_pipe_ends_quietly() -> None:
         ("simulate", "pretrain.train=paper"),
         ("run", "data=digits", "scope=cycles", "pruning.budget=9000", "sparsity=0.5"),
         ("sweep", "data=digits", "scope=cycles", "pruning.budget=9000,8000", "sparsity=0.5"),
+        ("sweep", "data=digits", "scheme=dense", "bits=8,6", "sparsity=0.5"),
+        ("sweep", "sparsity=0.5,0.7", "pretrain.train.epochs=3"),
     ],
 )
 def test_what_would_be_ignored_is_refused(
@@ -218,3 +220,8 @@ def test_what_is_used_is_not_refused(gpw: Gpw) -> None:
         ("finetune.rewind=3", "pretrain.train.epochs=40", "data=digits"),
     ):
         assert gpw("run", *given, "--dry-run").code == 0
+    for given in (
+        ("data=digits", "scheme=dense,gpw", "sparsity=0.7"),
+        ("model=resnet20,resnet8", "sparsity=0.7", "pretrain.train.epochs=3"),
+    ):
+        assert gpw("sweep", *given, "--dry-run").code == 0

@@ -83,7 +83,8 @@ def test_a_sweep_whose_only_point_fails_is_no_bad_input(gpw: Gpw, tmp_path: Path
 
 def test_points_that_all_refuse_the_same_input_are_one_error(gpw: Gpw, tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(3, 3)}, tmp_path / "other.pt")
-    ran = gpw(*TRAINED, "scheme=gpw", "sparsity=0.5,0.9", "pretrain.source=other.pt")
+    read = ("sweep", "data=digits", "--until", "finetune", "pretrain.source=other.pt")
+    ran = gpw(*read, "scheme=gpw", "sparsity=0.5,0.9")
     assert ran.code == 2
     assert "every point failed: other.pt: weights of another" in ran.err.splitlines()[-1]
 

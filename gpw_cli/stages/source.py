@@ -95,6 +95,26 @@ def refuse_idle(config: Config, given: Sequence[str]) -> None:
         raise UsageError(reason)
 
 
+def refuse_idle_everywhere(
+    runs: Sequence[tuple[Config, Sequence[str]]], given: Sequence[str]
+) -> None:
+    """``refuse_idle`` for a sweep: its overrides ``given`` that change nothing in any run.
+
+    runs: (configuration, overrides) of each; a run without an override says nothing about it.
+    """
+    for key in dict.fromkeys(override.partition("=")[0] for override in given):
+        reasons: list[str] = []
+        for config, overrides in runs:
+            own = [text for text in overrides if text.partition("=")[0] == key]
+            idle = _idle(config, own)
+            if own and not idle:
+                break
+            reasons += idle.values()
+        else:
+            if reasons:
+                raise UsageError(reasons[0])
+
+
 def without_idle(config: Config, given: Sequence[str]) -> list[str]:
     """``given`` without the overrides that ``refuse_idle`` refuses."""
     idle = _idle(config, given)

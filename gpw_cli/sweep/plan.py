@@ -20,6 +20,7 @@ from gpw_cli.errors import UsageError
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.own import absolute, is_own
 from gpw_cli.stages.pipeline import Step, plan
+from gpw_cli.stages.source import refuse_idle_everywhere
 from gpw_cli.store.files import clear_partials, write_text
 from gpw_cli.store.keys import digest
 from gpw_cli.store.records import BadRecord, read_sweep
@@ -116,6 +117,7 @@ def plan_sweep(
         points.append(_point(fixed, axis, request.config_dir, until))
         if len(points) % TOLD == 0:
             progress("planning: runs", len(points), len(combined))
+    refuse_idle_everywhere([(p.config, p.overrides) for p in points], request.overrides)
     content = digest({"keys": [point.steps[-1].key for point in points], "grids": grids})
     if not experiment.grids:  # an experiment is what its file says
         points = [*_missing_dense(fixed, points, trained, request, until), *points]

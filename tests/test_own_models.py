@@ -198,7 +198,7 @@ def test_a_network_of_doubles_is_trained_as_float32(mynet: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Answers", "gives dict for 1 images"),
+        ("Answers", "gives dict for 1 image,"),
         ("Auxiliary", "gives tuple for 2 images in training"),
         ("Chooses", "decides by the values of the image"),
     ],

@@ -99,10 +99,14 @@ def require_outputs(config: Config, model: nn.Module, classes: int) -> None:
         given = list(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
         if given != [images, classes]:
             raise UsageError(
-                f"model={config.model.name}: gives {given} for {images} images"
+                f"model={config.model.name}: gives {given} for {_counted(images)}"
                 f"{' in training' if training else ''}, but data={config.data.name} has {classes} "
                 f"classes: it must give one tensor [{images}, {classes}]"
             )
+
+
+def _counted(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
 
 
 def _answer(config: Config, model: nn.Module, images: int = 1, training: bool = False) -> object:
@@ -113,8 +117,8 @@ def _answer(config: Config, model: nn.Module, images: int = 1, training: bool = 
             return model.train(training)(torch.zeros(images, channels, size, size))
     except UsageError as error:
         raise UsageError(
-            f"model={config.model.name}: does not take {images} images of {channels}x{size}x{size}"
-            f"{' in training' if training else ''}: "
+            f"model={config.model.name}: does not take {_counted(images)} of "
+            f"{channels}x{size}x{size}{' in training' if training else ''}: "
             f"{str(error).removeprefix(f'model={config.model.name}: ')}; data.size and "
             "data.channels set their shape"
         ) from error

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from gpw_cli.api_checks import (
     logits_of,
+    require_compiled,
     require_data,
     require_device,
     require_images,
@@ -33,26 +34,23 @@ from gpw_cli.api_checks import (
     require_masks,
     require_overrides,
 )
+from gpw_cli.api_pruning import products_of, within_budget
 from gpw_cli.config.compose import compose
 from gpw_cli.data.images import Images as Images
 from gpw_cli.data.images import normalise as normalise
 from gpw_cli.data.registry import load_images as load_images
 from gpw_cli.errors import UsageError
-from gpw_cli.graph.branches import residual_branches
 from gpw_cli.graph.integer import IntGraph as IntGraph
 from gpw_cli.graph.trace import trace
-from gpw_cli.pruning.budget import choose
-from gpw_cli.pruning.candidates import candidates, prunable_layers
-from gpw_cli.pruning.criteria import Criterion
+from gpw_cli.pruning.candidates import prunable_layers
 from gpw_cli.pruning.groups import Scheme
 from gpw_cli.pruning.masks import PruneResult as PruneResult
-from gpw_cli.pruning.masks import apply_masks, masks_of, prune_masks
-from gpw_cli.pruning.norms import evaluating, shift_masks
+from gpw_cli.pruning.masks import apply_masks, prune_masks
+from gpw_cli.pruning.norms import shift_masks
 from gpw_cli.quantization.quantize import prepare, quantize_graph
 from gpw_cli.quantization.ranges import calibrate
 from gpw_cli.quantization.reference import quantize_input
 from gpw_cli.quantization.reference import run as run_reference
-from gpw_cli.stages.costs import NetworkCosts, budget_limit
 from gpw_cli.stages.inputs import pruning_tile
 from gpw_cli.targets.base import Compiled as Compiled
 from gpw_cli.targets.base import Simulates
@@ -64,8 +62,6 @@ from gpw_cli.training.loop import FitOptions, fit
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
-
-    from gpw_cli.config.schema import Config
 
 
 def prune(
@@ -112,9 +108,9 @@ def prune(
     if labels is not None:
         require_labels(labels, images, classes)
     names = prunable_layers(model, config.pruning.include_first, config.pruning.include_last)
-    products = _products(model, names, images, labels, config.pruning.criterion)
+    products = products_of(model, names, images, labels, config.pruning.criterion)
     if budget:
-        result = _within_budget(model, images, names, products, config)
+        result = within_budget(model, images, names, products, config)
     else:
         result = prune_masks(
             dict(model.named_parameters()),
@@ -132,50 +128,6 @@ def prune(
         result.masks.update(shift_masks(model, result.masks, shape))
     apply_masks(model, result.masks)
     return result
-
-
-def _products(
-    model: nn.Module,
-    names: Sequence[str],
-    images: Tensor,
-    labels: Tensor | None,
-    criterion: Criterion,
-) -> dict[str, list[Tensor]] | None:
-    if not criterion.gradients:
-        return None
-    if labels is None:
-        raise UsageError(f"criterion={criterion.value} takes gradients: give labels int64 [N]")
-    own = dict(model.named_parameters())
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
-    with evaluating(model):
-        for x, y in zip(torch.split(images, 128), torch.split(labels, 128), strict=True):
-            loss = nn.functional.cross_entropy(model(x), y)
-            gradients = torch.autograd.grad(loss, [own[name] for name in names])
-            for name, gradient in zip(names, gradients, strict=True):
-                found[name].append(gradient * own[name].detach())
-    return found
-
-
-def _within_budget(
-    model: nn.Module,
-    images: Tensor,
-    names: Sequence[str],
-    products: Mapping[str, Sequence[Tensor]] | None,
-    config: Config,
-) -> PruneResult:
-    weights = dict(model.named_parameters())
-    layers = candidates(
-        weights,
-        names,
-        scheme=config.pruning.scheme,
-        criterion=config.pruning.criterion,
-        tile=pruning_tile(config),
-        products=products,
-    )
-    graph = trace(model, (int(images.shape[1]), int(images.shape[2]), int(images.shape[3])))
-    costs = NetworkCosts(graph, images, config)
-    limit = budget_limit(config, costs.compiled({})[1])
-    return masks_of(weights, layers, choose(costs.problem(layers, residual_branches(graph), limit)))
 
 
 def finetune(
@@ -248,7 +200,7 @@ def compile(graph: IntGraph, target: str = "vta", overrides: Sequence[str] = ())
 
 def cycles(compiled: Compiled) -> Timing:
     """Cycles, milliseconds, lower bound and DRAM bytes of one image, in total and by layer."""
-    _require_compiled(compiled)
+    require_compiled(compiled)
     return compiled.time()
 
 
@@ -264,7 +216,7 @@ def simulate(
     Raises UsageError for images of another shape or that are not finite, and ProgramError for a
     program that breaks a rule of the hardware.
     """
-    _require_compiled(compiled)
+    require_compiled(compiled)
     if not isinstance(graph, IntGraph):
         raise UsageError(f"graph is a {type(graph).__name__}: give the one that was compiled")
     shape, given = tuple(graph.input.shape), tuple(images.shape)
@@ -274,11 +226,6 @@ def simulate(
     if isinstance(compiled, Simulates):
         return np.asarray(compiled.simulator()(x), np.int32)
     return run_reference(graph, x)
-
-
-def _require_compiled(compiled: object) -> None:
-    if not hasattr(compiled, "time"):
-        raise UsageError(f"compiled is a {type(compiled).__name__}: give what compile returns")
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:

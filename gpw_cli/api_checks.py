@@ -119,3 +119,9 @@ def require_overrides(overrides: Sequence[str], *groups: str) -> None:
                     f"override '{override}' has no effect here: expected settings of "
                     f"{', '.join(groups)}"
                 )
+
+
+def require_compiled(compiled: object) -> None:
+    """Raise UsageError unless ``compile`` has made ``compiled``."""
+    if not hasattr(compiled, "time"):
+        raise UsageError(f"compiled is a {type(compiled).__name__}: give what compile returns")

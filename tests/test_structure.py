@@ -30,7 +30,7 @@ PACKAGE = Path(gpw_cli.__file__).parent
 LEVELS = (
     {"cli", "__init__"},
     {"api"},
-    {"sweep", "report", "api_checks"},
+    {"sweep", "report", "api_checks", "api_pruning"},
     {"stages"},
     {"training", "quantization"},
     {"config"},

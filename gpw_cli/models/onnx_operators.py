@@ -13,32 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gpw_cli.errors import UnsupportedError
-from gpw_cli.models.onnx_file import import_onnx
 from gpw_cli.models.onnx_layers import Attributes, Value, padding
+from gpw_cli.models.onnx_moves import MOVES, argument, numbers
 from gpw_cli.models.onnx_resize import resize
 
 FLOATS, INTEGERS = (1, 10, 11, 16), (6, 7)  # TensorProto: float32, 16, 64, bfloat16; int32, int64
-
-
-def _rank(value: Value) -> int:
-    return value.ndim if isinstance(value, Tensor) else np.asarray(value).ndim
-
-
-def _numbers(value: Value) -> list[int]:
-    if isinstance(value, Tensor):
-        raise UnsupportedError("ONNX: a shape that depends on the image")
-    return [] if value is None else [int(entry) for entry in np.asarray(value).reshape(-1)]
-
-
-def _given(attributes: Attributes, name: str, value: Value) -> list[int] | None:
-    """An argument that is an input in newer operator sets and an attribute in older ones."""
-    if value is not None:
-        return _numbers(value)
-    return [int(entry) for entry in attributes[name]] if name in attributes else None
 
 
 def _window(attributes: Attributes) -> tuple[tuple[int, int], tuple[int, int], Any]:
@@ -109,89 +91,6 @@ def _limit(run: Callable[[Tensor, float], Tensor], kind: str) -> Callable[..., T
     return compute
 
 
-def _reshape(attributes: Attributes, x: Value, shape: Value = None) -> Value:
-    if not isinstance(x, Tensor):
-        return np.asarray(x).reshape(_numbers(shape))
-    sizes = _given(attributes, "shape", shape) or []
-    full = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
-    # The batch of the export must not fix the batch size.
-    if full and full[0] in (1, attributes.get("batch")) and x.shape[0] != full[0]:
-        full[0] = x.shape[0]
-    return x.reshape(full)
-
-
-def _axes(attributes: Attributes, value: Value, rank: int) -> list[int]:
-    return sorted(axis % rank for axis in _given(attributes, "axes", value) or [])
-
-
-def _unsqueeze(attributes: Attributes, x: Value, axes: Value = None) -> Value:
-    rank = _rank(x)
-    many = len(_given(attributes, "axes", axes) or [])
-    for axis in _axes(attributes, axes, rank + many):
-        x = x.unsqueeze(axis) if isinstance(x, Tensor) else np.expand_dims(np.asarray(x), axis)
-    return x
-
-
-def _squeeze(attributes: Attributes, x: Value, axes: Value = None) -> Value:
-    rank = _rank(x)
-    for axis in reversed(_axes(attributes, axes, rank)):
-        x = x.squeeze(axis) if isinstance(x, Tensor) else np.squeeze(np.asarray(x), axis)
-    return x
-
-
-def _slice(attributes: Attributes, x: Value, *given: Value) -> Value:
-    starts, ends, axes, steps = (
-        _given(attributes, name, value)
-        for name, value in zip(
-            ("starts", "ends", "axes", "steps"), [*given, *[None] * 4][:4], strict=True
-        )
-    )
-    assert starts is not None
-    assert ends is not None
-    axes = axes if axes is not None else list(range(len(starts)))
-    for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(starts), strict=True):
-        size = int(x.shape[axis] if isinstance(x, Tensor) else np.asarray(x).shape[axis])
-        first = start + size if start < 0 else start
-        last = end + size if end < 0 else end
-        low, high = (0, size) if step > 0 else (-1, size - 1)
-        x = _taken(x, axis, range(min(max(first, low), high), min(max(last, low), high), step))
-    return x
-
-
-def _taken(x: Value, axis: int, where: range) -> Value:
-    if not isinstance(x, Tensor):
-        return np.take(np.asarray(x), list(where), axis)
-    if where.step > 0:
-        return x[(slice(None),) * (axis % x.ndim) + (slice(where.start, where.stop, where.step),)]
-    return torch.index_select(x, axis, torch.tensor(list(where)))
-
-
-def _split(attributes: Attributes, x: Tensor, sizes: Value = None) -> list[Tensor]:
-    axis = int(attributes.get("axis", 0))
-    found = _given(attributes, "split", sizes)
-    if found is None:  # the last part may be smaller
-        size, parts = x.shape[axis], int(attributes["outputs"])
-        part = -(-size // parts)
-        found = [max(0, min(part, size - n * part)) for n in range(parts)]
-    return list(torch.split(x, found, axis))
-
-
-def _gather(attributes: Attributes, x: Value, index: Value) -> Value:
-    axis = int(attributes.get("axis", 0))
-    if isinstance(x, Tensor):
-        chosen = torch.from_numpy(np.asarray(index, np.int64) % x.shape[axis]).reshape(-1)
-        picked = torch.index_select(x, axis, chosen)
-        return picked if _rank(index) else picked.squeeze(axis)
-    return np.take(np.asarray(x), np.asarray(index, np.int64), axis)
-
-
-def _concat(attributes: Attributes, *parts: Value) -> Value:
-    axis = int(attributes["axis"])
-    if isinstance(parts[0], Tensor):
-        return torch.cat([part for part in parts if isinstance(part, Tensor)], axis)
-    return np.concatenate([np.asarray(part) for part in parts], axis)
-
-
 def _pad(
     attributes: Attributes,
     x: Tensor,
@@ -199,8 +98,8 @@ def _pad(
     value: Value = None,
     axes: Value = None,
 ) -> Tensor:
-    found = _given(attributes, "pads", pads) or []
-    given = range(x.ndim) if axes is None else [axis % x.ndim for axis in _numbers(axes)]
+    found = argument(attributes, "pads", pads) or []
+    given = range(x.ndim) if axes is None else [axis % x.ndim for axis in numbers(axes)]
     half = len(found) // 2
     sides = dict(zip(given, zip(found[:half], found[half:], strict=True), strict=True))
     order = [side for axis in reversed(range(x.ndim)) for side in sides.get(axis, (0, 0))]
@@ -210,7 +109,7 @@ def _pad(
 
 
 def _mean(attributes: Attributes, x: Tensor, axes: Value = None) -> Tensor:
-    dims = _given(attributes, "axes", axes)
+    dims = argument(attributes, "axes", axes)
     return x.mean(dims, keepdim=bool(attributes.get("keepdims", 1)))
 
 
@@ -223,23 +122,8 @@ def _cast(attributes: Attributes, x: Value) -> Value:
     return x
 
 
-def _transpose(attributes: Attributes, x: Value) -> Value:
-    axes = attributes.get("perm") or range(_rank(x))[::-1]
-    if isinstance(x, Tensor):
-        return x.permute(*axes)
-    return np.transpose(np.asarray(x), tuple(axes))
-
-
-def _constant_of_shape(attributes: Attributes, shape: Value) -> NDArray[Any]:
-    """``ConstantOfShape``, which exporters use to write paddings."""
-    value = attributes.get("value")
-    number = (
-        np.zeros(1, np.float32) if value is None else import_onnx().numpy_helper.to_array(value)
-    )
-    return np.full(_numbers(shape), number.reshape(-1)[0], number.dtype)
-
-
 OPERATORS: dict[str, Callable[..., Any]] = {
+    **MOVES,
     "Add": _binary(lambda a, b: a + b),
     "Sub": _binary(lambda a, b: a - b),
     "Mul": _binary(lambda a, b: a * b),
@@ -262,21 +146,10 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "GlobalAveragePool": lambda attributes, x: F.adaptive_avg_pool2d(x, 1),
     "GlobalMaxPool": lambda attributes, x: F.adaptive_max_pool2d(x, 1),
     "ReduceMean": _mean,
-    "Concat": _concat,
-    "Flatten": lambda attributes, x: torch.flatten(x, int(attributes.get("axis", 1))),
-    "Reshape": _reshape,
-    "Transpose": _transpose,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    "Slice": _slice,
-    "Split": _split,
-    "Gather": _gather,
     "Pad": _pad,
     "Resize": resize,
     "Upsample": resize,
     "Cast": _cast,
-    "ConstantOfShape": _constant_of_shape,
-    "Shape": lambda attributes, x: np.array(x.shape, np.int64),
     "Identity": lambda attributes, x: x,
     "Dropout": lambda attributes, x, *rest: x,
 }

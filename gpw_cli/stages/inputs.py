@@ -11,12 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpw_cli.config.compose import to_plain
-from gpw_cli.config.schema import (
-    Config,
-    DistillConfig,
-    ModelConfig,
-    PruningConfig,
-)
+from gpw_cli.config.schema import Config, DistillConfig, ModelConfig, PruningConfig
 from gpw_cli.data.catalog import native_shape
 from gpw_cli.data.identity import data_identity
 from gpw_cli.errors import CheckpointError, UsageError

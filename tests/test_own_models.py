@@ -19,6 +19,7 @@ from gpw_cli.graph.floating import run_float
 from gpw_cli.graph.fold import fold
 from gpw_cli.graph.trace import trace
 from gpw_cli.models.checkpoint import import_checkpoint
+from gpw_cli.models.onnx_file import onnx_identity, onnx_input
 from gpw_cli.models.own import build_own
 from gpw_cli.models.registry import build_model
 from gpw_cli.models.torchvision_weights import require_weights, weights_path
@@ -286,6 +287,21 @@ def test_onnx_files_that_cannot_be_used(tmp_path: Path) -> None:
     odd = one_node("Mish", ["x"], tmp_path, [])
     with pytest.raises(UnsupportedError, match="not supported: Mish"):
         build_model(str(odd), 10, 3, "A")
+
+
+def test_a_process_notices_another_onnx_file_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written again, and of the same relative name in another folder."""
+    found = []
+    for folder, size in (("a", 16), ("a", 8), ("b", 16), ("b", 16)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(size * size, 10)).eval()
+        exported(network, Path("net.onnx"), size, 1)
+        found.append((onnx_identity("net.onnx")["sha256"], onnx_input("net.onnx")))
+    assert [shape for _, shape in found] == [(1, 16), (1, 8), (1, 16), (1, 16)]
+    assert len({content for content, _ in found}) == 4
 
 
 def test_weights_beside_an_onnx_file_are_part_of_the_key(tmp_path: Path) -> None:

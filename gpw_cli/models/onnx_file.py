@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpw_cli.errors import UsageError
+from gpw_cli.store.files import Stamp, stamp
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,12 +33,17 @@ def import_onnx() -> ModuleType:
     return module
 
 
-@cache
 def load_onnx(file: Path) -> Any:
     """The model with inferred shapes, checked by onnx; UsageError if it is not valid."""
-    onnx = import_onnx()
+    import_onnx()
     if not file.is_file():
         raise UsageError(f"model={file}: no such file")
+    return _checked(file, stamp(file))
+
+
+@cache
+def _checked(file: Path, state: Stamp) -> Any:
+    onnx = import_onnx()
     try:
         model = onnx.load(str(file))
         onnx.checker.check_model(model)
@@ -47,7 +53,6 @@ def load_onnx(file: Path) -> Any:
         raise UsageError(f"model={file}: no valid ONNX model: {reason}") from error
 
 
-@cache
 def onnx_input(name: str) -> tuple[int, int]:
     """(channels, height and width) of the image.
 
@@ -70,7 +75,6 @@ def onnx_input(name: str) -> tuple[int, int]:
     return channels, high
 
 
-@cache
 def onnx_identity(name: str) -> dict[str, str]:
     """Name and content hash of the file; UsageError if it does not exist.
 
@@ -80,15 +84,23 @@ def onnx_identity(name: str) -> dict[str, str]:
     file = Path(name)
     if not file.is_file():
         raise UsageError(f"model={name}: no such file")
-    content = hashlib.sha256(file.read_bytes())
-    for data in _external_data(file):
+    others = [(data, stamp(data)) for data in _external_data(file, stamp(file))]
+    return {"onnx": file.name, "sha256": _digest((file, stamp(file)), *others)}
+
+
+@cache
+def _digest(first: tuple[Path, Stamp], *others: tuple[Path, Stamp]) -> str:
+    content = hashlib.sha256(first[0].read_bytes())
+    for data, _ in others:
         content.update(hashlib.sha256(data.read_bytes()).digest())
-    return {"onnx": file.name, "sha256": content.hexdigest()}
+    return content.hexdigest()
 
 
-def _external_data(file: Path) -> list[Path]:
+@cache
+def _external_data(file: Path, state: Stamp) -> tuple[Path, ...]:
     """The files beside ``file`` that hold weights of its model, by name."""
     load_onnx(file)  # refuses locations outside of the folder
     graph = import_onnx().load(str(file), load_external_data=False).graph
     stored = [entry for tensor in graph.initializer for entry in tensor.external_data]
-    return [file.parent / name for name in sorted({e.value for e in stored if e.key == "location"})]
+    names = sorted({entry.value for entry in stored if entry.key == "location"})
+    return tuple(file.parent / name for name in names)

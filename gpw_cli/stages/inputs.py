@@ -22,6 +22,7 @@ from gpw_cli.models.torchvision_weights import is_named, weights_path
 from gpw_cli.models.weight_files import bundled_names, bundled_weights, require_regular
 from gpw_cli.pruning.allocation import Scope
 from gpw_cli.pruning.groups import Scheme
+from gpw_cli.store.files import Stamp, stamp
 from gpw_cli.store.store import checksum
 from gpw_cli.targets.registry import family_origin, npu_of
 
@@ -98,7 +99,7 @@ def _source(config: Config) -> Mapping[str, Any]:
 def _file_checksum(file: Path, what: str, expected: str) -> str:
     try:
         require_regular(file, what)
-        return _checksum(file)
+        return _checksum(file, stamp(file))
     except CheckpointError as error:
         raise CheckpointError(f"{error}; expected {expected}") from None
     except OSError as error:
@@ -107,7 +108,7 @@ def _file_checksum(file: Path, what: str, expected: str) -> str:
 
 
 @cache
-def _checksum(file: Path) -> str:
+def _checksum(file: Path, state: Stamp) -> str:
     return checksum(file)
 
 

@@ -18,6 +18,7 @@ AGAIN = (
     "; mend this or name another folder with runtime.root=FOLDER, and run the same command again "
     "to go on from here"
 )
+Stamp = tuple[str, int, int]  # of a file at a time
 _ABANDONED = 3600.0  # seconds; a write takes less than one
 _FULL = "`gpw cache gc` frees space"
 _REASONS = {
@@ -53,6 +54,12 @@ def _errno(error: Exception) -> int:
         return error.errno or 0
     told = re.search(r"os error (\d+)", str(error))
     return int(told[1]) if told else 0
+
+
+def stamp(file: Path) -> Stamp:
+    """Absolute path, size and time of change (ns): for what a process remembers of a file."""
+    state = file.stat()
+    return str(file.resolve()), state.st_size, state.st_mtime_ns
 
 
 def make_folder(folder: Path) -> None:

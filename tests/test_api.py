@@ -121,6 +121,14 @@ def test_results_as_a_table() -> None:
     assert {"scheme", "sparsity", "npu_accuracy", "cycles"} <= set(frame.columns)
 
 
+def test_a_planned_sweep_imports_no_torch() -> None:
+    """A sweep whose runs are all in the store takes one second, of which torch would be another."""
+    code = "import sys; from gpw_cli.sweep.plan import Request, plan_sweep; "
+    code += "plan_sweep(Request(['data=digits', 'sparsity=0.5,0.7'])); "
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_importing_gpw_imports_no_torch() -> None:
     code = "import sys, gpw_cli; sys.exit('torch' in sys.modules or not hasattr(gpw_cli, 'prune'))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -64,7 +64,8 @@ def _config(source: str, given: list[str], config_dir: Path | None) -> Config:
     """A configuration for which nothing has to be trained."""
     from gpw_cli.config.compose import compose
     from gpw_cli.errors import UsageError
-    from gpw_cli.stages.source import checkpoint_overrides, refuse_ignored
+    from gpw_cli.stages.ignored import refuse_ignored
+    from gpw_cli.stages.source import checkpoint_overrides
     from gpw_cli.sweep.stored import is_run, stored_run
 
     if more := [text for text in given if is_run(text)]:

@@ -40,10 +40,10 @@ def _command(until: str, text: str) -> Callable[..., None]:
         config_dir: ConfigDir = None,
     ) -> None:
         from gpw_cli.config.compose import compose
+        from gpw_cli.stages.ignored import refuse_idle
         from gpw_cli.stages.pipeline import plan, run
         from gpw_cli.stages.preflight import Wanted, preflight
         from gpw_cli.stages.services import open_services
-        from gpw_cli.stages.source import refuse_idle
 
         config = compose(overrides or [], config_dir)
         refuse_idle(config, overrides or [])

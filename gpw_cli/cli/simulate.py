@@ -92,7 +92,8 @@ def _config(
 ) -> Config:
     """The configuration of the options ``--checkpoint`` and ``--images`` with ``overrides``."""
     from gpw_cli.config.compose import compose
-    from gpw_cli.stages.source import checkpoint_overrides, refuse_idle
+    from gpw_cli.stages.ignored import refuse_idle
+    from gpw_cli.stages.source import checkpoint_overrides
 
     given = list(overrides)
     if checkpoint is not None:

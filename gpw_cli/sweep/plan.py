@@ -19,8 +19,8 @@ from gpw_cli.config.schema import Config
 from gpw_cli.errors import UsageError
 from gpw_cli.models.onnx_file import is_onnx
 from gpw_cli.models.own import absolute, is_own
+from gpw_cli.stages.ignored import refuse_idle_everywhere
 from gpw_cli.stages.pipeline import Step, plan
-from gpw_cli.stages.source import refuse_idle_everywhere
 from gpw_cli.store.files import clear_partials, write_text
 from gpw_cli.store.keys import digest
 from gpw_cli.store.records import BadRecord, read_sweep

@@ -19,10 +19,10 @@ from gpw_cli.config.grid import in_order, overridden
 from gpw_cli.config.schema import Config, FinetuneConfig
 from gpw_cli.errors import CheckpointError, UsageError
 from gpw_cli.pruning.groups import Scheme
+from gpw_cli.stages.ignored import without_idle
 from gpw_cli.stages.inputs import trains
 from gpw_cli.stages.network import WEIGHTS
 from gpw_cli.stages.pipeline import Step, plan
-from gpw_cli.stages.source import without_idle
 from gpw_cli.store.records import BadRecord, read_point, read_sweep
 from gpw_cli.store.store import Store
 

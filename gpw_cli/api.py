@@ -96,13 +96,7 @@ def prune(
     require_images(images)
     classes = logits_of(model, images).shape[1]
     options = [f"scheme={scheme}", f"criterion={criterion}", f"target={target}"]
-    if budget and sparsity is not None:
-        raise UsageError(f"budget={budget} and sparsity={sparsity}: give one of them")
-    given = {"sparsity": sparsity, "scope": scope}
-    options += [f"{name}={value}" for name, value in given.items() if value is not None]
-    if budget:
-        options += [*(["scope=cycles"] if scope is None else []), f"pruning.budget={budget}"]
-    config = compose([*options, *overrides])
+    config = compose([*options, *_limits(budget, sparsity, scope), *overrides])
     if config.pruning.scheme is Scheme.dense:
         raise UsageError("scheme=dense prunes nothing: leave prune out, or use scheme=gpw")
     if labels is not None:
@@ -128,6 +122,17 @@ def prune(
         result.masks.update(shift_masks(model, result.masks, shape))
     apply_masks(model, result.masks)
     return result
+
+
+def _limits(budget: int, sparsity: float | str | None, scope: str | None) -> list[str]:
+    """Overrides for how much goes, and where; UsageError for a budget and a sparsity."""
+    if budget and sparsity is not None:
+        raise UsageError(f"budget={budget} and sparsity={sparsity}: give one of them")
+    given = {"sparsity": sparsity, "scope": scope}
+    found = [f"{name}={value}" for name, value in given.items() if value is not None]
+    if budget:
+        found += [*(["scope=cycles"] if scope is None else []), f"pruning.budget={budget}"]
+    return found
 
 
 def finetune(

@@ -18,7 +18,7 @@ from gpw_cli.stages.names import STAGES
 if TYPE_CHECKING:
     from gpw_cli.stages.services import Listener
     from gpw_cli.sweep.plan import PlannedSweep
-    from gpw_cli.sweep.run import Executor
+    from gpw_cli.sweep.run import Executor, Outcome
 
 
 def sweep(
@@ -68,20 +68,23 @@ def sweep(
         return
     with watched(planned, several=several) as send:
         outcome = run_sweep(planned, send, executor)
-    files = _write_report(planned.folder, talk)
-    if json:
-        result = {"folder": str(planned.folder), "ran": outcome.ran, "stored": outcome.hits}
-        emit({**result, "failed": outcome.failed, "report": files})
-    else:
-        ran, failed = _runs(outcome.ran), len(outcome.failed)
-        print(f"{ran} done now, {outcome.hits} from the store, {failed} failed")
-        _print_answer(planned.folder)
-        print(f"results: {planned.folder / 'results.csv'}")
-        print(f"page:    {planned.folder / 'report.html'}")
+    _print_outcome(planned.folder, outcome, _write_report(planned.folder, talk), json)
     for point, error in outcome.failed.items():
         say(f"failed: {point}: {error}")
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _print_outcome(folder: Path, outcome: Outcome, files: list[str], json: bool) -> None:
+    if json:
+        result = {"folder": str(folder), "ran": outcome.ran, "stored": outcome.hits}
+        emit({**result, "failed": outcome.failed, "report": files})
+        return
+    ran, failed = _runs(outcome.ran), len(outcome.failed)
+    print(f"{ran} done now, {outcome.hits} from the store, {failed} failed")
+    _print_answer(folder)
+    print(f"results: {folder / 'results.csv'}")
+    print(f"page:    {folder / 'report.html'}")
 
 
 def _print_answer(folder: Path) -> None:
